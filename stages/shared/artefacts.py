@@ -1,0 +1,108 @@
+"""Write files whole or not at all, read them with a clear error, and name content by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.shared.errors import DataError, EnvironmentFault, printable
+from stages.shared.paths import MADE_BY
+
+Json = dict[str, Any]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require(path: Path) -> Path:
+    """Return `path` if it exists.
+
+    Raises:
+        EnvironmentFault: if it does not, naming the stage that makes it.
+    """
+    if not path.exists():
+        stage = MADE_BY[path]
+        raise EnvironmentFault(
+            f"{path} not found: stage {stage!r} makes it", f"run: dvc repro {stage}"
+        )
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it onto `path` when the block ends well.
+
+    A reader sees the old content or the new, never half of it. Works for a file or a folder; a
+    folder that was there is replaced whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        _sync(temporary)
+        if temporary.is_dir() and path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or every file of a folder, to the disk."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def write_json(path: Path, content: Mapping[str, Any] | list[Any], decimals: int = 6) -> None:
+    """Write JSON that is the same bytes for the same content.
+
+    Keys are sorted, floats rounded to `decimals`, a newline stands at the end.
+
+    Raises:
+        ValueError: if a number is not finite.
+    """
+    text = json.dumps(
+        _rounded(content, decimals), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any, decimals: int) -> Any:
+    if isinstance(value, float):
+        return round(value, decimals)
+    if isinstance(value, Mapping):
+        return {key: _rounded(item, decimals) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item, decimals) for item in value]
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file that a stage wrote.
+
+    Raises:
+        EnvironmentFault: if the file is missing, naming the stage that makes it.
+        DataError: if it is not JSON.
+    """
+    try:
+        return json.loads(require(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{path}: not valid JSON: {printable(error)}",
+            f"make it again: dvc repro -f {MADE_BY.get(path, '')}".rstrip(),
+        ) from error

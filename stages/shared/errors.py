@@ -1,0 +1,81 @@
+"""The mistakes a user can make, each with its exit code and its remedy."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def printable(value: object, limit: int = 80) -> str:
+    """Return `value` as one safe line for a terminal or a log.
+
+    Control characters, line breaks and direction overrides are escaped, and what is longer than
+    `limit` characters is cut, so that a text of the data can neither move the cursor nor fake a
+    log line.
+    """
+    text = str(value)
+    cut = text if len(text) <= limit else text[: limit - 3] + "..."
+    return "".join(
+        c if c == " " or unicodedata.category(c)[0] not in "CZ" else ascii(c)[1:-1] for c in cut
+    )
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: ends in one line per fault and `exit_code`.
+
+    Args:
+        what: where it is and what is wrong, for example "params.yaml: lora.r: expected ...".
+        fix: what to do about it, as an instruction.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix)
+        self.faults: list[tuple[str, str]] = [(what, fix)]
+
+    @classmethod
+    def from_faults(cls, faults: Sequence[tuple[str, str]]) -> UserError:
+        """Return one error that reports all (what, fix) pairs together.
+
+        Raises:
+            ValueError: if there is no fault to report.
+        """
+        if not faults:
+            raise ValueError("no faults")
+        error = cls(*faults[0])
+        error.faults = list(faults)
+        return error
+
+    def __str__(self) -> str:
+        return "\n".join(f"error: {what}. Fix: {fix}" for what, fix in self.faults)
+
+
+class ParamsError(UserError):
+    """A fault in params.yaml or in the command line."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A fault in the labelled data."""
+
+    exit_code = 3
+
+
+class ModelError(UserError):
+    """A fault in the base model, its head or the adapter."""
+
+    exit_code = 4
+
+
+class EnvironmentFault(UserError):
+    """Disk, network, permission or lock: what surrounds the run."""
+
+    exit_code = 5
+
+
+class NumericsError(UserError):
+    """A loss, a gradient or a weight that is not a finite number."""
+
+    exit_code = 6

@@ -1,0 +1,79 @@
+"""How every stage starts and ends: checked params, a quiet environment, one line for a mistake."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from stages.shared.errors import EnvironmentFault, UserError, printable
+from stages.shared.params import ComputeParams, Params, load_params
+
+
+def run_stage(stage: Callable[[Params], None]) -> NoReturn:
+    """Run `stage` on the params of params.yaml and end the process with its exit code."""
+
+    def load_and_run() -> None:
+        params = load_params()
+        set_environment(params.compute)
+        stage(params)
+
+    sys.exit(exit_code_of(load_and_run))
+
+
+def exit_code_of(work: Callable[[], None]) -> int:
+    """Run `work`; print a user's mistake as its lines on stderr, and return the exit code.
+
+    A bug is not caught: it keeps its traceback.
+    """
+    try:
+        work()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except OSError as error:
+        fault = _environment_fault(error)
+        if fault is None:
+            raise
+        print(fault, file=sys.stderr)
+        return fault.exit_code
+    return 0
+
+
+def _environment_fault(error: OSError) -> EnvironmentFault | None:
+    """Return the user's view of a full disk or a missing permission, None for anything else."""
+    place = printable(error.filename or "the disk")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return EnvironmentFault(f"{place}: no space left", "free some space and run again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return EnvironmentFault(
+            f"{place}: no permission", "make it writable for this user and run again"
+        )
+    return None
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_environment(compute: ComputeParams) -> None:
+    """Set what libraries read when they are imported: threads, and no chatter.
+
+    The thread count is set here whatever the shell says, since it changes the last bits of sums.
+    """
+    threads = cores() if compute.threads == "auto" else compute.threads
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
