@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stages.shared.errors import DataError, EnvironmentFault, printable
+from stages.shared.errors import DataError, HostError, printable
 from stages.shared.paths import MADE_BY
 
 Json = dict[str, Any]
@@ -27,11 +27,11 @@ def require(path: Path) -> Path:
     """Return `path` if it exists.
 
     Raises:
-        EnvironmentFault: if it does not, naming the stage that makes it.
+        HostError: if it does not, naming the stage that makes it.
     """
     if not path.exists():
         stage = MADE_BY[path]
-        raise EnvironmentFault(
+        raise HostError(
             f"{path} not found: stage {stage!r} makes it", f"run: dvc repro {stage}"
         )
     return path
@@ -96,7 +96,7 @@ def read_json(path: Path) -> Any:
     """Return the content of a JSON file that a stage wrote.
 
     Raises:
-        EnvironmentFault: if the file is missing, naming the stage that makes it.
+        HostError: if the file is missing, naming the stage that makes it.
         DataError: if it is not JSON.
     """
     try:

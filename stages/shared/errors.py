@@ -69,7 +69,7 @@ class ModelError(UserError):
     exit_code = 4
 
 
-class EnvironmentFault(UserError):
+class HostError(UserError):
     """Disk, network, permission or lock: what surrounds the run."""
 
     exit_code = 5

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from stages.shared.errors import EnvironmentFault, UserError, printable
+from stages.shared.errors import HostError, UserError, printable
 from stages.shared.params import ComputeParams, Params, load_params
 
 
@@ -46,13 +46,13 @@ def exit_code_of(work: Callable[[], None]) -> int:
     return 0
 
 
-def _environment_fault(error: OSError) -> EnvironmentFault | None:
+def _environment_fault(error: OSError) -> HostError | None:
     """Return the user's view of a full disk or a missing permission, None for anything else."""
     place = printable(error.filename or "the disk")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return EnvironmentFault(f"{place}: no space left", "free some space and run again")
+        return HostError(f"{place}: no space left", "free some space and run again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return EnvironmentFault(
+        return HostError(
             f"{place}: no permission", "make it writable for this user and run again"
         )
     return None

@@ -1,0 +1,35 @@
+"""Stage fetch_base: model source -> the foundation model and its tokenizer in models/base."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from stages.shared.artefacts import replacing
+from stages.shared.params import Params
+from stages.shared.paths import BASE_MODEL
+from stages.shared.run import run_stage
+from stages.shared.sources import locate_model
+
+
+def fetch_base(params: Params) -> None:
+    """Leave the files of `model.source`, byte for byte and nothing else, in models/base.
+
+    Raises:
+        ParamsError: if the source names nothing.
+        ModelError: if a file is not what its hash says, or the model cannot be used safely.
+        HostError: if the source cannot be fetched.
+    """
+    with tempfile.TemporaryDirectory() as fetched:
+        model = locate_model(params.model.source, Path(fetched))
+        with replacing(BASE_MODEL) as folder:
+            folder.mkdir()
+            for name, path in sorted(model.files.items()):
+                shutil.copyfile(path, folder / name)
+    megabytes = sum(file.stat().st_size for file in BASE_MODEL.iterdir()) / 1e6
+    print(f"{BASE_MODEL}: {model.origin}, {len(model.files)} files, {megabytes:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_stage(fetch_base)

@@ -1,0 +1,235 @@
+"""LoRA on a classifier: attach it, save it as a normal PEFT folder, load it back and trust it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from torch import nn
+
+from stages.shared.artefacts import require, sha256_of, write_json
+from stages.shared.errors import ModelError, ParamsError, printable
+from stages.shared.model import Classifier, load_tensors, within
+from stages.shared.params import LoraParams
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+MANIFEST = "manifest.json"
+RETRAIN = "train it again: dvc repro -f train_lora"
+
+# What the architectures call their query, key and value projections: BERT, RoBERTa, ELECTRA,
+# ALBERT; MPNet; DistilBERT; DeBERTa-v2 and -v3; DeBERTa; ModernBERT; others.
+ATTENTION = {
+    *("query", "key", "value", "q", "k", "v", "q_lin", "k_lin", "v_lin", "in_proj", "Wqkv"),
+    *("query_proj", "key_proj", "value_proj", "q_proj", "k_proj", "v_proj"),
+}
+
+
+def linear_names(classifier: Classifier) -> list[str]:
+    """Return the paths of the body's linear layers, in the model's order."""
+    return [
+        name
+        for name, module in classifier.model.named_modules()
+        if isinstance(module, nn.Linear) and not within(name, classifier.head)
+    ]
+
+
+def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str]:
+    """Return the module names that a role means here; names of the user's own pass through.
+
+    Raises:
+        ParamsError: if the role or a name matches no module of this model.
+    """
+    linear = linear_names(classifier)
+    leaves = sorted({name.rpartition(".")[2] for name in linear})
+    if wanted == "attention":
+        names = [leaf for leaf in leaves if leaf in ATTENTION]
+    elif wanted == "all-linear":
+        names = leaves
+    else:
+        names = sorted(set(wanted))
+    known = [name for name, _ in classifier.model.named_modules()]
+    unknown = [name for name in names if not any(_is_or_ends(path, name) for path in known)]
+    if unknown or not names:
+        raise ParamsError(
+            f"params.yaml: lora.target_modules: {printable(unknown or wanted)} matches no module "
+            "of this model",
+            f"use attention, all-linear, or names out of {', '.join(leaves)}",
+        )
+    return names
+
+
+def _is_or_ends(path: str, name: str) -> bool:
+    return path == name or path.endswith(f".{name}")
+
+
+def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
+    """Return the classifier with fresh LoRA weights and its head ready to be trained.
+
+    B starts at zero (unless init_lora_weights says otherwise), so the logits are unchanged.
+    LoRA: Hu et al. 2021, arXiv 2106.09685.
+
+    Raises:
+        ParamsError: if a field does not fit this model.
+    """
+    targets = resolve_targets(classifier, lora.target_modules)
+    _check_fits(classifier, lora)
+    fields = lora.model_dump()
+    fields["lora_alpha"] = (
+        int(fields["lora_alpha"]) if lora.lora_alpha % 1 == 0 else lora.lora_alpha
+    )
+    fields["target_modules"] = targets
+    fields["modules_to_save"] = sorted({*classifier.head, *(lora.modules_to_save or [])})
+    try:
+        config = LoraConfig(**fields, exclude_modules=_inside(classifier))
+        model = get_peft_model(classifier.model, config)
+    except (ValueError, TypeError) as error:
+        raise ParamsError(
+            f"params.yaml: lora: PEFT refuses these fields: {printable(error, 200)}",
+            "change the field it names",
+        ) from error
+    return replace(classifier, model=model)
+
+
+def _inside(classifier: Classifier) -> list[str] | None:
+    """Return the paths of all linear layers in the head: they are trained in full, not adapted."""
+    names = [
+        name
+        for name, module in classifier.model.named_modules()
+        if isinstance(module, nn.Linear) and within(name, classifier.head)
+    ]
+    return names or None
+
+
+def _check_fits(classifier: Classifier, lora: LoraParams) -> None:
+    modules = [name for name, _ in classifier.model.named_modules()]
+    faults = []
+    layers = getattr(classifier.model.config, "num_hidden_layers", None)
+    for number in lora.layers_to_transform or []:
+        if layers is not None and number >= layers:
+            faults.append(
+                (
+                    f"params.yaml: lora.layers_to_transform: there is no layer {number}",
+                    f"this model's layers are 0 to {layers - 1}",
+                )
+            )
+    for field in ("rank_pattern", "alpha_pattern", "modules_to_save"):
+        for name in getattr(lora, field) or []:
+            try:
+                found = any(re.fullmatch(rf"(.*\.)?({name})", path) for path in modules)
+            except re.error:
+                found = False
+            if not found:
+                faults.append(
+                    (
+                        f"params.yaml: lora.{field}: {printable(name)} matches no module",
+                        "use a name that `all-linear` resolves to, or a pattern of one",
+                    )
+                )
+    if faults:
+        raise ParamsError.from_faults(faults)
+
+
+def base_identity(base: Path) -> dict[str, str]:
+    """Return the sha256 of every file of the base model: weights, config and tokenizer."""
+    return {file.name: sha256_of(file) for file in sorted(require(base).iterdir())}
+
+
+def save_adapter(classifier: Classifier, folder: Path, base: Path, max_length: int) -> None:
+    """Write a PEFT folder with LoRA and head, and a manifest of what it belongs to.
+
+    The manifest names base, tokenizer, label list and the adapter's own files by sha256. The
+    bytes are the same for the same weights: lists that PEFT keeps as sets are sorted.
+    """
+    classifier.model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    ordered = {
+        key: sorted(value) if isinstance(value, list) and key.endswith("modules") else value
+        for key, value in config.items()
+    }
+    ordered["modules_to_save"] = sorted(config["modules_to_save"])
+    ordered["base_model_name_or_path"] = base.as_posix()
+    write_json(folder / CONFIG, ordered, decimals=12)
+    manifest = {
+        "base": base_identity(base),
+        "head": list(classifier.head),
+        "labels": list(classifier.labels),
+        "max_length": max_length,
+        "files": {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def load_adapter(classifier: Classifier, folder: Path, base: Path) -> Classifier:
+    """Return the classifier with the saved LoRA weights and head, ready to predict.
+
+    Raises:
+        ModelError: if the folder is incomplete or damaged, or belongs to another base, tokenizer
+            or label list.
+    """
+    check_adapter(classifier, folder, base)
+    saved = load_tensors(folder / WEIGHTS, RETRAIN)
+    try:
+        model = PeftModel.from_pretrained(classifier.model, folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{folder}: cannot be loaded: {printable(error, 200)}", RETRAIN) from error
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    missing = sorted(set(expected) ^ set(saved))
+    if missing:
+        raise ModelError(
+            f"{folder}: {len(missing)} tensors do not match the model, for example {missing[0]}",
+            RETRAIN,
+        )
+    return replace(classifier, model=model.eval())
+
+
+def check_adapter(classifier: Classifier, folder: Path, base: Path) -> None:
+    """Check the manifest against the files, the base model and the label list.
+
+    Raises:
+        ModelError: at the first difference, with both sides.
+    """
+    for name in (MANIFEST, CONFIG, WEIGHTS):
+        if not (require(folder) / name).is_file():
+            raise ModelError(f"{folder / name}: missing", RETRAIN)
+    manifest: dict[str, Any] = read_manifest(folder)
+    for name, expected in manifest["files"].items():
+        _same(folder / name, expected, sha256_of(folder / name), RETRAIN)
+    found = base_identity(base)
+    for name in sorted({*manifest["base"], *found}):
+        fix = f"use the base it was trained on (dvc checkout {base}), or {RETRAIN}"
+        _same(base / name, manifest["base"].get(name), found.get(name), fix)
+    if manifest["labels"] != list(classifier.labels):
+        raise ModelError(
+            f"{folder}: trained for the labels {printable(manifest['labels'])}, "
+            f"the data has {printable(list(classifier.labels))}",
+            RETRAIN,
+        )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the adapter's manifest.
+
+    Raises:
+        ModelError: if it is not a manifest.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if {"base", "head", "labels", "max_length", "files"} <= set(manifest):
+            return dict(manifest)
+    except (OSError, ValueError, TypeError):
+        pass
+    raise ModelError(f"{folder / MANIFEST}: not a manifest of this project", RETRAIN)
+
+
+def _same(path: Path, expected: str | None, found: str | None, fix: str) -> None:
+    if expected != found:
+        raise ModelError(
+            f"{path}: sha256 {str(found)[:12]}, the adapter's manifest says {str(expected)[:12]}",
+            fix,
+        )

@@ -1,0 +1,48 @@
+"""Device, precision and threads: chosen for the machine at hand, or as params.yaml says."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from stages.shared.errors import HostError
+from stages.shared.params import ComputeParams
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What the work runs on: a device, the number type of the matrix products, threads."""
+
+    device: torch.device
+    bf16: bool
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context in which matrix products use the chosen precision."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+def set_up(params: ComputeParams) -> Compute:
+    """Resolve `auto`, pin the thread count, and make torch deterministic.
+
+    Raises:
+        HostError: if CUDA is asked for and there is none.
+    """
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.use_deterministic_algorithms(True)
+    if params.device == "cuda" and not torch.cuda.is_available():
+        raise HostError("compute.device: cuda: no CUDA device here", "set compute.device to auto")
+    use_cuda = params.device != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if use_cuda else "cpu")
+    bf16 = computes_bf16(device) if params.precision == "auto" else params.precision == "bf16"
+    return Compute(device, bf16)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Return whether the device multiplies bf16 matrices in hardware, so that it pays."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,0 +1,118 @@
+"""Train LoRA and the head, from the base's own head, and keep what validation likes best."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from typing import TYPE_CHECKING
+
+from stages.shared import paths
+from stages.shared.artefacts import replacing
+from stages.shared.params import Params
+from stages.shared.run import run_stage
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+    from pathlib import Path
+
+    from stages.shared.compute import Compute
+    from stages.shared.dataset import Split
+    from stages.shared.model import Classifier
+
+FULL_FINE_TUNING_RATE = 1e-4
+
+
+def train_lora(params: Params) -> None:
+    """Write the adapter to models/adapter and the training curves to metrics/training."""
+    from stages.shared import adapter, compute, dataset, model
+
+    hardware = compute.set_up(params.compute)
+    labels = dataset.read_labels()
+    train = dataset.read_split(paths.TRAIN, labels)
+    validation = dataset.read_split(paths.VALIDATION, labels)
+    base = model.load_base(paths.BASE_MODEL, labels, params.seed)
+    model.load_head(base, paths.HEAD)
+
+    classifier = adapter.attach_lora(base, params.lora)
+    print(describe(classifier))
+    for warning in unusual(params):
+        print(f"warning: {warning}")
+    history = fit(classifier, train, validation, params, hardware)
+
+    with replacing(paths.ADAPTER) as folder:
+        adapter.save_adapter(classifier, folder, paths.BASE_MODEL, params.data.max_length)
+    with replacing(paths.TRAINING_CURVES) as folder:
+        write_curves(history, folder)
+
+
+def describe(classifier: Classifier) -> str:
+    """Return what will train: modules, parameters, and their share of the whole."""
+    trainable, total = classifier.model.get_nb_trainable_parameters()
+    config = classifier.model.peft_config["default"]
+    return (
+        f"LoRA r={config.r} on {', '.join(sorted(config.target_modules))} "
+        f"({len(classifier.model.base_model.targeted_module_names)} modules), "
+        f"head {', '.join(classifier.head)}: {trainable:,} of {total:,} parameters train "
+        f"({100 * trainable / total:.2f} %)"
+    )
+
+
+def unusual(params: Params) -> list[str]:
+    """Return a line for each setting that rarely makes sense."""
+    lines = []
+    lora, train = params.lora, params.train
+    scale = lora.lora_alpha / (math.sqrt(lora.r) if lora.use_rslora else lora.r)
+    if scale < 0.5:
+        lines.append(
+            f"lora.lora_alpha {lora.lora_alpha:g} with r {lora.r} scales the update by {scale:g}: "
+            "it acts like a smaller learning rate; 1 to 2 times r is usual"
+        )
+    if 0 < train.learning_rate < FULL_FINE_TUNING_RATE:
+        lines.append(
+            f"train.learning_rate {train.learning_rate:g} suits full fine-tuning; "
+            "LoRA wants about ten times more"
+        )
+    return lines
+
+
+def fit(
+    classifier: Classifier, train: Split, validation: Split, params: Params, hardware: Compute
+) -> list[dict[str, float]]:
+    """Train the classifier in place and return the log, one entry for each look.
+
+    With train.epochs 0 nothing changes and the log is empty.
+    """
+    if params.train.epochs == 0:
+        return []
+    from stages.shared.training import make_trainer
+
+    shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
+    trainer = make_trainer(
+        classifier, (train, validation), params.data, params.train, params.seed, hardware
+    )
+    trainer.train()
+    shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
+    return list(trainer.state.log_history)
+
+
+def write_curves(history: list[dict[str, float]], folder: Path) -> None:
+    """Write the curves as train.csv and validation.csv; losses are mean cross entropy in nats."""
+    import pandas as pd
+
+    columns = {
+        "train.csv": {"loss": "loss", "learning_rate": "learning_rate"},
+        "validation.csv": {"eval_loss": "loss", "eval_accuracy": "accuracy"},
+    }
+    folder.mkdir()
+    for name, wanted in columns.items():
+        wanted = {"step": "step", "epoch": "epoch"} | wanted
+        rows = [
+            {new: entry[old] for old, new in wanted.items()}
+            for entry in history
+            if set(wanted) <= set(entry)
+        ]
+        frame = pd.DataFrame(rows, columns=list(wanted.values()))
+        frame.to_csv(folder / name, index=False, float_format="%.6g", lineterminator="\n")
+
+
+if __name__ == "__main__":
+    run_stage(train_lora)
