@@ -1,4 +1,4 @@
-"""Pair base and adapter row by row: the gain, its interval, its significance, the rows that flipped."""
+"""Pair base and adapter row by row: the gain, its interval and its significance."""
 
 from __future__ import annotations
 

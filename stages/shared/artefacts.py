@@ -31,9 +31,7 @@ def require(path: Path) -> Path:
     """
     if not path.exists():
         stage = MADE_BY[path]
-        raise HostError(
-            f"{path} not found: stage {stage!r} makes it", f"run: dvc repro {stage}"
-        )
+        raise HostError(f"{path} not found: stage {stage!r} makes it", f"run: dvc repro {stage}")
     return path
 
 

@@ -37,14 +37,10 @@ def fetch_hub_data(source: str, folder: Path) -> tuple[dict[str, Path], tuple[st
     print(f"fetching {source} ...", flush=True)
     try:
         _probe(name, revision, "dataset", "README.md")
-        # hf://: never a local folder of that name. A fresh cache_dir: without the Hub, the library
+        # hf://: never a local folder of that name. A fresh cache: without the Hub, the library
         # would fall back to any revision it built before.
-        loaded = datasets.load_dataset(
-            f"hf://datasets/{name}",
-            revision=revision,
-            cache_dir=str(folder / "cache"),
-            token=_token(),
-        )
+        at, cache = f"hf://datasets/{name}", str(folder / "cache")
+        loaded = datasets.load_dataset(at, revision=revision, cache_dir=cache, token=_token())
     except Exception as error:
         raise _explained(error, source, "data", DataError) from None
     if ignored := sorted(set(loaded) - set(SPLITS)):

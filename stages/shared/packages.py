@@ -72,8 +72,9 @@ def download(
 ) -> Path:
     """Return one package file, downloaded by pip from the index the user has configured.
 
-    pip checks the hash before it does anything else with the file. That matters for a source
+    pip compares the hash before it does anything else with the file. That matters for a source
     archive, whose setup script pip then runs to read the metadata: only the pinned one is run.
+    (The setuptools that run it are not pinned: pip takes them from the same index.)
 
     Raises:
         HostError: if pip cannot download it within `seconds`.
@@ -81,18 +82,11 @@ def download(
     """
     print(f"fetching {package.requirement} ...", flush=True)
     folder.mkdir(exist_ok=True)
-    wanted, log = folder / "requirements.txt", folder / "pip.log"
-    wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-    files = folder / "files"
-    # -P: no module of the working folder stands in for one of pip's.
-    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
-    command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
-    command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]
-    command += ["-r", str(wanted), "-d", str(files)]
+    files, log = folder / "files", folder / "pip.log"
     try:
-        with log.open("wb") as output:
+        with log.open("wb") as output:  # a file, not a pipe: it cannot fill up, nor be held open
             done = subprocess.run(
-                command,
+                _pip_download(package, folder, files),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=output,
@@ -107,6 +101,16 @@ def download(
     if done.returncode != 0:
         raise _not_had(package, _last_error(said))
     return next(files.iterdir())
+
+
+def _pip_download(package: Package, folder: Path, files: Path) -> list[str]:
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    # -P: no module of the working folder stands in for one of pip's.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
+    command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]
+    return [*command, "-r", str(wanted), "-d", str(files)]
 
 
 def _not_had(package: Package, why: str) -> HostError:

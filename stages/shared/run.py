@@ -52,9 +52,7 @@ def _environment_fault(error: OSError) -> HostError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return HostError(f"{place}: no space left", "free some space and run again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return HostError(
-            f"{place}: no permission", "make it writable for this user and run again"
-        )
+        return HostError(f"{place}: no permission", "make it writable for this user and run again")
     return None
 
 

@@ -1,0 +1,1 @@
+"""What a person runs by hand: the `bert-lora` command and its subcommands."""

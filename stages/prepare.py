@@ -1,0 +1,143 @@
+"""Read the labelled texts, check every row, and split them into train, validation and test."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.shared import artefacts, paths, rows
+from stages.shared.errors import DataError, printable
+from stages.shared.params import DataParams, Params
+from stages.shared.run import run_stage
+from stages.shared.sources import locate_data
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+    import pandas as pd
+
+SPLITS = {"train": paths.TRAIN, "validation": paths.VALIDATION, "test": paths.TEST}
+COUNTS = ("source", "neutral", "incomplete", "conflict", "repeated", "leaked", "not_sampled")
+PIECE = re.compile(r"\w+|[^\w\s]")
+
+
+def prepare(params: Params) -> None:
+    """Write the three splits, the label list and metrics/data.json; nothing if a check fails."""
+    counts: Counter[str] = Counter({f"rows_{name}": 0 for name in COUNTS})
+    with tempfile.TemporaryDirectory() as folder:
+        source = locate_data(params.data.source, Path(folder))
+        checked = rows.read_rows(source, params.data, counts)
+        labels = rows.label_list(checked, source)
+
+    kept = sample(checked, params.data.limit, params.seed)
+    counts["rows_not_sampled"] = len(checked) - len(kept)
+    splits = split_rows(kept, params.data, params.seed)
+    summary = summarise(splits, labels, params.data.max_length)
+
+    for name, path in SPLITS.items():
+        columns = [c for c in ("id", "text", "label", "rating") if c in splits[name]]
+        with artefacts.replacing(path) as temporary:
+            splits[name][columns].to_parquet(temporary, index=False)
+    artefacts.write_json(paths.LABELS, labels)
+    summary |= {**counts, "source_sha256": source.sha256}
+    artefacts.write_json(paths.DATA_SUMMARY, summary)
+    print(describe(summary))
+
+
+def sample(checked: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
+    """Return at most `limit` rows, drawn evenly over splits and classes, in their order."""
+    from sklearn.model_selection import train_test_split
+
+    if limit is None or limit >= len(checked):
+        return checked
+    strata = checked["split"] + "\x00" + checked["label"]
+    even = strata.value_counts().min() >= 2 and limit >= strata.nunique()
+    kept: pd.DataFrame = train_test_split(
+        checked, train_size=limit, stratify=strata if even else None, random_state=seed
+    )[0]
+    return kept.sort_index()
+
+
+def split_rows(kept: pd.DataFrame, params: DataParams, seed: int) -> dict[str, pd.DataFrame]:
+    """Return train, validation and test: the source's own where it has them, else drawn by seed.
+
+    Shares are of all rows, drawn evenly over the classes. Without an official validation split,
+    one is drawn from train.
+
+    Raises:
+        DataError: if a class has too few rows to stand in every split.
+    """
+    from sklearn.model_selection import train_test_split
+
+    parts = {str(name): part for name, part in kept.groupby("split", sort=False)}
+    rest = parts.pop("all", None)
+    train = parts.pop("train", rest)
+    if train is None:
+        raise DataError(f"{params.source}: no rows to train on", "give a train file with rows")
+    for name, share in (("test", params.test_fraction), ("validation", params.validation_fraction)):
+        if name in parts:
+            continue
+        size = max(round(share * len(kept)), kept["label"].nunique())
+        rare = train["label"].value_counts()
+        if rare.min() < 3 or len(train) < 3 * size / 2:
+            raise DataError(
+                f"{printable(params.source)}: label {printable(rare.index[-1])}: {rare.min()} rows "
+                "are too few to stand in train, validation and test",
+                "give more rows of it, merge it with another class, or raise data.limit",
+            )
+        train, parts[name] = train_test_split(
+            train, test_size=size, stratify=train["label"], random_state=seed
+        )
+    return {"train": train, "validation": parts["validation"], "test": parts["test"]}
+
+
+def summarise(
+    splits: dict[str, pd.DataFrame], labels: list[str], max_length: int
+) -> dict[str, Any]:
+    """Return rows and class shares per split, and the lengths of the texts.
+
+    Words and punctuation marks are counted. A word-piece tokenizer makes at least one token of
+    each and adds two, so `rows_truncated_at_least` bounds the truncated rows from below.
+    """
+    from statistics import mean, median
+
+    texts = [text for part in splits.values() for text in part["text"]]
+    pieces = [len(PIECE.findall(text)) for text in texts]
+    summary: dict[str, Any] = {f"rows_{name}": len(part) for name, part in splits.items()}
+    summary["share"] = {
+        name: {label: float((part["label"] == label).mean()) for label in labels}
+        for name, part in splits.items()
+    }
+    return summary | {
+        "classes": len(labels),
+        "words_mean": round(mean(pieces), 2),
+        "words_median": median(pieces),
+        "words_max": max(pieces),
+        "characters_max": max(map(len, texts)),
+        "rows_truncated_at_least": sum(count + 2 > max_length for count in pieces),
+    }
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """Return the summary as lines for a person."""
+    sizes = ", ".join(f"{summary[f'rows_{name}']:,} {name}" for name in SPLITS)
+    shares = ", ".join(
+        f"{printable(label)} {100 * share:.1f} %"
+        for label, share in summary["share"]["train"].items()
+    )
+    left_out = ", ".join(
+        f"{summary[f'rows_{name}']:,} {name.replace('_', ' ')}"
+        for name in COUNTS[1:]
+        if summary[f"rows_{name}"]
+    )
+    lines = [f"rows: {sizes}", f"classes in train: {shares}"]
+    if left_out:
+        lines.append(f"left out of {summary['rows_source']:,} rows: {left_out}")
+    if summary["rows_truncated_at_least"]:
+        lines.append(f"at least {summary['rows_truncated_at_least']:,} rows exceed data.max_length")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_stage(prepare)

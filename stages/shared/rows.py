@@ -1,0 +1,232 @@
+"""Turn the tables of a data source into labelled rows, and check each of them.
+
+Nothing is normalised: a text stays as it is. What `drop` allows to leave out is counted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.shared.errors import DataError, printable
+from stages.shared.params import DataParams
+from stages.shared.sources import DataSource, is_local_data, locate_data
+from stages.shared.tables import Faults, read_table
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+    import pandas as pd
+
+ORDER = ("test", "validation", "train", "all")  # which copy of a leaked text is kept
+MAX_CLASSES = 1000
+ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+
+
+def fold(text: str) -> str:
+    """Return the text as a reader sees it: NFKC, case folded, no zero-width, spaces squeezed."""
+    plain = unicodedata.normalize("NFKC", text).translate(ZERO_WIDTH).casefold()
+    return " ".join(plain.split())
+
+
+def row_id(text: str) -> str:
+    """Return the row's stable name: the first 16 hex digits of the sha256 of its text."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
+    """Return the checked rows of all splits: split, file, line, id, text, label, folded, [rating].
+
+    Raises:
+        DataError: with every fault of the first step that finds one.
+    """
+    import pandas as pd
+
+    tables = [
+        _read_split(split, file, source, params, counts) for split, file in source.splits.items()
+    ]
+    rows = pd.concat(tables, ignore_index=True)
+    rows["folded"] = [fold(text) for text in rows["text"]]
+    rows["id"] = [row_id(text) for text in rows["text"]]
+    rows = _without_conflicts(rows, params, counts)
+    rows = _without_repeats(rows, counts)
+    return _without_leaks(rows, params, counts)
+
+
+def _read_split(
+    split: str, file: Path, source: DataSource, params: DataParams, counts: Counter[str]
+) -> pd.DataFrame:
+    """Return one file's complete rows, the label as a string."""
+    import pandas as pd
+
+    label_column = source.label_from_sign or params.label_column
+    frame = read_table(file, params.text_column, label_column, source.columns)
+    counts["rows_source"] += len(frame)
+    if source.label_from_sign:
+        frame["rating"] = frame["label"].astype(float)
+        counts["rows_neutral"] += int((frame["rating"] == 0).sum())
+        frame = frame[frame["rating"] != 0]
+        negative, positive = source.label_names or ("negative", "positive")
+        frame = frame.assign(label=[positive if r > 0 else negative for r in frame["rating"]])
+    faults = Faults(file)
+    labels = [_label(value, source.label_names) for value in frame["label"]]
+    keep = []
+    for line, text, label in zip(frame["line"], frame["text"], labels, strict=True):
+        whole = bool(text and text.strip() and label)
+        keep.append(whole)
+        if not whole and params.on_incomplete == "refuse":
+            what = "no label" if text and text.strip() else "empty text"
+            faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
+        if whole and label is not None and label != label.strip():
+            faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
+    _check_label_types(frame, faults)
+    faults.check()
+    counts["rows_incomplete"] += len(keep) - sum(keep)
+    columns = ["line", "text", "label", *(["rating"] if source.label_from_sign else [])]
+    frame["label"] = pd.Series(labels, index=frame.index, dtype=object)
+    return frame[keep][columns].assign(split=split, file=str(file))
+
+
+def _label(value: Any, names: tuple[str, ...] | None) -> str | None:
+    """Return a label as a string; an integer becomes its name where the source names them."""
+    if value is None or value != value:  # NaN is the only value that differs from itself
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and names:
+        return names[value] if 0 <= value < len(names) else None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _check_label_types(frame: pd.DataFrame, faults: Faults) -> None:
+    for line, value in zip(frame["line"], frame["label"], strict=True):
+        fraction = isinstance(value, float) and value == value and not value.is_integer()
+        if fraction or isinstance(value, (bool, list, dict)):
+            faults.add(
+                line,
+                f"label {printable(repr(value))} is neither a string nor an integer",
+                "write classes as strings or integers",
+            )
+
+
+def _pairs(group: pd.DataFrame) -> str:
+    return " and ".join(
+        f"{file}:{line}" for file, line in zip(group["file"], group["line"], strict=True)
+    )
+
+
+def _groups(rows: pd.DataFrame, column: str) -> tuple[pd.Series[bool], list[str]]:
+    """Return which rows share their folded text across values of `column`, and the first five."""
+    several = rows.groupby("folded", sort=False)[column].transform("nunique") > 1
+    shown = [_pairs(group) for _, group in rows[several].groupby("folded", sort=False)]
+    return several, shown
+
+
+def _report(shown: list[str], what: str, fix: str) -> DataError:
+    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+    return DataError(f"{'; '.join(shown[:5])}{more}: {what}", fix)
+
+
+def _without_conflicts(
+    rows: pd.DataFrame, params: DataParams, counts: Counter[str]
+) -> pd.DataFrame:
+    several, shown = _groups(rows, "label")
+    if shown and params.on_conflict == "refuse":
+        raise _report(
+            shown,
+            "one text with two labels",
+            "correct the labels, or set data.on_conflict to drop to leave out every copy",
+        )
+    counts["rows_conflict"] += int(several.sum())
+    return rows[~several]
+
+
+def _without_repeats(rows: pd.DataFrame, counts: Counter[str]) -> pd.DataFrame:
+    """Keep the first of equal texts within a split: a repeat would count one text twice."""
+    repeated = rows.duplicated(["split", "folded"])
+    counts["rows_repeated"] += int(repeated.sum())
+    return rows[~repeated]
+
+
+def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
+    shown = _groups(rows, "split")[1]
+    if shown and params.on_leak == "refuse":
+        raise _report(
+            shown,
+            "one text in two splits (after case, space and Unicode folding)",
+            "remove one copy, or set data.on_leak to drop to keep the test copy",
+        )
+    rank = rows["split"].map({split: place for place, split in enumerate(ORDER)})
+    leaked = rows.assign(rank=rank).sort_values("rank", kind="stable").duplicated("folded")
+    counts["rows_leaked"] += int(leaked.sum())
+    return rows[~leaked.reindex(rows.index)]
+
+
+def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
+    """Return the classes in order: as the source names them, by number, or by the alphabet.
+
+    Raises:
+        DataError: if there are fewer than 2 or implausibly many, if two differ in case only, or
+            if one stands in validation or test but not in train.
+    """
+    found = Counter(rows["label"])
+    files = ", ".join(str(file) for file in source.splits.values())
+    if len(found) < 2:
+        raise DataError(
+            f"{files}: label: only one class, {printable(next(iter(found), 'none'))}",
+            "give rows of at least two classes, or set data.label_column",
+        )
+    if len(found) > MAX_CLASSES or len(found) > max(20, len(rows) / 2):
+        raise DataError(
+            f"{files}: label: {len(found)} different labels in {len(rows)} rows",
+            "set data.label_column to the column with the class",
+        )
+    _check_spelling(rows, found)
+    if source.label_names and set(found) <= set(source.label_names):
+        return [name for name in source.label_names if name in found]
+    if all(label.lstrip("-").isdecimal() for label in found):
+        return sorted(found, key=int)
+    return sorted(found)
+
+
+def _check_spelling(rows: pd.DataFrame, found: Counter[str]) -> None:
+    """Refuse a label that is another one's misspelling, or that train lacks."""
+    training = rows[rows["split"].isin(["train", "all"])]
+    known = Counter(training["label"])
+    faults = []
+    for label in found:
+        twin = next((k for k in known if k != label and k.casefold() == label.casefold()), None)
+        if label in known and (twin is None or known[twin] < known[label]):
+            continue
+        close = twin or next(iter(difflib.get_close_matches(label, list(known), n=1)), None)
+        first = rows[rows["label"] == label].iloc[0]
+        hint = f", did you mean {printable(close)}?" if close else ""
+        why = "differs from another in case only" if label in known else "is not in train"
+        faults.append(
+            (
+                f"{first['file']}: line {first['line']}: label {printable(label)} {why}{hint}",
+                "spell each class in one way, and give train rows of every class",
+            )
+        )
+    if faults:
+        raise DataError.from_faults(faults)
+
+
+def source_changed(params: DataParams, recorded: str) -> str | None:
+    """Return a warning if a local source outside data/raw is not what prepare read.
+
+    DVC watches data/raw only, so for any other file its sha256 is compared with the recorded one.
+    """
+    if not is_local_data(params.source) or Path(params.source).resolve().is_relative_to(
+        Path("data/raw").resolve()
+    ):
+        return None
+    remedy = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watches"
+    if not Path(params.source).exists():
+        return f"{printable(params.source)} is gone since the data were prepared"
+    now = locate_data(params.source, Path()).sha256
+    if now != recorded:
+        return f"{printable(params.source)} has changed since the data were prepared: {remedy}"
+    return None
