@@ -6,11 +6,15 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
+from stages.shared import paths
+from stages.shared.artefacts import read_json
 from stages.shared.errors import HostError, UserError, printable
 from stages.shared.params import ComputeParams, Params, load_params
+from stages.shared.rows import source_changed
 
 
 def run_stage(stage: Callable[[Params], None]) -> NoReturn:
@@ -19,6 +23,7 @@ def run_stage(stage: Callable[[Params], None]) -> NoReturn:
     def load_and_run() -> None:
         params = load_params()
         set_environment(params.compute)
+        warn_of_changed_source(params)
         stage(params)
 
     sys.exit(exit_code_of(load_and_run))
@@ -63,6 +68,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def warn_of_changed_source(params: Params) -> None:
+    """Say so if the user's own file is not the one that the prepared rows come from."""
+    if paths.DATA_SUMMARY.exists():
+        recorded = read_json(paths.DATA_SUMMARY).get("source_sha256")
+        warning = source_changed(params.data, recorded)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
+
+
 def set_environment(compute: ComputeParams) -> None:
     """Set what libraries read when they are imported: threads, and no chatter.
 
@@ -75,3 +89,5 @@ def set_environment(compute: ComputeParams) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    # What libraries say to each other about their next releases is no concern of a user.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|peft)")

@@ -152,7 +152,7 @@ def make_trainer(
 def _arguments(
     train: TrainParams, seed: int, steps_per_epoch: int, hardware: Compute
 ) -> TrainingArguments:
-    look = max(1, steps_per_epoch // train.evaluations_per_epoch)
+    look = math.ceil(steps_per_epoch / train.evaluations_per_epoch)
     return TrainingArguments(
         output_dir=str(paths.CHECKPOINTS),
         num_train_epochs=train.epochs,
