@@ -46,24 +46,36 @@ def prepare(params: Params) -> None:
 
 
 def sample(checked: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
-    """Return at most `limit` rows, drawn evenly over splits and classes, in their order."""
+    """Return at most `limit` rows, drawn evenly over splits and classes, in their order.
+
+    Raises:
+        DataError: if so few rows leave out a class or a split.
+    """
     from sklearn.model_selection import train_test_split
 
     if limit is None or limit >= len(checked):
         return checked
     strata = checked["split"] + "\x00" + checked["label"]
-    even = strata.value_counts().min() >= 2 and limit >= strata.nunique()
+    fewest = min(limit, len(checked) - limit)  # both sides of the draw hold every stratum
+    even = strata.value_counts().min() >= 2 and fewest >= strata.nunique()
     kept: pd.DataFrame = train_test_split(
         checked, train_size=limit, stratify=strata if even else None, random_state=seed
     )[0]
+    if missing := sorted(set(strata) - set(strata[kept.index])):
+        split, label = missing[0].split("\x00", 1)
+        where = "" if split == "all" else f" in {split}"
+        raise DataError(
+            f"params.yaml: data.limit: {limit} rows leave out label {printable(label)}{where}",
+            "raise data.limit, or set it to null",
+        )
     return kept.sort_index()
 
 
 def split_rows(kept: pd.DataFrame, params: DataParams, seed: int) -> dict[str, pd.DataFrame]:
     """Return train, validation and test: the source's own where it has them, else drawn by seed.
 
-    Shares are of all rows, drawn evenly over the classes. Without an official validation split,
-    one is drawn from train.
+    Drawn evenly over the classes. Shares are of all rows; where the source has train and test but
+    no validation split, one is drawn from train, and its share is of train.
 
     Raises:
         DataError: if a class has too few rows to stand in every split.
@@ -75,21 +87,31 @@ def split_rows(kept: pd.DataFrame, params: DataParams, seed: int) -> dict[str, p
     train = parts.pop("train", rest)
     if train is None:
         raise DataError(f"{params.source}: no rows to train on", "give a train file with rows")
+    rows_to_split = len(train)
     for name, share in (("test", params.test_fraction), ("validation", params.validation_fraction)):
         if name in parts:
             continue
-        size = max(round(share * len(kept)), kept["label"].nunique())
-        rare = train["label"].value_counts()
-        if rare.min() < 3 or len(train) < 3 * size / 2:
-            raise DataError(
-                f"{printable(params.source)}: label {printable(rare.index[-1])}: {rare.min()} rows "
-                "are too few to stand in train, validation and test",
-                "give more rows of it, merge it with another class, or raise data.limit",
-            )
+        counts = train["label"].value_counts()
+        size = max(round(share * rows_to_split), len(counts))
+        if counts.min() < 2 or len(train) - size < len(counts):
+            raise _too_few(counts.index[-1], kept, params)
         train, parts[name] = train_test_split(
             train, test_size=size, stratify=train["label"], random_state=seed
         )
+        for label in counts.index:  # the draw may leave a rare class out of one side
+            if label not in set(train["label"]) & set(parts[name]["label"]):
+                raise _too_few(label, kept, params)
     return {"train": train, "validation": parts["validation"], "test": parts["test"]}
+
+
+def _too_few(label: str, kept: pd.DataFrame, params: DataParams) -> DataError:
+    rows = int((kept["label"] == label).sum())
+    return DataError(
+        f"{printable(params.source)}: label {printable(label)}: {rows} rows are too few to stand "
+        "in train, validation and test",
+        "give more rows of it, merge it with another class, raise data.limit, or change "
+        "data.test_fraction and data.validation_fraction",
+    )
 
 
 def summarise(

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.shared.errors import DataError, printable
+from stages.shared.errors import DataError, ParamsError, printable
 from stages.shared.params import DataParams
 from stages.shared.sources import DataSource, is_local_data, locate_data
-from stages.shared.tables import Faults, read_table
+from stages.shared.tables import SHOWN, Faults, read_table
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     import pandas as pd
@@ -52,7 +53,13 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
     rows["id"] = [row_id(text) for text in rows["text"]]
     rows = _without_conflicts(rows, params, counts)
     rows = _without_repeats(rows, counts)
-    return _without_leaks(rows, params, counts)
+    rows = _without_leaks(rows, params, counts)
+    for split, file in source.splits.items():
+        if split not in set(rows["split"]):  # else it would be drawn anew from the others
+            raise DataError(
+                f"{printable(file)}: no row is left", "give it complete rows of its own"
+            )
+    return rows
 
 
 def _read_split(
@@ -74,10 +81,11 @@ def _read_split(
     labels = [_label(value, source.label_names) for value in frame["label"]]
     keep = []
     for line, text, label in zip(frame["line"], frame["text"], labels, strict=True):
-        whole = bool(text and text.strip() and label)
+        seen = bool(text and fold(text))  # zero-width characters alone are no text
+        whole = seen and bool(label)
         keep.append(whole)
         if not whole and params.on_incomplete == "refuse":
-            what = "no label" if text and text.strip() else "empty text"
+            what = "no label" if seen else "empty text"
             faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
         if whole and label is not None and label != label.strip():
             faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
@@ -103,7 +111,8 @@ def _label(value: Any, names: tuple[str, ...] | None) -> str | None:
 def _check_label_types(frame: pd.DataFrame, faults: Faults) -> None:
     for line, value in zip(frame["line"], frame["label"], strict=True):
         fraction = isinstance(value, float) and value == value and not value.is_integer()
-        if fraction or isinstance(value, (bool, list, dict)):
+        other = value is not None and not isinstance(value, (str, int, float))
+        if fraction or other or isinstance(value, bool):
             faults.add(
                 line,
                 f"label {printable(repr(value))} is neither a string nor an integer",
@@ -111,31 +120,36 @@ def _check_label_types(frame: pd.DataFrame, faults: Faults) -> None:
             )
 
 
-def _pairs(group: pd.DataFrame) -> str:
+def _pair(group: pd.DataFrame, column: str) -> str:
+    """Return where one text first stands with each of two values of `column`."""
+    two = group.drop_duplicates(column).head(2)
     return " and ".join(
-        f"{file}:{line}" for file, line in zip(group["file"], group["line"], strict=True)
+        f"{printable(file)}:{line}" for file, line in zip(two["file"], two["line"], strict=True)
     )
 
 
-def _groups(rows: pd.DataFrame, column: str) -> tuple[pd.Series[bool], list[str]]:
-    """Return which rows share their folded text across values of `column`, and the first five."""
-    several = rows.groupby("folded", sort=False)[column].transform("nunique") > 1
-    shown = [_pairs(group) for _, group in rows[several].groupby("folded", sort=False)]
-    return several, shown
+def _shared(rows: pd.DataFrame, column: str) -> pd.Series[bool]:
+    """Return which rows share their folded text across values of `column`."""
+    return rows.groupby("folded", sort=False)[column].transform("nunique") > 1
 
 
-def _report(shown: list[str], what: str, fix: str) -> DataError:
-    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-    return DataError(f"{'; '.join(shown[:5])}{more}: {what}", fix)
+def _report(shared: pd.DataFrame, column: str, what: str, fix: str) -> DataError:
+    """Return the error about texts shared across values of `column`, naming the first five."""
+    texts = shared["folded"].drop_duplicates()
+    first = shared[shared["folded"].isin(texts[:SHOWN])]
+    shown = [_pair(group, column) for _, group in first.groupby("folded", sort=False)]
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return DataError(f"{'; '.join(shown)}{more}: {what}", fix)
 
 
 def _without_conflicts(
     rows: pd.DataFrame, params: DataParams, counts: Counter[str]
 ) -> pd.DataFrame:
-    several, shown = _groups(rows, "label")
-    if shown and params.on_conflict == "refuse":
+    several = _shared(rows, "label")
+    if several.any() and params.on_conflict == "refuse":
         raise _report(
-            shown,
+            rows[several],
+            "label",
             "one text with two labels",
             "correct the labels, or set data.on_conflict to drop to leave out every copy",
         )
@@ -151,10 +165,11 @@ def _without_repeats(rows: pd.DataFrame, counts: Counter[str]) -> pd.DataFrame:
 
 
 def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
-    shown = _groups(rows, "split")[1]
-    if shown and params.on_leak == "refuse":
+    several = _shared(rows, "split")
+    if several.any() and params.on_leak == "refuse":
         raise _report(
-            shown,
+            rows[several],
+            "split",
             "one text in two splits (after case, space and Unicode folding)",
             "remove one copy, or set data.on_leak to drop to keep the test copy",
         )
@@ -172,7 +187,7 @@ def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
             if one stands in validation or test but not in train.
     """
     found = Counter(rows["label"])
-    files = ", ".join(str(file) for file in source.splits.values())
+    files = ", ".join(printable(file) for file in source.splits.values())
     if len(found) < 2:
         raise DataError(
             f"{files}: label: only one class, {printable(next(iter(found), 'none'))}",
@@ -186,8 +201,8 @@ def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
     _check_spelling(rows, found)
     if source.label_names and set(found) <= set(source.label_names):
         return [name for name in source.label_names if name in found]
-    if all(label.lstrip("-").isdecimal() for label in found):
-        return sorted(found, key=int)
+    if all(re.fullmatch("-?[0-9]{1,18}", label) for label in found):
+        return sorted(found, key=lambda label: (int(label), label))
     return sorted(found)
 
 
@@ -202,11 +217,12 @@ def _check_spelling(rows: pd.DataFrame, found: Counter[str]) -> None:
             continue
         close = twin or next(iter(difflib.get_close_matches(label, list(known), n=1)), None)
         first = rows[rows["label"] == label].iloc[0]
+        where = f"{printable(first['file'])}: line {first['line']}"
         hint = f", did you mean {printable(close)}?" if close else ""
         why = "differs from another in case only" if label in known else "is not in train"
         faults.append(
             (
-                f"{first['file']}: line {first['line']}: label {printable(label)} {why}{hint}",
+                f"{where}: label {printable(label)} {why}{hint}",
                 "spell each class in one way, and give train rows of every class",
             )
         )
@@ -219,12 +235,13 @@ def source_changed(params: DataParams, recorded: str) -> str | None:
 
     DVC watches data/raw only, so for any other file its sha256 is compared with the recorded one.
     """
-    if not is_local_data(params.source) or Path(params.source).resolve().is_relative_to(
-        Path("data/raw").resolve()
-    ):
+    if Path(params.source).resolve().is_relative_to(Path("data/raw").resolve()):
         return None
     remedy = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watches"
-    if not Path(params.source).exists():
+    try:
+        if not is_local_data(params.source):
+            return None
+    except ParamsError:  # it names nothing any more
         return f"{printable(params.source)} is gone since the data were prepared"
     now = locate_data(params.source, Path()).sha256
     if now != recorded:

@@ -45,7 +45,7 @@ class Faults:
         if self.lines:
             raise DataError.from_faults(
                 [
-                    (f"{self.path}: {_places(p)}: {what}", fix)
+                    (f"{printable(self.path)}: {_places(p)}: {what}", fix)
                     for (what, fix), p in self.lines.items()
                 ]
             )
@@ -92,6 +92,10 @@ def read_table(
             faults.add(line, "holds half of a surrogate pair", "write the character whole")
         elif text is not None and not isinstance(text, str):
             faults.add(line, "the text is not a string", "quote it, or set data.text_column")
+    for line, label in zip(result["line"], result["label"] if label_column else (), strict=False):
+        if isinstance(label, str) and ("\x00" in label or not _encodes(label)):
+            what = "the label holds a NUL character or half of a surrogate pair"
+            faults.add(line, what, "spell it with whole characters")
     faults.check()
     return result
 
@@ -108,7 +112,7 @@ def _no_column(path: Path, name: str, there: list[str]) -> DataError:
     close = difflib.get_close_matches(name, there, n=1)
     hint = f", did you mean {printable(close[0])}?" if close else ""
     return DataError(
-        f"{path}: line 1: no column {printable(name)}{hint}",
+        f"{printable(path)}: line 1: no column {printable(name)}{hint}",
         f"set data.text_column and data.label_column to two of: {printable(', '.join(there), 200)}",
     )
 
@@ -116,7 +120,7 @@ def _no_column(path: Path, name: str, there: list[str]) -> DataError:
 def _read_text(path: Path, columns: tuple[str, ...] | None) -> pd.DataFrame:
     content = _decode(path)
     if not content.strip():
-        raise DataError(f"{path}: line 1: the file is empty", "give a file with rows")
+        raise DataError(f"{printable(path)}: line 1: the file is empty", "give a file with rows")
     if columns:
         return _frame(path, list(columns), _lines(content))
     if path.suffix == ".jsonl":
@@ -131,7 +135,8 @@ def _decode(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path}: line {line}: byte {error.start} is not UTF-8", "save the file as UTF-8"
+            f"{printable(path)}: line {line}: byte {error.start} is not UTF-8",
+            "save the file as UTF-8",
         ) from None
 
 
@@ -149,24 +154,31 @@ def _read_csv(path: Path, content: str) -> pd.DataFrame:
         header = next(reader)
         if len(header) == 1 and ";" in header[0]:
             raise DataError(
-                f"{path}: line 1: columns are separated by ';'",
+                f"{printable(path)}: line 1: columns are separated by ';'",
                 "separate them by commas, or by tabs in a .tsv file",
             )
         return _frame(path, header, _csv_rows(reader))
     except csv.Error as error:
         raise DataError(
-            f"{path}: line {reader.line_num}: not valid csv: {printable(error)}",
+            f"{printable(path)}: line {reader.line_num}: not valid csv: {printable(error)}",
             'write a quote inside a quoted cell twice: ""',
         ) from None
 
 
 def _csv_rows(reader: Any) -> Iterator[Row]:
-    """Yield the line on which each row starts, and its cells; an empty cell is None."""
+    """Yield the line on which each row starts, and its cells; an empty cell is None.
+
+    Raises:
+        csv.Error: naming the line on which the faulty row starts.
+    """
     start = reader.line_num + 1
-    for cells in reader:
-        if cells:
-            yield start, [cell if cell else None for cell in cells]
-        start = reader.line_num + 1
+    try:
+        for cells in reader:
+            if cells:
+                yield start, [cell if cell else None for cell in cells]
+            start = reader.line_num + 1
+    except csv.Error as error:  # a quote that never closes is found at the end of the file
+        raise csv.Error(f"{error}, in the row that starts on line {start}") from None
 
 
 def _read_jsonl(path: Path, content: str) -> pd.DataFrame:
@@ -210,7 +222,8 @@ def _frame(path: Path, header: list[str], rows: Iterator[Row]) -> pd.DataFrame:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DataError(
-            f"{path}: line 1: column {printable(twice[0])} stands twice", "name each column once"
+            f"{printable(path)}: line 1: column {printable(twice[0])} stands twice",
+            "name each column once",
         )
     faults = Faults(path)
     lines: list[int] = []
@@ -227,7 +240,7 @@ def _frame(path: Path, header: list[str], rows: Iterator[Row]) -> pd.DataFrame:
         cells.append(row)
     faults.check()
     if not lines:
-        raise DataError(f"{path}: line 1: a header but no rows", "give a file with rows")
+        raise DataError(f"{printable(path)}: line 1: a header but no rows", "give a file with rows")
     frame = pd.DataFrame(cells, columns=header, dtype=object)
     frame["line"] = lines
     return frame
@@ -240,7 +253,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         table = pq.read_table(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path}: line 1: not a parquet file: {printable(error)}", "write it again"
+            f"{printable(path)}: line 1: not a parquet file: {printable(error)}", "write it again"
         ) from None
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     rows = ((n, list(row)) for n, row in enumerate(zip(*columns.values(), strict=True), start=1))
