@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from pathlib import PurePath
+
+PATH_LIMIT = 1000  # characters of a path: cut at its end, it would no longer name the file
 
 
 def printable(value: object, limit: int = 80) -> str:
     """Return `value` as one safe line for a terminal or a log.
 
     Control characters, line breaks and direction overrides are escaped, and what is longer than
-    `limit` characters is cut, so that a text of the data can neither move the cursor nor fake a
-    log line.
+    `limit` characters (a path: than 1000) is cut, so that a text of the data can neither move the
+    cursor nor fake a log line.
     """
     text = str(value)
-    cut = text if len(text) <= limit else text[: limit - 3] + "..."
+    limit = PATH_LIMIT if isinstance(value, PurePath) else limit
+    return _escaped(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+def _escaped(text: str) -> str:
     return "".join(
-        c if c == " " or unicodedata.category(c)[0] not in "CZ" else ascii(c)[1:-1] for c in cut
+        c if c == " " or unicodedata.category(c)[0] not in "CZ" else ascii(c)[1:-1] for c in text
     )
 
 
@@ -48,7 +55,11 @@ class UserError(Exception):
         return error
 
     def __str__(self) -> str:
-        return "\n".join(f"error: {what}. Fix: {fix}" for what, fix in self.faults)
+        stops = ["" if what.endswith("?") else "." for what, _ in self.faults]
+        return "\n".join(
+            _escaped(f"error: {what}{stop} Fix: {fix}")
+            for (what, fix), stop in zip(self.faults, stops, strict=True)
+        )
 
 
 class ParamsError(UserError):

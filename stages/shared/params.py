@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from stages.shared import paths
 from stages.shared.errors import ParamsError, printable
@@ -21,7 +22,9 @@ from stages.shared.errors import ParamsError, printable
 OnFault = Literal["refuse", "drop"]
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
-Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# No control character, line separator or direction override: a name is shown to people.
+_PLAIN = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
+Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=_PLAIN)]
 
 
 def _field(expected: str, example: Any, **limits: Any) -> Any:
@@ -50,11 +53,17 @@ class DataParams(Section):
     on_incomplete: OnFault = _field("refuse or drop", "refuse")
 
     @model_validator(mode="after")
-    def _leave_rows_to_train(self) -> DataParams:
+    def _agree(self) -> DataParams:
         if self.validation_fraction + self.test_fraction >= 0.9:
             raise ValueError(
                 "data.validation_fraction + data.test_fraction: "
-                "expected a sum below 0.9, so that rows are left to train on"
+                "expected a sum below 0.9, so that rows are left to train on",
+                "lower one of the two",
+            )
+        if self.text_column == self.label_column:
+            raise ValueError(
+                "data.label_column: expected another column than data.text_column",
+                "set each to the name of its own column",
             )
         return self
 
@@ -139,8 +148,8 @@ class Params(Section):
     def _train_what_can_train(self) -> Params:
         if self.lora.inference_mode and self.train.epochs > 0:
             raise ValueError(
-                "lora.inference_mode: true freezes the adapter, so it cannot be trained: "
-                "expected false, or train.epochs: 0"
+                "lora.inference_mode: true freezes the adapter, so it cannot be trained",
+                "set lora.inference_mode to false, or train.epochs to 0",
             )
         return self
 
@@ -151,8 +160,9 @@ def load_params(path: Path = paths.PARAMS) -> Params:
     Raises:
         ParamsError: naming every faulty key with file, line, what was expected and a remedy.
     """
-    text, content = _read_yaml(path)
-    _refuse_secrets(text, path)
+    text = _read_text(path)
+    _refuse_secrets(text, path)  # before the parser, whose messages quote the file
+    content = _parse(text, path)
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -164,45 +174,53 @@ def load_params(path: Path = paths.PARAMS) -> Params:
         raise ParamsError.from_faults(list(faults.values())) from None
 
 
-def _read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = YAML(typ="safe", pure=True).load(text)
-    except FileNotFoundError:
+        return path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
         raise ParamsError(f"{path}: not found", "run from the repository root") from None
     except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
         raise ParamsError(
-            f"{path}: byte {error.start} is not UTF-8", "save the file as UTF-8"
+            f"{path}:{line}: byte {error.start} is not UTF-8", "save the file as UTF-8"
         ) from None
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ParamsError(
             f"{place}: not valid YAML 1.2: {printable(error.problem or error.context)}",
-            "mend that line; git diff shows what changed",
+            "mend that line or one above it; git diff shows what changed",
         ) from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # a tag can make the parser raise anything: !!bool x is a KeyError
+        position = getattr(error, "position", None)
+        place = str(path) if position is None else f"{path}:{text[:position].count(chr(10)) + 1}"
         raise ParamsError(
-            f"{path}: not valid YAML 1.2: {printable(error)}",
+            f"{place}: not valid YAML 1.2: {printable(str(error).partition(chr(10))[0])}",
             "restore it with: git checkout params.yaml",
         ) from None
     if not isinstance(content, dict):
         raise ParamsError(
-            f"{path}: expected sections of keys, got {printable(repr(content))}",
+            f"{path}:1: expected sections of keys, got {_shown(content)}",
             "restore it with: git checkout params.yaml",
         )
-    return text, content
+    return content
 
 
 _SECRET = re.compile(
-    r"\b(hf_[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9]{20,})"
-    r"|BEGIN [A-Z ]*PRIVATE KEY"
+    r"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{20,}|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+    r"|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}|A[KS]IA[0-9A-Z]{16})"
+    r"|BEGIN [A-Z ]*PRIVATE KEY|://[^\s/:@]+:[^\s/@]+@"
 )
 
 
 def _refuse_secrets(text: str, path: Path) -> None:
     """Refuse an access token: what stands in params.yaml ends up in git and in dvc.lock."""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if _SECRET.search(line):
             raise ParamsError(
                 f"{path}:{number}: looks like an access token or key, which git would keep",
@@ -216,25 +234,27 @@ def _explain(fault: Any, content: dict[str, Any]) -> tuple[str, str, str]:
     known, field = _resolve(names)
     key = ".".join(known)
     if fault["type"] == "value_error":
-        what = str(fault["ctx"]["error"])
-        key, _, rest = what.partition(":")
-        return key, what, f"change {key.split(' + ')[0]}, {rest.partition('expected ')[2]}"
+        what, fix = fault["ctx"]["error"].args
+        return what.partition(":")[0], what, fix
     if fault["type"] == "extra_forbidden":
         section, wrong = _section(known), printable(names[len(known)])
         close = difflib.get_close_matches(wrong, section, n=1)
         hint = f", did you mean {close[0]}?" if close else ""
         full = ".".join([*known, wrong])
-        return full, f"{full}: unknown key{hint}", f"use one of {', '.join(section)}"
+        return full, f"{full}: unknown key{hint}", f"use one of {_keys(known)}"
     if fault["type"] == "missing":
-        example = field.examples[0] if field and field.examples else "..."
-        return key, f"{key}: missing", f"add {key}, for example {_yaml(example)}"
-    if field is None or not field.examples:
-        section = _section(known)
-        return key, f"{key}: expected a section", f"give it the keys {', '.join(section)}"
-    got = printable(repr(_value(content, known)))
+        if not field.examples:
+            return key, f"{key}: missing", f"add a section with the keys {_keys(known)}"
+        return key, f"{key}: missing", f"add {key}, for example {_yaml(field.examples[0])}"
+    if fault["type"] == "invalid_key" and not (field and field.examples):
+        wrong = ".".join([*known, printable(fault["loc"][-1])])
+        return wrong, f"{wrong}: a key is a name, not a value", f"use one of {_keys(known)}"
+    if not field.examples:
+        got = _shown(_value(content, known))
+        return key, f"{key}: expected a section, got {got}", f"give it the keys {_keys(known)}"
     return (
         key,
-        f"{key}: expected {field.description}, got {got}",
+        f"{key}: expected {field.description}, got {_shown(_value(content, known))}",
         f"set {key} to what you want, for example {_yaml(field.examples[0])}",
     )
 
@@ -262,6 +282,17 @@ def _section(known: list[str]) -> list[str]:
     return list(model.model_fields)
 
 
+def _keys(known: list[str]) -> str:
+    return ", ".join(_section(known))
+
+
+def _shown(value: Any) -> str:
+    """Return a short repr even of a value that aliases make endless."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    return printable(short.repr(value))
+
+
 def _value(content: Any, known: list[str]) -> Any:
     for name in known:
         content = content.get(name) if isinstance(content, dict) else None
@@ -269,25 +300,21 @@ def _value(content: Any, known: list[str]) -> Any:
 
 
 def _yaml(value: Any) -> str:
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if (value is None or isinstance(value, bool))
-        else str(value)
-    )
+    return str(value).lower() if isinstance(value, bool) else str(value or "null")
 
 
 def _line_numbers(text: str) -> dict[str, int]:
-    """Return the line of each dotted key, counted from 1."""
+    """Return the line of each dotted key, counted from 1, of the sections and what is in them."""
     lines: dict[str, int] = {}
 
-    def walk(node: Any, prefix: str) -> None:
+    def walk(node: Any, prefix: str, depth: int) -> None:
         for key, value in node.value:
             name = f"{prefix}{key.value}"
             lines[name] = key.start_mark.line + 1
-            if value.id == "mapping":
-                walk(value, f"{name}.")
+            if value.id == "mapping" and depth > 1:  # aliases can make it endless
+                walk(value, f"{name}.", depth - 1)
 
-    walk(YAML(typ="safe", pure=True).compose(text), "")
+    walk(YAML(typ="safe", pure=True).compose(text), "", 2)
     return lines
 
 

@@ -1,0 +1,289 @@
+"""Classify texts with the trained adapter, and with the base beside it if wanted.
+
+Only models/ is needed: labels and maximal length come from the adapter's own manifest.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.shared import paths
+from stages.shared.artefacts import replacing, require
+from stages.shared.errors import DataError, ParamsError, printable
+from stages.shared.params import Params, load_params
+from stages.shared.run import set_environment
+from stages.shared.tables import ENDINGS, Faults, read_table
+
+if TYPE_CHECKING:  # heavy libraries are imported once the request is known to be right
+    import numpy as np
+
+Row = dict[str, Any]
+
+TABLE_WIDTH = 120  # characters; on a wider terminal the numbers would stand far from their text
+# Valid inside JSON, but a terminal obeys them and some readers of lines break at them: C1 controls,
+# Unicode's line ends, and marks that turn the direction of writing.
+NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; see `bert-lora predict --help`. Paths are absolute."""
+
+    texts: tuple[str, ...] = ()
+    file: Path | None = None
+    text_column: str | None = None
+    output: Path | None = None
+    with_base: bool = False
+    every_class: bool = False
+    as_json: bool = False
+
+
+def predict(request: Request) -> None:
+    """Classify the texts of the request and show or write one row for each, in their order.
+
+    Raises:
+        ParamsError: if options contradict each other.
+        DataError: if a text is missing or cannot be read.
+        HostError: if a model is missing, naming the stage that makes it.
+        ModelError: if the adapter does not belong to the base.
+    """
+    check_request(request)
+    params = load_params()
+    for model in (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if request.with_base else [])):
+        require(model)
+    texts = read_texts(request, params.data.text_column)
+    set_environment(params.compute)
+    rows = classify(texts, params, request.with_base, request.every_class)
+    if request.output:
+        write_file(rows, request.output)
+        print(f"{printable(request.output, 200)}: {len(rows):,} rows", file=sys.stderr)
+    elif request.as_json or not sys.stdout.isatty():
+        sys.stdout.buffer.write("".join(map(json_line, rows)).encode())  # UTF-8 in any locale
+    else:
+        print_table(rows)
+    sys.stdout.flush()  # here, so that a reader that left, as `head` does, ends this quietly
+
+
+def check_request(request: Request) -> None:
+    """Check that the options fit together, before anything slow starts.
+
+    Raises:
+        ParamsError: with every contradiction.
+    """
+    file, output = request.file, request.output
+    faults = []
+    if request.texts and file:
+        faults.append(("both texts and --file", "give one of them"))
+    if "-" in request.texts and len(request.texts) > 1:
+        faults.append(("- beside other texts", "give - alone to read standard input"))
+    if request.text_column and not file:
+        faults.append(("--text-column without --file", "add --file"))
+    if output and request.as_json:
+        faults.append(("both --json and --output", "use --output with a name that ends in .jsonl"))
+    if output and output.suffix not in WRITERS:
+        wrong = printable(output.name)
+        faults.append((f"--output: {wrong}: unknown ending", f"use one of {' '.join(WRITERS)}"))
+    if output and output == file:
+        faults.append(("--output: would overwrite --file", "choose another name"))
+    if output and (output.is_dir() or not _nearest(output.parent).is_dir()):
+        faults.append(("--output: no file can stand there", "choose a name in a folder"))
+    if faults:
+        raise ParamsError.from_faults([(f"bert-lora predict: {what}", fix) for what, fix in faults])
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the first one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def read_texts(request: Request, text_column: str) -> list[str]:
+    """Return the texts of the arguments, the file or standard input, verbatim.
+
+    Raises:
+        DataError: naming every empty or unreadable text by its number or line.
+    """
+    if request.file:
+        return _from_file(request.file, request.text_column or text_column)
+    if request.texts in ((), ("-",)):
+        return _from_standard_input()
+    faults = [
+        (f"text {number}: {found[0]}", found[1])
+        for number, text in enumerate(request.texts, start=1)
+        if (found := _fault(text))
+    ]
+    if faults:
+        raise DataError.from_faults(faults)
+    return list(request.texts)
+
+
+def _fault(text: str) -> tuple[str, str] | None:
+    """Return what is wrong with a text and the remedy, or None."""
+    if not text.strip():
+        return "empty text", "fill it in or leave it out"
+    if "\x00" in text:
+        return "holds a NUL character", "remove it; the input may be binary"
+    if any("\ud800" <= c <= "\udfff" for c in text):  # how Python shows bytes that are not UTF-8
+        return "not valid UTF-8", "give the text as UTF-8"
+    return None
+
+
+def _from_file(file: Path, column: str) -> list[str]:
+    if not file.is_file():
+        raise DataError(f"{printable(file, 200)}: no such file", "check the name after --file")
+    if file.suffix not in ENDINGS:
+        raise DataError(
+            f"{printable(file, 200)}: unknown ending",
+            f"use one of {' '.join(ENDINGS)}; for plain lines: bert-lora predict < FILE",
+        )
+    frame = read_table(file, column)
+    return _checked(file, [text or "" for text in frame["text"]], frame["line"].tolist())
+
+
+def _from_standard_input() -> list[str]:
+    name = Path("standard input")
+    if sys.stdin.isatty():
+        print("one text a line; Ctrl-D ends", file=sys.stderr)
+    raw = sys.stdin.buffer.read()
+    try:
+        content = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(f"{name}: line {line}: not UTF-8", "give the text as UTF-8") from None
+    texts = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
+    return _checked(name, texts, list(range(1, len(texts) + 1)))
+
+
+def _checked(name: Path, texts: list[str], lines: list[int]) -> list[str]:
+    """Return the texts if none of them is faulty; the lines say where each one stands."""
+    faults = Faults(name)
+    for line, text in zip(lines, texts, strict=True):
+        if found := _fault(text):
+            faults.add(line, *found)
+    faults.check()
+    return texts
+
+
+def classify(texts: list[str], params: Params, with_base: bool, every_class: bool) -> list[Row]:
+    """Return a row for each text: text, label, probability; base_label and base_probability.
+
+    With `every_class`, p_<class> (and base_p_<class>) follow. Probabilities lie in [0, 1].
+    """
+    from stages.shared import adapter, compute, model, scoring
+
+    hardware = compute.set_up(params.compute)
+    manifest = adapter.read_manifest(paths.ADAPTER)
+    labels, max_length = manifest["labels"], manifest["max_length"]
+
+    def probabilities(classifier: model.Classifier, what: str) -> np.ndarray[Any, Any]:
+        logits = scoring.predict_logits(classifier, texts, max_length, hardware, what)
+        return scoring.probabilities_of(logits)
+
+    base = model.load_base(paths.BASE_MODEL, labels, params.seed)
+    _note_long(texts, base.tokenizer, max_length)
+    found = {}
+    if with_base:  # scored first: the adapter is put into this very model
+        model.load_head(base, paths.HEAD)
+        found["base_"] = probabilities(base, "base")
+    tuned = adapter.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
+    found = {"": probabilities(tuned, "adapter"), **found}
+
+    rows: list[Row] = [{"text": text} for text in texts]
+    for number, row in enumerate(rows):
+        for who, scores in found.items():
+            best = int(scores[number].argmax())
+            row |= {f"{who}label": labels[best], f"{who}probability": _digits(scores[number, best])}
+        for who, scores in found.items() if every_class else ():
+            row |= {
+                f"{who}p_{label}": _digits(score)
+                for label, score in zip(labels, scores[number], strict=True)
+            }
+    return rows
+
+
+def _digits(probability: float) -> float:
+    """Return the 9 significant digits that the prediction files of the pipeline hold too."""
+    return float(f"{probability:.9g}")
+
+
+def _note_long(texts: list[str], tokenizer: Any, max_length: int) -> None:
+    """Say on standard error how many texts are cut."""
+    limit = min(max_length, tokenizer.model_max_length)
+    one_more = tokenizer(texts, truncation=True, max_length=limit + 1)["input_ids"]
+    cut = sum(len(ids) > limit for ids in one_more)
+    if cut:
+        print(
+            f"note: {cut:,} of {len(texts):,} texts have more than {limit} tokens; "
+            "the rest of them is not read",
+            file=sys.stderr,
+        )
+
+
+def json_line(row: Row) -> str:
+    """Return the row as one line of JSON in Unicode, safe for a terminal."""
+    content = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    return NOT_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", content) + "\n"
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the rows for a person: a line each, texts made safe and cut, 3 decimals."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(box=None, width=min(console.width, TABLE_WIDTH), pad_edge=False)
+    for name, value in rows[0].items():
+        table.add_column(
+            Text(printable(name)),
+            ratio=1 if name == "text" else None,  # takes the width that the others leave
+            justify="right" if isinstance(value, float) else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in rows:  # Text, not str: in a text, [bold] is no markup
+        cells = (
+            f"{v:.3f}" if isinstance(v, float) else printable(v, TABLE_WIDTH) for v in row.values()
+        )
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def _write_csv(rows: list[Row], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        # Every string is quoted, since a lone carriage return in one would not be otherwise.
+        writer = csv.DictWriter(
+            file, list(rows[0]), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_jsonl(rows: list[Row], path: Path) -> None:
+    path.write_text("".join(map(json_line, rows)), encoding="utf-8", newline="\n")
+
+
+def _write_parquet(rows: list[Row], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+WRITERS: dict[str, Callable[[list[Row], Path], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}
+
+
+def write_file(rows: list[Row], path: Path) -> None:
+    """Write the rows in the format that the file's ending names, whole or not at all."""
+    with replacing(path) as temporary:
+        WRITERS[path.suffix](rows, temporary)
