@@ -48,9 +48,9 @@ def evaluate_base(params: Params) -> None:
     )
     probabilities = scoring.probabilities_of(model.head_logits(base, *seen["test"]).detach())
     scores = scoring.score(test, probabilities) | {
-        "accuracy_majority": scoring.majority_accuracy(train, test),
-        "accuracy_untrained": mean(untrained),
-        "accuracy_untrained_sd": stdev(untrained),
+        "floor_majority": scoring.majority_accuracy(train, test),
+        "floor_untrained": mean(untrained),
+        "floor_untrained_sd": stdev(untrained),
     }
 
     model.save_head(base, paths.HEAD)

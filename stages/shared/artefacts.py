@@ -40,21 +40,36 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it onto `path` when the block ends well.
 
     A reader sees the old content or the new, never half of it. Works for a file or a folder; a
-    folder that was there is replaced whole.
+    folder that was there is replaced whole. What a killed run left behind is cleared away.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{path.name}.tmp-*"):  # DVC runs a stage once at a time
+        _remove(stale)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         yield temporary
         _sync(temporary)
-        if temporary.is_dir() and path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        _put(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Rename onto `path`; a folder cannot take another's name, so the old one steps aside."""
+    if path.exists() and (path.is_dir() or temporary.is_dir()):
+        aside = temporary.with_name(f"{temporary.name}.old")
+        path.rename(aside)
+        temporary.rename(path)
+        _remove(aside)
+    else:
+        temporary.replace(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
@@ -77,15 +92,15 @@ def write_json(path: Path, content: Mapping[str, Any] | list[Any], decimals: int
         _rounded(content, decimals), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False
     )
     with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def _rounded(value: Any, decimals: int) -> Any:
     if isinstance(value, float):
-        return round(value, decimals)
+        return round(value, decimals) + 0.0  # -0.0 becomes 0.0
     if isinstance(value, Mapping):
         return {key: _rounded(item, decimals) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_rounded(item, decimals) for item in value]
     return value
 

@@ -55,10 +55,9 @@ class UserError(Exception):
         return error
 
     def __str__(self) -> str:
-        stops = ["" if what.endswith("?") else "." for what, _ in self.faults]
         return "\n".join(
-            _escaped(f"error: {what}{stop} Fix: {fix}")
-            for (what, fix), stop in zip(self.faults, stops, strict=True)
+            _escaped(f"error: {what}{'' if what.endswith('?') else '.'} Fix: {fix}")
+            for what, fix in self.faults
         )
 
 

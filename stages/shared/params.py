@@ -94,9 +94,9 @@ class LoraParams(Section):
     inference_mode: bool = _field("true or false", False)
     use_rslora: bool = _field("true or false", False)
     use_dora: bool = _field("true or false", False)
-    init_lora_weights: (
-        bool | Literal["gaussian", "pissa", "pissa_niter_16", "olora", "orthogonal"]
-    ) = _field("true, gaussian, pissa, pissa_niter_16, olora or orthogonal", True)
+    init_lora_weights: Literal[True, "gaussian", "pissa", "olora", "orthogonal"] = _field(
+        "true, gaussian, pissa, olora or orthogonal", True
+    )
     modules_to_save: list[Name] | None = _field("a list of module names, or null", None)
     layers_to_transform: list[Annotated[int, Field(ge=0)]] | None = _field(
         "a list of layer numbers from 0, or null", [3, 4, 5]
@@ -300,7 +300,9 @@ def _value(content: Any, known: list[str]) -> Any:
 
 
 def _yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value or "null")
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _line_numbers(text: str) -> dict[str, int]:

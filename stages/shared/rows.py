@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -28,8 +29,9 @@ ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 def fold(text: str) -> str:
     """Return the text as a reader sees it: NFKC, case folded, no zero-width, spaces squeezed."""
-    plain = unicodedata.normalize("NFKC", text).translate(ZERO_WIDTH).casefold()
-    return " ".join(plain.split())
+    if not text.isascii():  # ASCII is its own NFKC and has no zero-width character
+        text = unicodedata.normalize("NFKC", text).translate(ZERO_WIDTH)
+    return " ".join(text.casefold().split())
 
 
 def row_id(text: str) -> str:
@@ -49,7 +51,6 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
         _read_split(split, file, source, params, counts) for split, file in source.splits.items()
     ]
     rows = pd.concat(tables, ignore_index=True)
-    rows["folded"] = [fold(text) for text in rows["text"]]
     rows["id"] = [row_id(text) for text in rows["text"]]
     rows = _without_conflicts(rows, params, counts)
     rows = _without_repeats(rows, counts)
@@ -71,45 +72,66 @@ def _read_split(
     label_column = source.label_from_sign or params.label_column
     frame = read_table(file, params.text_column, label_column, source.columns)
     counts["rows_source"] += len(frame)
+    faults = Faults(file)
     if source.label_from_sign:
-        frame["rating"] = frame["label"].astype(float)
+        frame = _labelled_by_sign(frame, source, faults)
         counts["rows_neutral"] += int((frame["rating"] == 0).sum())
         frame = frame[frame["rating"] != 0]
-        negative, positive = source.label_names or ("negative", "positive")
-        frame = frame.assign(label=[positive if r > 0 else negative for r in frame["rating"]])
-    faults = Faults(file)
     labels = [_label(value, source.label_names) for value in frame["label"]]
+    folded = [fold(text or "") for text in frame["text"]]
     keep = []
-    for line, text, label in zip(frame["line"], frame["text"], labels, strict=True):
-        seen = bool(text and fold(text))  # zero-width characters alone are no text
-        whole = seen and bool(label)
+    for line, seen, label in zip(frame["line"], folded, labels, strict=True):
+        whole = bool(seen and label and label.strip())  # zero-width characters alone are no text
         keep.append(whole)
         if not whole and params.on_incomplete == "refuse":
             what = "no label" if seen else "empty text"
             faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
         if whole and label is not None and label != label.strip():
             faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
-    _check_label_types(frame, faults)
+    _check_label_types(frame, source.label_names, faults)
     faults.check()
     counts["rows_incomplete"] += len(keep) - sum(keep)
     columns = ["line", "text", "label", *(["rating"] if source.label_from_sign else [])]
     frame["label"] = pd.Series(labels, index=frame.index, dtype=object)
-    return frame[keep][columns].assign(split=split, file=str(file))
+    return frame[columns].assign(folded=folded, split=split, file=str(file))[keep]
+
+
+def _labelled_by_sign(frame: pd.DataFrame, source: DataSource, faults: Faults) -> pd.DataFrame:
+    """Return the rows with the label's number as `rating` and its sign as label."""
+    rating = [_number(value) for value in frame["label"]]
+    for line, number in zip(frame["line"], rating, strict=True):
+        if not math.isfinite(number):
+            faults.add(line, f"{source.label_from_sign} is not a finite number", "write a number")
+    faults.check()
+    negative, positive = source.label_names or ("negative", "positive")
+    return frame.assign(rating=rating, label=[positive if r > 0 else negative for r in rating])
+
+
+def _number(value: Any) -> float:
+    """Return the number, or NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _label(value: Any, names: tuple[str, ...] | None) -> str | None:
     """Return a label as a string; an integer becomes its name where the source names them."""
     if value is None or value != value:  # NaN is the only value that differs from itself
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and names:
-        return names[value] if 0 <= value < len(names) else None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
+        value = int(value)
+    if isinstance(value, int) and names:
+        return names[value] if 0 <= value < len(names) else None  # -1: unlabelled on the Hub
     return str(value)
 
 
-def _check_label_types(frame: pd.DataFrame, faults: Faults) -> None:
+def _check_label_types(frame: pd.DataFrame, names: tuple[str, ...] | None, faults: Faults) -> None:
     for line, value in zip(frame["line"], frame["label"], strict=True):
+        if names and isinstance(value, (int, float)) and (value < -1 or value >= len(names)):
+            what = f"label {value} is none of the {len(names)} that the source names"
+            faults.add(line, what, "correct the row, or set data.label_column")
+            continue
         fraction = isinstance(value, float) and value == value and not value.is_integer()
         other = value is not None and not isinstance(value, (str, int, float))
         if fraction or other or isinstance(value, bool):
@@ -241,9 +263,9 @@ def source_changed(params: DataParams, recorded: str) -> str | None:
     try:
         if not is_local_data(params.source):
             return None
-    except ParamsError:  # it names nothing any more
+        now = locate_data(params.source, Path()).sha256
+    except ParamsError:  # it, or a split of it, is no more
         return f"{printable(params.source)} is gone since the data were prepared"
-    now = locate_data(params.source, Path()).sha256
     if now != recorded:
         return f"{printable(params.source)} has changed since the data were prepared: {remedy}"
     return None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from stages.shared import paths
@@ -23,9 +25,12 @@ def run_stage(stage: Callable[[Params], None]) -> NoReturn:
     def load_and_run() -> None:
         params = load_params()
         set_environment(params.compute)
-        warn_of_changed_source(params)
+        if stage.__name__ != "prepare":  # prepare reads the source anew
+            warn_of_changed_source(params)
         stage(params)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label may hold what the locale cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(exit_code_of(load_and_run))
 
 
@@ -70,10 +75,10 @@ def cores() -> int:
 
 def warn_of_changed_source(params: Params) -> None:
     """Say so if the user's own file is not the one that the prepared rows come from."""
-    if paths.DATA_SUMMARY.exists():
-        recorded = read_json(paths.DATA_SUMMARY).get("source_sha256")
-        warning = source_changed(params.data, recorded)
-        if warning:
+    with suppress(UserError):  # a warning stops nothing: the stages check what they need
+        summary = read_json(paths.DATA_SUMMARY)
+        recorded = summary.get("source_sha256") if isinstance(summary, dict) else None
+        if recorded and (warning := source_changed(params.data, recorded)):
             print(f"warning: {warning}", file=sys.stderr)
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params are known to b
     import pandas as pd
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
-SHOWN = 5
+SHOWN = 5  # places of one kind of fault, and
+KINDS = 20  # kinds of fault that one message names
 CELL_LIMIT = 100_000_000  # characters of one cell: a text may be long, the reader must not choke
 Row = tuple[int, list[Any]]
 
@@ -43,12 +44,13 @@ class Faults:
             DataError: with one message for each kind of fault.
         """
         if self.lines:
-            raise DataError.from_faults(
-                [
-                    (f"{printable(self.path)}: {_places(p)}: {what}", fix)
-                    for (what, fix), p in self.lines.items()
-                ]
-            )
+            kinds = [
+                (f"{printable(self.path)}: {_places(p)}: {what}", fix)
+                for (what, fix), p in self.lines.items()
+            ]
+            more = len(kinds) - KINDS
+            rest = [(f"{printable(self.path)}: {more} more faults like these", "mend these first")]
+            raise DataError.from_faults(kinds[:KINDS] + (rest if more > 0 else []))
 
 
 def _places(places: list[str]) -> str:
@@ -79,16 +81,17 @@ def read_table(
     wanted = {"text": text_column} | ({"label": label_column} if label_column else {})
     for name in wanted.values():
         if name not in frame.columns:
-            raise _no_column(path, name, [c for c in frame.columns if c != "line"])
+            raise _no_column(path, name, list(frame.columns))
+    lines, frame = list(frame.index), frame.reset_index(drop=True)
+    named = pd.DataFrame({"line": lines} | {new: frame[old] for new, old in wanted.items()})
     others = frame.drop(columns=[*wanted.values()])
-    named = pd.DataFrame({new: frame[old] for new, old in wanted.items()})
     clash = others.columns.intersection(named.columns)
     result = pd.concat([named, others.drop(columns=clash)], axis=1)
     faults = Faults(path)
     for line, text in zip(result["line"], result["text"], strict=True):
         if isinstance(text, str) and "\x00" in text:
             faults.add(line, "holds a NUL character", "remove it; the file may be binary")
-        elif isinstance(text, str) and not _encodes(text):
+        elif isinstance(text, str) and not (text.isascii() or _encodes(text)):
             faults.add(line, "holds half of a surrogate pair", "write the character whole")
         elif text is not None and not isinstance(text, str):
             faults.add(line, "the text is not a string", "quote it, or set data.text_column")
@@ -151,10 +154,11 @@ def _read_csv(path: Path, content: str) -> pd.DataFrame:
     delimiter = "\t" if path.suffix == ".tsv" else ","
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
-        header = next(reader)
-        if len(header) == 1 and ";" in header[0]:
+        header = next(cells for cells in reader if cells)
+        other = next((sign for sign in ";\t|," if sign in header[0]), None)
+        if len(header) == 1 and other:
             raise DataError(
-                f"{printable(path)}: line 1: columns are separated by ';'",
+                f"{printable(path)}: line {reader.line_num}: columns are separated by {other!r}",
                 "separate them by commas, or by tabs in a .tsv file",
             )
         return _frame(path, header, _csv_rows(reader))
@@ -183,14 +187,17 @@ def _csv_rows(reader: Any) -> Iterator[Row]:
 
 def _read_jsonl(path: Path, content: str) -> pd.DataFrame:
     faults = Faults(path)
-    lines, rows, header = [], [], {"line": None}
+    lines: list[int] = []
+    rows: list[dict[str, Any]] = []
+    header: dict[str, None] = {}
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
-            faults.add(number, f"not valid JSON: {printable(error, 60)}", "one object to a line")
+            why = printable(getattr(error, "msg", error), 60)
+            faults.add(number, f"not valid JSON: {why}", "one object to a line")
             continue
         if not isinstance(row, dict):
             faults.add(number, "not a JSON object", "one object to a line")
@@ -199,10 +206,8 @@ def _read_jsonl(path: Path, content: str) -> pd.DataFrame:
         rows.append(row)
         header.update(dict.fromkeys(row))
     faults.check()
-    names = [name for name in header if name != "line"]
-    return _frame(
-        path, names, ((n, [r.get(c) for c in names]) for n, r in zip(lines, rows, strict=True))
-    )
+    cells = ([row.get(name) for name in header] for row in rows)
+    return _frame(path, list(header), zip(lines, cells, strict=True))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -212,7 +217,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _frame(path: Path, header: list[str], rows: Iterator[Row]) -> pd.DataFrame:
-    """Return the rows as a table with a column `line`.
+    """Return the rows as a table whose index is each row's line.
 
     Raises:
         DataError: if a column name stands twice, a row is ragged, or there is no row.
@@ -227,7 +232,7 @@ def _frame(path: Path, header: list[str], rows: Iterator[Row]) -> pd.DataFrame:
         )
     faults = Faults(path)
     lines: list[int] = []
-    cells: list[list[Any]] = []
+    cells: list[tuple[Any, ...]] = []
     for line, row in rows:
         if len(row) != len(header):
             faults.add(
@@ -237,24 +242,24 @@ def _frame(path: Path, header: list[str], rows: Iterator[Row]) -> pd.DataFrame:
             )
             continue
         lines.append(line)
-        cells.append(row)
+        cells.append(tuple(row))
     faults.check()
     if not lines:
         raise DataError(f"{printable(path)}: line 1: a header but no rows", "give a file with rows")
-    frame = pd.DataFrame(cells, columns=header, dtype=object)
-    frame["line"] = lines
-    return frame
+    return pd.DataFrame(cells, columns=header, index=lines, dtype=object)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(path)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{printable(path)}: line 1: not a parquet file: {printable(error)}", "write it again"
-        ) from None
+    with path.open("rb") as file:  # a path would be searched for hive partitions, as in x=1/
+        try:
+            table = pq.ParquetFile(file).read()
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise DataError(
+                f"{printable(path)}: line 1: not a parquet file: {printable(error)}",
+                "write it again",
+            ) from None
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     rows = ((n, list(row)) for n, row in enumerate(zip(*columns.values(), strict=True), start=1))
     return _frame(path, table.column_names, rows)

@@ -178,7 +178,7 @@ def _arguments(
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
-        logging_steps=LOG_EVERY,
+        logging_steps=min(LOG_EVERY, look),
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=hardware.device.type == "cuda",
