@@ -220,9 +220,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if {"base", "head", "labels", "max_length", "files"} <= set(manifest):
+        types = {"base": dict, "head": list, "labels": list, "max_length": int, "files": dict}
+        if all(isinstance(manifest[key], kind) for key, kind in types.items()):
             return dict(manifest)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         pass
     raise ModelError(f"{folder / MANIFEST}: not a manifest of this project", RETRAIN)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,8 +45,9 @@ def replacing(path: Path) -> Iterator[Path]:
     folder that was there is replaced whole. What a killed run left behind is cleared away.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.tmp-*"):  # DVC runs a stage once at a time
-        _remove(stale)
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+        if not _is_another_run(stale):
+            _remove(stale)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         yield temporary
@@ -52,6 +55,20 @@ def replacing(path: Path) -> Iterator[Path]:
         _put(temporary, path)
     finally:
         _remove(temporary)
+
+
+def _is_another_run(temporary: Path) -> bool:
+    """Return whether a temporary name belongs to another process that is alive."""
+    found = re.search(r"\.tmp-(\d+)", temporary.name)
+    if found is None or int(found[1]) == os.getpid():
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _put(temporary: Path, path: Path) -> None:

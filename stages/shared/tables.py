@@ -116,7 +116,7 @@ def _no_column(path: Path, name: str, there: list[str]) -> DataError:
     hint = f", did you mean {printable(close[0])}?" if close else ""
     return DataError(
         f"{printable(path)}: line 1: no column {printable(name)}{hint}",
-        f"set data.text_column and data.label_column to two of: {printable(', '.join(there), 200)}",
+        f"name one of its columns: {printable(', '.join(there), 200)}",
     )
 
 

@@ -1,6 +1,6 @@
-"""The command `bert-lora`: options and help of each subcommand; its work stands in its own module.
+"""The command `bert-lora`: the options of each subcommand, whose work stands in its own module.
 
-Nothing heavy is imported before a subcommand runs, so `--help` and usage errors come at once.
+Nothing heavy is imported before a subcommand works, so `--help` and usage errors come at once.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ import typer
 
 from stages.shared.errors import HostError, ParamsError, printable
 from stages.shared.run import exit_code_of
+from stages.tools.predict import OUTPUT_ENDINGS, Request, predict
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"max_content_width": 100},
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
@@ -30,30 +27,33 @@ def bert_lora() -> None:
     """
 
 
-@app.command()
-def predict(
+def _file(text: str) -> typer.models.OptionInfo:
+    """Return an option that names a file, resolved before the working directory changes."""
+    option: typer.models.OptionInfo = typer.Option(help=text, metavar="FILE", resolve_path=True)
+    return option
+
+
+@app.command("predict")
+def predict_command(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Texts to classify. None, or - alone: standard input, one text a line."
+            help="Texts to classify. None, or - alone: standard input, one text a line.",
+            metavar="TEXT",
         ),
     ] = None,
     file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Read the texts from a .csv, .tsv, .jsonl or .parquet file.", resolve_path=True
-        ),
+        Path | None, _file("Read the texts from a .csv, .tsv, .jsonl or .parquet file.")
     ] = None,
     text_column: Annotated[
         str | None,
-        typer.Option(help="Column of --file with the text.", show_default="data.text_column"),
+        typer.Option(
+            help="Column of --file with the text; else data.text_column of params.yaml.",
+            metavar="NAME",
+        ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a .csv, .jsonl or .parquet file instead of standard output.",
-            resolve_path=True,
-        ),
+        Path | None, _file("Write a .csv, .jsonl or .parquet file, not standard output.")
     ] = None,
     with_base: Annotated[
         bool, typer.Option("--with-base", help="Show what the base model says beside it.")
@@ -69,19 +69,46 @@ def predict(
 
     Prints a table on a terminal, and JSON lines into a pipe or a file.
     """
-    enter_project()
-    from stages.tools import predict as tool
-
-    request = tool.Request(
+    request = Request(
         tuple(texts or ()), file, text_column, output, with_base, every_class, as_json
     )
-    tool.predict(request)
+    check_request(request)
+    enter_project()
+    predict(request)
+
+
+def check_request(request: Request) -> None:
+    """Check that the options of `predict` fit together.
+
+    Raises:
+        ParamsError: with every contradiction.
+    """
+    file, output = request.file, request.output
+    faults = []
+    if request.texts and file:
+        faults.append(("both texts and --file", "give one of them"))
+    if "-" in request.texts and len(request.texts) > 1:
+        faults.append(("- beside other texts", "give - alone to read standard input"))
+    if request.text_column and not file:
+        faults.append(("--text-column without --file", "add --file"))
+    if output and request.as_json:
+        faults.append(("both --json and --output", "use --output with a name in .jsonl"))
+    if output and output.suffix not in OUTPUT_ENDINGS:
+        what = f"--output: {printable(output, 200)}: unknown ending"
+        faults.append((what, f"use one of {' '.join(OUTPUT_ENDINGS)}"))
+    if output and output == file:
+        faults.append(("--output would overwrite --file", "choose another name"))
+    if output and (output.is_dir() or not output.parent.is_dir()):
+        what = f"--output: {printable(output, 200)}: is a folder, or lies in none"
+        faults.append((what, "name a file in a folder that exists"))
+    if faults:
+        raise ParamsError.from_faults([(f"bert-lora predict: {what}", fix) for what, fix in faults])
 
 
 def enter_project() -> None:
     """Make the project that the working directory lies in the working directory.
 
-    Paths that the user gave must be absolute by then (`resolve_path` sees to it).
+    Paths that the user gave must be absolute by then.
 
     Raises:
         HostError: if no folder from here upwards holds dvc.yaml and stages/.
@@ -107,7 +134,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "bert-lora"
             message = printable(error.format_message().rstrip("."), 200)
-            raise ParamsError(f"{command}: {message}", f"see: {command} --help") from None
+            raise ParamsError(f"{command}: {message}", f"see {command} --help") from None
         if code:
             sys.exit(code)
 

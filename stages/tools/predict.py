@@ -9,23 +9,20 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages.shared import paths
 from stages.shared.artefacts import replacing, require
-from stages.shared.errors import DataError, ParamsError, printable
+from stages.shared.errors import DataError, printable
 from stages.shared.params import Params, load_params
 from stages.shared.run import set_environment
 from stages.shared.tables import ENDINGS, Faults, read_table
 
-if TYPE_CHECKING:  # heavy libraries are imported once the request is known to be right
-    import numpy as np
-
 Row = dict[str, Any]
 
+OUTPUT_ENDINGS = (".csv", ".jsonl", ".parquet")
 TABLE_WIDTH = 120  # characters; on a wider terminal the numbers would stand far from their text
 # Valid inside JSON, but a terminal obeys them and some readers of lines break at them: C1 controls,
 # Unicode's line ends, and marks that turn the direction of writing.
@@ -46,15 +43,13 @@ class Request:
 
 
 def predict(request: Request) -> None:
-    """Classify the texts of the request and show or write one row for each, in their order.
+    """Classify the texts of the request and print or write one row for each, in their order.
 
     Raises:
-        ParamsError: if options contradict each other.
         DataError: if a text is missing or cannot be read.
         HostError: if a model is missing, naming the stage that makes it.
         ModelError: if the adapter does not belong to the base.
     """
-    check_request(request)
     params = load_params()
     for model in (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if request.with_base else [])):
         require(model)
@@ -71,67 +66,21 @@ def predict(request: Request) -> None:
     sys.stdout.flush()  # here, so that a reader that left, as `head` does, ends this quietly
 
 
-def check_request(request: Request) -> None:
-    """Check that the options fit together, before anything slow starts.
-
-    Raises:
-        ParamsError: with every contradiction.
-    """
-    file, output = request.file, request.output
-    faults = []
-    if request.texts and file:
-        faults.append(("both texts and --file", "give one of them"))
-    if "-" in request.texts and len(request.texts) > 1:
-        faults.append(("- beside other texts", "give - alone to read standard input"))
-    if request.text_column and not file:
-        faults.append(("--text-column without --file", "add --file"))
-    if output and request.as_json:
-        faults.append(("both --json and --output", "use --output with a name that ends in .jsonl"))
-    if output and output.suffix not in WRITERS:
-        wrong = printable(output.name)
-        faults.append((f"--output: {wrong}: unknown ending", f"use one of {' '.join(WRITERS)}"))
-    if output and output == file:
-        faults.append(("--output: would overwrite --file", "choose another name"))
-    if output and (output.is_dir() or not _nearest(output.parent).is_dir()):
-        faults.append(("--output: no file can stand there", "choose a name in a folder"))
-    if faults:
-        raise ParamsError.from_faults([(f"bert-lora predict: {what}", fix) for what, fix in faults])
-
-
-def _nearest(folder: Path) -> Path:
-    """Return the folder, or the first one above it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
-
-
 def read_texts(request: Request, text_column: str) -> list[str]:
-    """Return the texts of the arguments, the file or standard input, verbatim.
+    """Return the texts of the file, standard input or the arguments, verbatim.
 
     Raises:
-        DataError: naming every empty or unreadable text by its number or line.
+        DataError: naming every empty or unreadable text by its line or number.
     """
     if request.file:
         return _from_file(request.file, request.text_column or text_column)
     if request.texts in ((), ("-",)):
         return _from_standard_input()
-    faults = [
-        (f"text {number}: {found[0]}", found[1])
-        for number, text in enumerate(request.texts, start=1)
-        if (found := _fault(text))
-    ]
+    found = [(number, _fault(text)) for number, text in enumerate(request.texts, start=1)]
+    faults = [(f"text {number}: {fault[0]}", fault[1]) for number, fault in found if fault]
     if faults:
         raise DataError.from_faults(faults)
     return list(request.texts)
-
-
-def _fault(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a text and the remedy, or None."""
-    if not text.strip():
-        return "empty text", "fill it in or leave it out"
-    if "\x00" in text:
-        return "holds a NUL character", "remove it; the input may be binary"
-    if any("\ud800" <= c <= "\udfff" for c in text):  # how Python shows bytes that are not UTF-8
-        return "not valid UTF-8", "give the text as UTF-8"
-    return None
 
 
 def _from_file(file: Path, column: str) -> list[str]:
@@ -147,21 +96,15 @@ def _from_file(file: Path, column: str) -> list[str]:
 
 
 def _from_standard_input() -> list[str]:
-    name = Path("standard input")
     if sys.stdin.isatty():
         print("one text a line; Ctrl-D ends", file=sys.stderr)
-    raw = sys.stdin.buffer.read()
-    try:
-        content = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{name}: line {line}: not UTF-8", "give the text as UTF-8") from None
+    # What is not UTF-8 becomes a surrogate, which _fault finds: so every such line is named.
+    content = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
     texts = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
-    return _checked(name, texts, list(range(1, len(texts) + 1)))
+    return _checked(Path("standard input"), texts, list(range(1, len(texts) + 1)))
 
 
 def _checked(name: Path, texts: list[str], lines: list[int]) -> list[str]:
-    """Return the texts if none of them is faulty; the lines say where each one stands."""
     faults = Faults(name)
     for line, text in zip(lines, texts, strict=True):
         if found := _fault(text):
@@ -170,59 +113,65 @@ def _checked(name: Path, texts: list[str], lines: list[int]) -> list[str]:
     return texts
 
 
+def _fault(text: str) -> tuple[str, str] | None:
+    """Return what is wrong with a text and the remedy, or None."""
+    if not text.strip():
+        return "empty text", "fill it in or leave it out"
+    if "\x00" in text:
+        return "holds a NUL character", "remove it; the input may be binary"
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        return "not UTF-8", "give the text as UTF-8"
+    return None
+
+
 def classify(texts: list[str], params: Params, with_base: bool, every_class: bool) -> list[Row]:
-    """Return a row for each text: text, label, probability; base_label and base_probability.
+    """Return a row for each text: text, label, probability; with base_label, base_probability.
 
     With `every_class`, p_<class> (and base_p_<class>) follow. Probabilities lie in [0, 1].
     """
+    # Heavy libraries are imported once the texts are known to be right.
     from stages.shared import adapter, compute, model, scoring
 
     hardware = compute.set_up(params.compute)
     manifest = adapter.read_manifest(paths.ADAPTER)
     labels, max_length = manifest["labels"], manifest["max_length"]
-
-    def probabilities(classifier: model.Classifier, what: str) -> np.ndarray[Any, Any]:
-        logits = scoring.predict_logits(classifier, texts, max_length, hardware, what)
-        return scoring.probabilities_of(logits)
-
     base = model.load_base(paths.BASE_MODEL, labels, params.seed)
     _note_long(texts, base.tokenizer, max_length)
-    found = {}
-    if with_base:  # scored first: the adapter is put into this very model
-        model.load_head(base, paths.HEAD)
-        found["base_"] = probabilities(base, "base")
-    tuned = adapter.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
-    found = {"": probabilities(tuned, "adapter"), **found}
 
+    def scores(classifier: model.Classifier, who: str) -> list[list[float]]:
+        logits = scoring.predict_logits(classifier, texts, max_length, hardware, who)
+        rounded: list[list[float]] = scoring.probabilities_of(logits).round(9).tolist()
+        return rounded
+
+    beside = {}
+    if with_base:  # scored first: the adapter goes into this very model
+        model.load_head(base, paths.HEAD)
+        beside["base_"] = scores(base, "base")
+    tuned = adapter.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
+    return _rows(texts, labels, {"": scores(tuned, "adapter")} | beside, every_class)
+
+
+def _rows(
+    texts: list[str], labels: list[str], scores: dict[str, list[list[float]]], every_class: bool
+) -> list[Row]:
+    """Return a row for each text; `scores` holds each model's (rows, classes) by its prefix."""
     rows: list[Row] = [{"text": text} for text in texts]
     for number, row in enumerate(rows):
-        for who, scores in found.items():
-            best = int(scores[number].argmax())
-            row |= {f"{who}label": labels[best], f"{who}probability": _digits(scores[number, best])}
-        for who, scores in found.items() if every_class else ():
-            row |= {
-                f"{who}p_{label}": _digits(score)
-                for label, score in zip(labels, scores[number], strict=True)
-            }
+        for who, table in scores.items():
+            best = max(table[number])
+            row |= {f"{who}label": labels[table[number].index(best)], f"{who}probability": best}
+        for who, table in scores.items() if every_class else ():
+            row |= {f"{who}p_{label}": table[number][at] for at, label in enumerate(labels)}
     return rows
-
-
-def _digits(probability: float) -> float:
-    """Return the 9 significant digits that the prediction files of the pipeline hold too."""
-    return float(f"{probability:.9g}")
 
 
 def _note_long(texts: list[str], tokenizer: Any, max_length: int) -> None:
     """Say on standard error how many texts are cut."""
     limit = min(max_length, tokenizer.model_max_length)
     one_more = tokenizer(texts, truncation=True, max_length=limit + 1)["input_ids"]
-    cut = sum(len(ids) > limit for ids in one_more)
-    if cut:
-        print(
-            f"note: {cut:,} of {len(texts):,} texts have more than {limit} tokens; "
-            "the rest of them is not read",
-            file=sys.stderr,
-        )
+    if cut := sum(len(ids) > limit for ids in one_more):
+        what = f"{cut:,} of {len(texts):,} texts have more than {limit} tokens"
+        print(f"note: {what}; the rest of them is not read", file=sys.stderr)
 
 
 def json_line(row: Row) -> str:
@@ -248,42 +197,20 @@ def print_table(rows: list[Row]) -> None:
             overflow="ellipsis",
         )
     for row in rows:  # Text, not str: in a text, [bold] is no markup
-        cells = (
-            f"{v:.3f}" if isinstance(v, float) else printable(v, TABLE_WIDTH) for v in row.values()
-        )
+        cells = (f"{v:.3f}" if isinstance(v, float) else printable(v, 120) for v in row.values())
         table.add_row(*map(Text, cells))
     console.print(table)
 
 
-def _write_csv(rows: list[Row], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        # Every string is quoted, since a lone carriage return in one would not be otherwise.
-        writer = csv.DictWriter(
-            file, list(rows[0]), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_jsonl(rows: list[Row], path: Path) -> None:
-    path.write_text("".join(map(json_line, rows)), encoding="utf-8", newline="\n")
-
-
-def _write_parquet(rows: list[Row], path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.Table.from_pylist(rows), path)
-
-
-WRITERS: dict[str, Callable[[list[Row], Path], None]] = {
-    ".csv": _write_csv,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
-
-
 def write_file(rows: list[Row], path: Path) -> None:
     """Write the rows in the format that the file's ending names, whole or not at all."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
     with replacing(path) as temporary:
-        WRITERS[path.suffix](rows, temporary)
+        if path.suffix == ".parquet":
+            frame.to_parquet(temporary, index=False)
+        elif path.suffix == ".jsonl":
+            temporary.write_text("".join(map(json_line, rows)), encoding="utf-8", newline="\n")
+        else:  # every string is quoted: a lone carriage return in one would not be otherwise
+            frame.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")

@@ -115,9 +115,21 @@ def test_what_a_killed_run_left_is_cleared() -> None:
     folder(Path(f".c.tmp-{os.getpid()}"), half="1")
     folder(Path(".c.tmp-99999999"), half="1")
     Path(".cc.tmp-1").write_text("another's")
+    Path(f".c.tmp-{os.getppid()}").write_text("of a running process")
     with replacing(Path("c")) as temporary:
         folder(temporary, new="2")
-    assert tree() == {"c/new": "2", ".cc.tmp-1": "another's"}
+    assert tree() == {
+        "c/new": "2",
+        ".cc.tmp-1": "another's",
+        f".c.tmp-{os.getppid()}": "of a running process",
+    }
+
+
+def test_brackets_in_a_name_are_no_pattern() -> None:
+    Path(".out1.csv.tmp-99999999").write_text("another's")
+    with replacing(Path("out[1].csv")) as temporary:
+        temporary.write_text("new")
+    assert tree() == {"out[1].csv": "new", ".out1.csv.tmp-99999999": "another's"}
 
 
 def test_json_has_sorted_keys_rounded_floats_and_a_newline() -> None:

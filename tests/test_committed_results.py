@@ -1,0 +1,73 @@
+"""The committed metrics keep their contract, and the committed gain is what the README says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("base", "adapter", "comparison", "data")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / "metrics" / f"{name}.json").read_text(encoding="utf-8")
+
+
+def metrics(name: str) -> Any:
+    return json.loads(text_of(name))
+
+
+def test_base_and_adapter_have_the_same_flat_numeric_keys() -> None:
+    base, adapter = metrics("base"), metrics("adapter")
+    assert base.keys() == adapter.keys()
+    assert {"accuracy", "f1_macro", "log_loss", "floor_majority"} <= base.keys()
+    for value in [*base.values(), *adapter.values()]:
+        assert isinstance(value, float)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_written_in_the_agreed_form(name: str) -> None:
+    content = metrics(name)
+    assert text_of(name) == json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert "NaN" not in text_of(name)
+
+
+def test_comparison_agrees_with_the_scores() -> None:
+    comparison, rows = metrics("comparison"), metrics("data")["rows_test"]
+    assert comparison["rows"] == rows
+    assert comparison["accuracy_base"] == metrics("base")["accuracy"]
+    assert comparison["accuracy_adapter"] == metrics("adapter")["accuracy"]
+    net = comparison["fixed"] - comparison["broken"]
+    assert comparison["accuracy_gain"] == pytest.approx(net / rows, abs=1e-6)
+
+
+def test_the_gain_is_real() -> None:
+    comparison = metrics("comparison")
+    assert comparison["accuracy_gain_low"] > 0
+    assert comparison["mcnemar_p"] < 0.001
+    assert comparison["accuracy_base"] > metrics("base")["floor_majority"] + 0.1
+
+
+def test_no_row_is_lost_between_the_source_and_the_splits() -> None:
+    data = metrics("data")
+    left_out = sum(
+        data[f"rows_{why}"]
+        for why in ("neutral", "incomplete", "conflict", "repeated", "leaked", "not_sampled")
+    )
+    kept = sum(data[f"rows_{split}"] for split in ("train", "validation", "test"))
+    assert kept + left_out == data["rows_source"]
+
+
+def test_the_lock_belongs_to_these_params() -> None:
+    yaml = YAML(typ="safe", pure=True)
+    params = yaml.load(ROOT / "params.yaml")
+    stages = yaml.load(ROOT / "dvc.lock")["stages"]
+    assert set(stages) == set(yaml.load(ROOT / "dvc.yaml")["stages"])
+    for stage in stages.values():
+        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
+            found = params
+            for part in key.split("."):
+                found = found[part]
+            assert found == value, key

@@ -1,0 +1,354 @@
+"""The command `bert-lora predict`: ways in, ways out, mistakes. A tiny BERT stands in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from stages.shared import paths
+from stages.tools import cli
+
+ROOT = Path(__file__).parents[2]
+LABELS = ["negative", "positive"]
+MAX_LENGTH = 32  # of the adapter; params.yaml says another by then
+TEXTS = ["good w1", "bad", "a schön w2 w3 ."]
+P = [f"p_{label}" for label in LABELS]
+
+
+@dataclass
+class Result:
+    """How a run of the command ended."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the JSON lines of standard output."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal with an encoding of its own, whose bytes can be looked at."""
+
+    def __init__(self, encoding: str) -> None:
+        self.bytes = io.BytesIO()
+        super().__init__(self.bytes, encoding=encoding, write_through=True)
+
+    def isatty(self) -> bool:
+        """Return that it is one."""
+        return True
+
+    def shown(self) -> str:
+        """Return what was written to it."""
+        return self.bytes.getvalue().decode("utf-8")
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Call:
+    """Return a function that runs `bert-lora` in a project of which only models/ is left."""
+    for name in ("data", "metrics"):
+        shutil.rmtree(project / name)
+    for name in ("stages", "deep/er"):
+        (project / name).mkdir(parents=True)
+    (project / "dvc.yaml").touch()
+    text = paths.PARAMS.read_text(encoding="utf-8")
+    assert f'"max_length": {MAX_LENGTH}' in text
+    other = text.replace(f'"max_length": {MAX_LENGTH}', '"max_length": 8')
+    paths.PARAMS.write_text(other, encoding="utf-8")
+    # As the command does, where it is the first to import Transformers.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
+
+    def run(*arguments: str, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return Result(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def expected(project: Path) -> dict[str, list[list[float]]]:
+    """Return the probabilities of TEXTS by base and adapter, from Transformers and PEFT alone."""
+    base = project / "models/base"
+    classifier = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(LABELS))
+    head = load_file(project / "models/head/head.safetensors")
+    classifier.load_state_dict(head, strict=False)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    found = {}
+    for name in ("base", "adapter"):
+        if name == "adapter":
+            classifier = PeftModel.from_pretrained(classifier, project / "models/adapter")
+        with torch.no_grad():
+            logits = [
+                classifier.eval()(**tokenizer(text, return_tensors="pt")).logits[0]
+                for text in TEXTS
+            ]
+        found[name] = torch.softmax(torch.stack(logits), dim=1).tolist()
+    return found
+
+
+def _best(probabilities: list[float]) -> tuple[str, Any]:
+    highest = max(probabilities)
+    return LABELS[probabilities.index(highest)], pytest.approx(highest, abs=1e-5)
+
+
+def test_says_what_base_and_adapter_say(call: Call, expected: dict[str, list[list[float]]]) -> None:
+    result = call("predict", *TEXTS, "--with-base")
+    assert (result.code, result.err) == (0, "")
+    assert expected["base"][0] != pytest.approx(expected["adapter"][0], abs=0.05)
+    for row, text, tuned, base in zip(
+        result.rows, TEXTS, expected["adapter"], expected["base"], strict=True
+    ):
+        assert list(row) == ["text", "label", "probability", "base_label", "base_probability"]
+        assert row["text"] == text
+        assert (row["label"], row["probability"]) == _best(tuned)
+        assert (row["base_label"], row["base_probability"]) == _best(base)
+
+
+def test_needs_only_base_and_adapter(call: Call, project: Path) -> None:
+    shutil.rmtree(project / "models/head")
+    alone, beside = call("predict", *TEXTS), call("predict", *TEXTS, "--with-base")
+    assert alone.code == 0
+    assert [list(row) for row in alone.rows] == [["text", "label", "probability"]] * 3
+    assert beside.code == 5
+    assert beside.err == (
+        "error: models/head not found: stage 'evaluate_base' makes it. "
+        "Fix: run: dvc repro evaluate_base\n"
+    )
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_reads_a_file_from_a_folder_of_the_project(
+    call: Call, project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    frame = pd.DataFrame({"stars": [1, 2, 3], "review": TEXTS})
+    file = project / f"deep/er/mine{ending}"
+    if ending == ".parquet":
+        frame.to_parquet(file)
+    elif ending == ".jsonl":
+        frame.to_json(file, orient="records", lines=True)
+    else:
+        frame.to_csv(file, sep="\t" if ending == ".tsv" else ",", index=False)
+    monkeypatch.chdir(file.parent)
+    result = call("predict", "--file", file.name, "--text-column", "review")
+    monkeypatch.chdir(project)
+    assert result.code == 0
+    assert result.rows == call("predict", *TEXTS).rows
+
+
+@pytest.mark.parametrize("arguments", [["predict"], ["predict", "-"]])
+def test_reads_lines_of_standard_input(call: Call, arguments: list[str]) -> None:
+    lines = "\ufeffgood w1\r\nbad\na schön w2 w3 ."
+    result = call(*arguments, stdin=lines.encode())
+    assert [row["text"] for row in result.rows] == TEXTS
+    assert "schön" in result.out
+    assert result.rows == call("predict", *TEXTS).rows
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_writes_a_file(
+    call: Call, project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    texts = ['good, "\r=bad', "bad\u2028film"]
+    monkeypatch.chdir(project / "deep")
+    result = call("predict", *texts, "--all", "--with-base", "--output", f"out{ending}")
+    assert (result.code, result.out) == (0, "")
+    file = project / "deep" / f"out{ending}"
+    assert result.err == f"{file}: 2 rows\n"
+    if ending == ".parquet":
+        rows = pd.read_parquet(file).to_dict("records")
+    elif ending == ".jsonl":
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    else:
+        with file.open(encoding="utf-8", newline="") as handle:
+            rows = list(csv.DictReader(handle, quoting=csv.QUOTE_NONNUMERIC, strict=True))
+    names = ["text", "label", "probability", "base_label", "base_probability"]
+    assert [list(row) for row in rows] == [[*names, *P, *(f"base_{name}" for name in P)]] * 2
+    for row, text in zip(rows, texts, strict=True):
+        assert row["text"] == text
+        for who in ("", "base_"):
+            probabilities = [row[f"{who}{name}"] for name in P]
+            assert sum(probabilities) == pytest.approx(1, abs=1e-7)
+            assert row[f"{who}probability"] == max(probabilities)
+            assert row[f"{who}label"] == LABELS[probabilities.index(max(probabilities))]
+    assert [path.name for path in file.parent.glob(".*")] == []
+
+
+def test_a_terminal_gets_a_table_that_no_text_can_disturb(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal("utf-8")
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setattr("sys.stdout", screen)
+    texts = ["good \x1b[2J\n[bold]film[/bold] :smile:", "schön " * 40]
+    assert call("predict", *texts, "--with-base").code == 0
+    plain = re.sub(r"\x1b\[\d*m", "", screen.shown())  # the header is bold
+    header, first, second = plain.splitlines()
+    assert header.split() == ["text", "label", "probability", "base_label", "base_probability"]
+    assert r"good \x1b[2J\n[b" in first
+    assert "\x1b[2J" not in first
+    assert second.startswith("schön schön ")
+    assert "…" in second
+    assert all(len(line) <= 70 for line in (first, second))
+    for line in (first, second):
+        assert len(line.rstrip().rpartition(".")[2]) == 3
+        assert line.rstrip() == line
+
+
+def test_json_on_a_terminal_is_safe_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal("ascii")
+    monkeypatch.setattr("sys.stdout", screen)
+    text = "schön \x1b[2J \x9b2J \u202e"
+    assert call("predict", text, "--json").code == 0
+    assert json.loads(screen.shown())["text"] == text
+    assert "schön" in screen.shown()
+    assert not set("\x1b\x9b\u202e") & set(screen.shown())
+
+
+def test_a_reader_that_left_ends_it_quietly(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    errors = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", os.fdopen(writer, "w"))
+        patch.setattr("sys.stderr", errors)
+        result = call("predict", "good")
+    assert (result.code, errors.getvalue()) == (1, "")
+
+
+def test_counts_the_texts_that_are_cut(call: Call) -> None:
+    fits, too_long = "good " * (MAX_LENGTH - 2), "good " * (MAX_LENGTH - 1)
+    result = call("predict", fits, too_long, too_long)
+    assert result.err == (
+        "note: 2 of 3 texts have more than 32 tokens; the rest of them is not read\n"
+    )
+    assert len({row["probability"] for row in result.rows}) == 1
+    assert call("predict", fits).err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "message"),
+    [
+        (["good", " "], b"", 3, "text 2: empty text"),
+        (["bad\udcff"], b"", 3, "text 1: not UTF-8"),
+        ([], b"", 3, "standard input: line 1: empty text"),
+        ([], b"good\n\n\t\r\nbad\n", 3, "standard input: lines 2, 3: empty text"),
+        ([], b"good\nbad\xff\n", 3, "standard input: line 2: not UTF-8"),
+        ([], b"a\x00b", 3, "standard input: line 1: holds a NUL character"),
+        (["--file", "empty.csv"], b"", 3, "line 3: empty text"),
+        (["--file", "no.csv"], b"", 3, "no.csv: no such file"),
+        (["--file", "notes.txt"], b"", 3, "notes.txt: unknown ending"),
+        (["--file", "empty.csv", "--text-column", "test"], b"", 3, "did you mean text?"),
+        (["good", "--file", "empty.csv"], b"", 2, "both texts and --file"),
+        (["good", "-"], b"", 2, "- beside other texts"),
+        (["good", "--text-column", "text"], b"", 2, "--text-column without --file"),
+        (["good", "--output", "x.jsonl", "--json"], b"", 2, "both --json and --output"),
+        (["good", "--output", "x.txt"], b"", 2, "x.txt: unknown ending. Fix: use one of .csv"),
+        (["good", "--output", "no/x.csv"], b"", 2, "no/x.csv: is a folder, or lies in none"),
+        (["--file", "empty.csv", "--output", "empty.csv"], b"", 2, "would overwrite --file"),
+        (["good", "--with"], b"", 2, "No such option: --with"),
+        (["--file"], b"", 2, "requires an argument. Fix: see bert-lora"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(
+    call: Call, project: Path, arguments: list[str], stdin: bytes, code: int, message: str
+) -> None:
+    (project / "empty.csv").write_text('id,text\n1,good\n2,""\n', encoding="utf-8")
+    (project / "notes.txt").write_text("good\n", encoding="utf-8")
+    result = call("predict", *arguments, stdin=stdin)
+    assert result.code == code
+    assert message in result.err
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == result.err.count(" Fix: ") == 1
+    assert result.out == ""
+
+
+def test_contradictions_are_reported_together(call: Call) -> None:
+    result = call("predict", "good", "--file", "no.csv", "--output", "x.txt")
+    assert result.code == 2
+    assert result.err.count("error: bert-lora predict: ") == 2
+
+
+@pytest.mark.parametrize(("name", "stage"), [("base", "fetch_base"), ("adapter", "train_lora")])
+def test_a_missing_model_says_which_stage_makes_it(
+    call: Call, project: Path, name: str, stage: str
+) -> None:
+    shutil.rmtree(project / "models" / name)
+    result = call("predict", "good")
+    assert result.code == 5
+    assert result.err == (
+        f"error: models/{name} not found: stage '{stage}' makes it. Fix: run: dvc repro {stage}\n"
+    )
+
+
+def test_an_adapter_of_another_base_is_refused(call: Call, project: Path) -> None:
+    config = project / "models/base/tokenizer_config.json"
+    config.write_bytes(config.read_bytes() + b"\n")
+    result = call("predict", "good")
+    assert result.code == 4
+    assert result.err.startswith("error: models/base/tokenizer_config.json: sha256 ")
+
+
+def test_outside_a_project_it_says_so(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    result = call("predict", "good")
+    assert result.code == 5
+    assert "neither this folder nor one above it holds dvc.yaml and stages/" in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["predikt"]])
+def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    heavy = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
+    code = (
+        "import sys; from stages.tools import cli\n"
+        f"try: cli.main({arguments})\n"
+        f"finally: print('heavy:', sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+    )
+    assert done.stdout.endswith("heavy: []\n")
+    if "--help" in arguments:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ("--with-base" if "predict" in arguments else "predict") in done.stdout
+    else:
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: bert-lora: No such command 'predikt'")
+        assert done.stderr.endswith("Fix: see bert-lora --help\n")
