@@ -19,6 +19,7 @@ from stages.shared.params import LoraParams
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 MANIFEST = "manifest.json"
+UNORDERED = ("target_modules", "exclude_modules", "modules_to_save")
 RETRAIN = "train it again: dvc repro -f train_lora"
 
 # What the architectures call their query, key and value projections: BERT, RoBERTa, ELECTRA,
@@ -92,6 +93,7 @@ def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
             f"params.yaml: lora: PEFT refuses these fields: {printable(error, 200)}",
             "change the field it names",
         ) from error
+    _check_patterns(model.base_model.targeted_module_names, lora)
     return replace(classifier, model=model)
 
 
@@ -117,21 +119,38 @@ def _check_fits(classifier: Classifier, lora: LoraParams) -> None:
                     f"this model's layers are 0 to {layers - 1}",
                 )
             )
-    for field in ("rank_pattern", "alpha_pattern", "modules_to_save"):
-        for name in getattr(lora, field) or []:
-            try:
-                found = any(re.fullmatch(rf"(.*\.)?({name})", path) for path in modules)
-            except re.error:
-                found = False
-            if not found:
-                faults.append(
-                    (
-                        f"params.yaml: lora.{field}: {printable(name)} matches no module",
-                        "use a name that `all-linear` resolves to, or a pattern of one",
-                    )
+    for name in lora.modules_to_save or []:
+        if not any(_is_or_ends(path, name) for path in modules):
+            faults.append(
+                (
+                    f"params.yaml: lora.modules_to_save: {printable(name)} matches no module",
+                    "use the name of a module, for example the last part of its path",
                 )
+            )
     if faults:
         raise ParamsError.from_faults(faults)
+
+
+def _check_patterns(adapted: list[str], lora: LoraParams) -> None:
+    """Check that each pattern says something about an adapted module; PEFT would only warn."""
+    faults = [
+        (
+            f"params.yaml: lora.{field}: {printable(pattern)} matches no adapted module",
+            f"use a name or a pattern of one, for example of {adapted[0]}",
+        )
+        for field in ("rank_pattern", "alpha_pattern")
+        for pattern in getattr(lora, field)
+        if not any(_matches(pattern, path) for path in adapted)
+    ]
+    if faults:
+        raise ParamsError.from_faults(faults)
+
+
+def _matches(pattern: str, path: str) -> bool:
+    try:
+        return re.fullmatch(rf"(.*\.)?({pattern})", path) is not None
+    except re.error:
+        return False
 
 
 def base_identity(base: Path) -> dict[str, str]:
@@ -149,10 +168,9 @@ def save_adapter(classifier: Classifier, folder: Path, base: Path, max_length: i
     (folder / "README.md").unlink(missing_ok=True)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     ordered = {
-        key: sorted(value) if isinstance(value, list) and key.endswith("modules") else value
+        key: sorted(set(value)) if isinstance(value, list) and key in UNORDERED else value
         for key, value in config.items()
     }
-    ordered["modules_to_save"] = sorted(config["modules_to_save"])
     ordered["base_model_name_or_path"] = base.as_posix()
     write_json(folder / CONFIG, ordered, decimals=12)
     manifest = {
@@ -198,8 +216,8 @@ def check_adapter(classifier: Classifier, folder: Path, base: Path) -> None:
         if not (require(folder) / name).is_file():
             raise ModelError(f"{folder / name}: missing", RETRAIN)
     manifest: dict[str, Any] = read_manifest(folder)
-    for name, expected in manifest["files"].items():
-        _same(folder / name, expected, sha256_of(folder / name), RETRAIN)
+    for name in (CONFIG, WEIGHTS):
+        _same(folder / name, manifest["files"].get(name), sha256_of(folder / name), RETRAIN)
     found = base_identity(base)
     for name in sorted({*manifest["base"], *found}):
         fix = f"use the base it was trained on (dvc checkout {base}), or {RETRAIN}"

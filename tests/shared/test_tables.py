@@ -139,7 +139,7 @@ def test_names_what_is_wrong(tmp_path: Path, name: str, content: str, expected: 
 def test_a_missing_column_is_guessed_and_the_others_listed(tmp_path: Path) -> None:
     fault = fault_of(write(tmp_path / "m.csv", "texts,label\na,b\n"))
     assert "no column text, did you mean texts?" in fault
-    assert "two of: texts, label" in fault
+    assert "name one of its columns: texts, label" in fault
 
 
 def test_control_characters_of_the_data_do_not_reach_the_terminal(tmp_path: Path) -> None:
