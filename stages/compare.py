@@ -25,7 +25,7 @@ def compare(params: Params) -> None:
     pairs = pair(base, adapter)
     comparison = compare_pairs(pairs["right_base"], pairs["right_adapter"], params.seed)
 
-    artefacts.write_json(paths.COMPARISON, comparison)
+    artefacts.write_json(paths.COMPARISON, comparison, decimals=None)
     print(verdict(comparison))
 
 
@@ -105,7 +105,8 @@ def compare_pairs(
     shares = [fixed / rows, broken / rows, 1 - (fixed + broken) / rows]
     drawn = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
     low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / rows, [2.5, 97.5])
-    return {
+    p = binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1.0
+    comparison: dict[str, float | int] = {
         "accuracy_base": float(right_base.mean()),
         "accuracy_adapter": float(right_adapter.mean()),
         "accuracy_gain": (fixed - broken) / rows,
@@ -114,8 +115,9 @@ def compare_pairs(
         "rows": rows,
         "fixed": fixed,
         "broken": broken,
-        "mcnemar_p": float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0,
     }
+    rounded = {key: round(value, 6) for key, value in comparison.items()}
+    return rounded | {"mcnemar_p": float(f"{p:.3g}")}  # however small, it is not zero
 
 
 def verdict(comparison: dict[str, float | int]) -> str:

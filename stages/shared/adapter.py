@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,13 +89,16 @@ def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
     fields["modules_to_save"] = sorted({*classifier.head, *(lora.modules_to_save or [])})
     try:
         config = LoraConfig(**fields, exclude_modules=_inside(classifier))
-        model = get_peft_model(classifier.model, config)
+        with warnings.catch_warnings():  # _check_used makes an error of a pattern without use
+            warnings.simplefilter("ignore", RuntimeWarning)
+            model = get_peft_model(classifier.model, config)
     except (ValueError, TypeError) as error:
         raise ParamsError(
             f"params.yaml: lora: PEFT refuses these fields: {printable(error, 200)}",
             "change the field it names",
         ) from error
-    _check_patterns(model.base_model.targeted_module_names, lora)
+    adapted: Any = model.base_model.targeted_module_names
+    _check_used(adapted, lora)
     return replace(classifier, model=model)
 
 
@@ -109,48 +114,51 @@ def _inside(classifier: Classifier) -> list[str] | None:
 
 def _check_fits(classifier: Classifier, lora: LoraParams) -> None:
     modules = [name for name, _ in classifier.model.named_modules()]
-    faults = []
-    layers = getattr(classifier.model.config, "num_hidden_layers", None)
-    for number in lora.layers_to_transform or []:
-        if layers is not None and number >= layers:
-            faults.append(
-                (
-                    f"params.yaml: lora.layers_to_transform: there is no layer {number}",
-                    f"this model's layers are 0 to {layers - 1}",
-                )
-            )
-    for name in lora.modules_to_save or []:
-        if not any(_is_or_ends(path, name) for path in modules):
-            faults.append(
-                (
-                    f"params.yaml: lora.modules_to_save: {printable(name)} matches no module",
-                    "use the name of a module, for example the last part of its path",
-                )
-            )
+    layers = getattr(classifier.model.config, "num_hidden_layers", math.inf)
+    faults = [
+        (
+            f"params.yaml: lora.layers_to_transform: there is no layer {number}",
+            f"this model's layers are 0 to {layers - 1}",
+        )
+        for number in lora.layers_to_transform or []
+        if number >= layers
+    ]
+    faults += [
+        (
+            f"params.yaml: lora.modules_to_save: {printable(name)} matches no module",
+            "use the name of a module, for example the last part of its path",
+        )
+        for name in lora.modules_to_save or []
+        if not any(_is_or_ends(path, name) for path in modules)
+    ]
+    for field, pattern in _patterns(lora):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            what = f"{printable(pattern)} is no regular expression: {error}"
+            faults.append((f"params.yaml: lora.{field}: {what}", "escape or mend it"))
     if faults:
         raise ParamsError.from_faults(faults)
 
 
-def _check_patterns(adapted: list[str], lora: LoraParams) -> None:
+def _check_used(adapted: list[str], lora: LoraParams) -> None:
     """Check that each pattern says something about an adapted module; PEFT would only warn."""
     faults = [
         (
             f"params.yaml: lora.{field}: {printable(pattern)} matches no adapted module",
             f"use a name or a pattern of one, for example of {adapted[0]}",
         )
-        for field in ("rank_pattern", "alpha_pattern")
-        for pattern in getattr(lora, field)
-        if not any(_matches(pattern, path) for path in adapted)
+        for field, pattern in _patterns(lora)
+        if not any(re.fullmatch(rf"(.*\.)?({pattern})", path) for path in adapted)
     ]
     if faults:
         raise ParamsError.from_faults(faults)
 
 
-def _matches(pattern: str, path: str) -> bool:
-    try:
-        return re.fullmatch(rf"(.*\.)?({pattern})", path) is not None
-    except re.error:
-        return False
+def _patterns(lora: LoraParams) -> list[tuple[str, str]]:
+    """Return (field, pattern) for each pattern of the fields that hold some."""
+    fields = ("rank_pattern", "alpha_pattern")
+    return [(field, pattern) for field in fields for pattern in getattr(lora, field)]
 
 
 def base_identity(base: Path) -> dict[str, str]:

@@ -97,16 +97,22 @@ def _sync(path: Path) -> None:
                 os.fsync(handle.fileno())
 
 
-def write_json(path: Path, content: Mapping[str, Any] | list[Any], decimals: int = 6) -> None:
+def write_json(
+    path: Path, content: Mapping[str, Any] | list[Any], decimals: int | None = 6
+) -> None:
     """Write JSON that is the same bytes for the same content.
 
-    Keys are sorted, floats rounded to `decimals`, a newline stands at the end.
+    Keys are sorted, floats rounded to `decimals` (None: as they are), a newline stands at the end.
 
     Raises:
         ValueError: if a number is not finite.
     """
     text = json.dumps(
-        _rounded(content, decimals), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False
+        content if decimals is None else _rounded(content, decimals),
+        indent=2,
+        sort_keys=True,
+        allow_nan=False,
+        ensure_ascii=False,
     )
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")

@@ -40,7 +40,9 @@ def read_split(path: Path, labels: list[str]) -> Split:
     fix = "make it again: dvc repro -f prepare"
     try:
         frame = pd.read_parquet(require(path), columns=["id", "text", "label"])
-    except (ValueError, KeyError) as error:
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError) as error:  # pyarrow tells of damage by an OSError, too
         raise DataError(f"{path}: cannot be read: {printable(error)}", fix) from error
     number = {label: index for index, label in enumerate(labels)}
     unknown = sorted(set(frame["label"]) - set(number))
