@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params are known to b
     import pandas as pd
 
 RESAMPLES = 10_000
+STRINGS = ["id", "label", "predicted"]
 
 
 def compare(params: Params) -> None:
@@ -41,10 +42,10 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
     fix = f"make it again: dvc repro -f {paths.MADE_BY[path]}"
     try:
-        frame = pd.read_csv(artefacts.require(path), keep_default_na=False, dtype={"id": str})
-        frame = frame.astype({"label": str, "predicted": str})
+        strings = dict.fromkeys(STRINGS, str)  # a column of 01 is not one of numbers
+        frame = pd.read_csv(artefacts.require(path), keep_default_na=False, dtype=strings)
         probabilities = frame.filter(regex="^p_").to_numpy(dtype=float)
-        repeated = frame["id"].duplicated()
+        repeated = frame[STRINGS]["id"].duplicated()
     except (ValueError, KeyError) as error:
         raise DataError(f"{path}: cannot be read: {printable(error)}", fix) from error
     if repeated.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stages.shared import artefacts, paths
+from stages.shared.errors import DataError
 from stages.shared.params import Params
 from stages.shared.run import run_stage
 
@@ -17,6 +18,7 @@ def evaluate_adapter(params: Params) -> None:
     hardware = compute.set_up(params.compute)
     labels = dataset.read_labels()
     test = dataset.read_split(paths.TEST, labels)
+    floors = read_floors()
     base = model.load_base(paths.BASE_MODEL, labels, params.seed)
     classifier = adapter.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
 
@@ -24,12 +26,27 @@ def evaluate_adapter(params: Params) -> None:
         classifier, test.texts, params.data.max_length, hardware, "scoring the adapter"
     )
     probabilities = scoring.probabilities_of(logits)
-    floors = artefacts.read_json(paths.BASE_METRICS)
-    scores = scoring.score(test, probabilities) | {name: floors[name] for name in FLOORS}
+    scores = scoring.score(test, probabilities) | floors
 
     scoring.write_predictions(paths.ADAPTER_PREDICTIONS, test, labels, probabilities)
     artefacts.write_json(paths.ADAPTER_METRICS, scores)
     print(f"adapter: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows")
+
+
+def read_floors() -> dict[str, float]:
+    """Return the floors that stage evaluate_base found: they hang on the data, not on the model.
+
+    Raises:
+        HostError: if the base's metrics are missing.
+        DataError: if they are damaged or lack a floor.
+    """
+    base = artefacts.read_json(paths.BASE_METRICS)
+    if not isinstance(base, dict) or not set(FLOORS) <= set(base):
+        raise DataError(
+            f"{paths.BASE_METRICS}: lacks one of {', '.join(FLOORS)}",
+            f"make it again: dvc repro -f {paths.MADE_BY[paths.BASE_METRICS]}",
+        )
+    return {name: base[name] for name in FLOORS}
 
 
 if __name__ == "__main__":
