@@ -12,13 +12,22 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from stages.shared import paths
 from stages.shared.errors import ParamsError, printable
 
+
+def _only_true(value: bool) -> bool:
+    if not value:
+        raise PydanticCustomError("only_true", "false is not offered")
+    return value
+
+
+OnlyTrue = Annotated[bool, AfterValidator(_only_true)]
 OnFault = Literal["refuse", "drop"]
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
@@ -94,7 +103,7 @@ class LoraParams(Section):
     inference_mode: bool = _field("true or false", False)
     use_rslora: bool = _field("true or false", False)
     use_dora: bool = _field("true or false", False)
-    init_lora_weights: Literal[True, "gaussian", "pissa", "olora", "orthogonal"] = _field(
+    init_lora_weights: OnlyTrue | Literal["gaussian", "pissa", "olora", "orthogonal"] = _field(
         "true, gaussian, pissa, olora or orthogonal", True
     )
     modules_to_save: list[Name] | None = _field("a list of module names, or null", None)

@@ -1,0 +1,214 @@
+"""dvc.yaml says what the code does: its files, its imports, its params, its outputs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NAMES, ROOT, changed, save_table, table
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+import stages
+from stages.shared import paths
+from stages.shared.params import Params
+
+CONTENT = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
+STAGES: dict[str, dict[str, Any]] = CONTENT["stages"]
+# Their effect reaches a stage through its inputs, outputs and params.
+LEFT_OUT = {"errors", "paths", "params", "artefacts", "run"}
+PATHS = {value.as_posix() for value in vars(paths).values() if isinstance(value, Path)}
+
+
+def names(entries: list[Any]) -> list[str]:
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def outputs(stage: dict[str, Any]) -> list[str]:
+    return names(stage.get("outs", []) + stage.get("metrics", []) + stage.get("plots", []))
+
+
+def documented() -> list[str]:
+    lines = [line for line in (stages.__doc__ or "").splitlines() if line.startswith("    ")]
+    return [line.split()[0] for line in lines]
+
+
+def test_the_stages_are_the_files_in_the_documented_order() -> None:
+    files = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert set(STAGES) == files
+    assert list(STAGES) == documented()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_runs_its_module_and_no_value_of_a_user(name: str) -> None:
+    assert shlex.split(STAGES[name]["cmd"]) == ["python", "-m", f"stages.{name}"]
+    assert "$" not in STAGES[name]["cmd"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_says_what_it_does(name: str) -> None:
+    description = STAGES[name]["desc"]
+    assert len(description) > 20
+    assert description[0].isupper()
+
+
+def imported(file: Path) -> set[str]:
+    """Return the shared modules that a file imports anywhere but for type checking."""
+    found = set()
+    todo: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "stages.shared":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages.shared."):
+            found.add(str(node.module).split(".")[2])
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("stages") for alias in node.names), file
+        todo += ast.iter_child_nodes(node)
+    return found - LEFT_OUT
+
+
+def reached(file: Path) -> set[str]:
+    found: set[str] = set()
+    todo = imported(file)
+    while todo:
+        module = todo.pop()
+        found.add(module)
+        todo |= imported(ROOT / "stages" / "shared" / f"{module}.py") - found
+    return found
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_it_reaches(name: str) -> None:
+    code = {dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")}
+    modules = reached(ROOT / "stages" / f"{name}.py")
+    expected = {f"stages/{name}.py", *(f"stages/shared/{module}.py" for module in modules)}
+    if "catalogue" in modules:
+        expected.add("stages/shared/catalogue.yaml")
+    assert code == expected
+    assert all((ROOT / dep).is_file() for dep in code)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_path_is_named_in_the_module_of_paths(name: str) -> None:
+    stage = STAGES[name]
+    data = {dep for dep in stage["deps"] if not dep.startswith("stages/")}
+    assert data | set(outputs(stage)) <= PATHS
+    for path in outputs(stage):
+        if Path(path) in paths.MADE_BY:
+            assert paths.MADE_BY[Path(path)] == name
+
+
+def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
+    made = {paths.RAW.as_posix()}
+    for stage in STAGES.values():
+        assert {dep for dep in stage["deps"] if not dep.startswith("stages/")} <= made
+        assert not made & set(outputs(stage))
+        made |= set(outputs(stage))
+    unmade = {paths.PARAMS.as_posix(), paths.CHECKPOINTS.as_posix()}
+    assert made == PATHS - unmade
+    assert {path.as_posix() for path in paths.MADE_BY} <= made
+
+
+def test_what_git_keeps_is_not_cached() -> None:
+    kept = {
+        path: fields.get("cache", True)
+        for stage in STAGES.values()
+        for entry in stage.get("outs", []) + stage.get("metrics", [])
+        for path, fields in (entry if isinstance(entry, dict) else {entry: {}}).items()
+    }
+    json_files = {path for path in kept if path.startswith("metrics/") and path.endswith(".json")}
+    assert len(json_files) == 4
+    assert {path for path, cached in kept.items() if not cached} == json_files
+
+
+def test_base_and_adapter_alone_are_the_table_of_metrics() -> None:
+    found = [path for stage in STAGES.values() for path in names(stage.get("metrics", []))]
+    assert found == [paths.BASE_METRICS.as_posix(), paths.ADAPTER_METRICS.as_posix()]
+
+
+def test_the_plots_are_drawn_from_columns_that_are_written(finished: Path) -> None:
+    for entry in CONTENT["plots"]:
+        (plot,) = entry.values()
+        for path, column in plot["y"].items():
+            header = (finished / path).read_text(encoding="utf-8").splitlines()[0].split(",")
+            assert {plot["x"], column} <= set(header)
+
+
+class Recorder:
+    """A section of the params that notes which of its fields are read."""
+
+    def __init__(self, section: BaseModel, reads: set[str], prefix: str = "") -> None:
+        self._section, self._reads, self._prefix = section, reads, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._section, name)
+        if isinstance(value, BaseModel):
+            return Recorder(value, self._reads, f"{self._prefix}{name}.")
+        if name in type(self._section).model_fields:
+            self._reads.add(f"{self._prefix}{name}")
+        elif name == "model_dump":
+            self._reads |= leaves(self._section, self._prefix)
+        return value
+
+
+def leaves(section: BaseModel, prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        inside = isinstance(value, BaseModel)
+        found |= leaves(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}"}
+    return found
+
+
+def untidy(params: Params) -> Params:
+    """Return params for files with a leak, a conflict and a row without a text, to be dropped."""
+    rows = table(classes=2)
+    save_table([*rows[:80], (rows[0][0], "other"), ("", NAMES[0])], "ours/train.csv")
+    save_table([*rows[80:], rows[1]], "ours/test.csv")
+    drop = {f"data__on_{fault}": "drop" for fault in ("leak", "conflict", "incomplete")}
+    return changed(params, data__source="data/raw/ours", **drop)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_lists_just_the_params_that_it_reads(name: str, params: Params) -> None:
+    reads: set[str] = set()
+    stage = getattr(importlib.import_module(f"stages.{name}"), name)
+    stage(Recorder(params, reads))
+    if name == "prepare":
+        stage(Recorder(untidy(params), reads))
+    if "compute.device" in reads:
+        reads.add("compute.threads")  # read before the stage, through the environment
+    listed = STAGES[name].get("params", [])
+    every = leaves(params)
+    covered = {key: {k for k in every if k == key or k.startswith(f"{key}.")} for key in listed}
+    assert all(covered.values()), "a key that is not in params.yaml"
+    assert set().union(*covered.values()) == reads
+
+
+def test_every_param_is_read_by_a_stage(params: Params) -> None:
+    listed = {key for stage in STAGES.values() for key in stage.get("params", [])}
+    assert {key for key in leaves(params) if not {key, key.split(".")[0]} & listed} == set()
+
+
+@pytest.mark.skipif(not (ROOT / "dvc.lock").exists(), reason="the pipeline has not run here yet")
+def test_the_lock_is_of_these_params_and_stages() -> None:
+    yaml = YAML(typ="safe", pure=True)
+    params, lock = yaml.load(ROOT / "params.yaml"), yaml.load(ROOT / "dvc.lock")["stages"]
+    for name, stage in lock.items():
+        assert stage["cmd"] == STAGES[name]["cmd"]
+        assert {dep["path"] for dep in stage["deps"]} == set(STAGES[name]["deps"])
+        locked = stage.get("params", {}).get("params.yaml", {})
+        assert set(locked) == set(STAGES[name].get("params", []))
+        for key, value in locked.items():
+            found = params
+            for part in key.split("."):
+                found = found[part]
+            assert found == value, f"{name}: {key}"

@@ -1,0 +1,96 @@
+"""Stage evaluate_adapter: the same rows as the base, scored in the same way."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import changed
+from safetensors.torch import load_file, save_file
+
+from stages.evaluate_adapter import FLOORS, evaluate_adapter
+from stages.shared import paths
+from stages.shared.errors import DataError, HostError, ModelError
+from stages.shared.params import Params
+
+
+def metrics(folder: Path, path: Path) -> dict[str, float]:
+    content: dict[str, float] = json.loads((folder / path).read_text(encoding="utf-8"))
+    return content
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_base_and_adapter_have_identical_keys_and_floors(finished: Path) -> None:
+    base, adapter = (metrics(finished, p) for p in (paths.BASE_METRICS, paths.ADAPTER_METRICS))
+    assert sorted(base) == sorted([*FLOORS, "accuracy", "f1_macro", "log_loss"])
+    assert base.keys() == adapter.keys()
+    assert {name: base[name] for name in FLOORS} == {name: adapter[name] for name in FLOORS}
+    assert base["log_loss"] != adapter["log_loss"]
+
+
+def test_base_and_adapter_are_scored_on_the_same_rows(finished: Path) -> None:
+    base, adapter = (
+        rows(finished / p) for p in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
+    )
+    assert list(base[0]) == list(adapter[0])
+    assert [(row["id"], row["label"]) for row in base] == [
+        (row["id"], row["label"]) for row in adapter
+    ]
+    assert len({row["id"] for row in base}) == 20
+
+
+def test_the_scores_are_those_of_the_predictions(finished: Path) -> None:
+    predictions = rows(finished / paths.ADAPTER_PREDICTIONS)
+    right = [row["label"] == row["predicted"] for row in predictions]
+    scores = metrics(finished, paths.ADAPTER_METRICS)
+    assert scores["accuracy"] == pytest.approx(sum(right) / len(right))
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_seed_and_no_old_result_changes_the_scores(params: Params, seed: int) -> None:
+    before = [p.read_bytes() for p in (paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS)]
+    paths.ADAPTER_METRICS.unlink()
+    paths.ADAPTER_PREDICTIONS.write_text("old", encoding="utf-8")
+    evaluate_adapter(changed(params, seed=seed))
+    after = [p.read_bytes() for p in (paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS)]
+    assert after == before
+
+
+@pytest.mark.usefixtures("project")
+def test_it_says_what_it_found(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate_adapter(params)
+    accuracy = metrics(Path(), paths.ADAPTER_METRICS)["accuracy"]
+    assert capsys.readouterr().out == f"adapter: accuracy {accuracy:.4f} on 20 test rows\n"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_damaged_adapter_leaves_the_old_scores(params: Params) -> None:
+    before = paths.ADAPTER_METRICS.read_bytes()
+    weights = paths.ADAPTER / "adapter_model.safetensors"
+    save_file({name: tensor + 1e-7 for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(ModelError, match=f"{weights}: sha256"):
+        evaluate_adapter(params)
+    assert paths.ADAPTER_METRICS.read_bytes() == before
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("path", [paths.TEST, paths.LABELS, paths.ADAPTER, paths.BASE_METRICS])
+def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: Path) -> None:
+    path.rename("away")
+    with pytest.raises(HostError, match=f"{path} not found.*dvc repro {paths.MADE_BY[path]}"):
+        evaluate_adapter(params)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_damaged_metrics_of_the_base_are_refused(params: Params, content: str) -> None:
+    paths.BASE_METRICS.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"metrics/base.json.*dvc repro -f evaluate_base"):
+        evaluate_adapter(params)

@@ -1,0 +1,138 @@
+"""The six stages one after another, on data that differ in classes, labels and file format."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import NAMES, changed, new_process, run_all, save_params, save_table, table
+
+from stages.shared import paths
+from stages.shared.params import Params
+
+MADE = {
+    *(paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS, paths.DATA_SUMMARY),
+    *(paths.BASE_METRICS, paths.ADAPTER_METRICS, paths.COMPARISON),
+    *(paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS),
+    paths.HEAD / "head.safetensors",
+    *(paths.TRAINING_CURVES / f"{name}.csv" for name in ("train", "validation")),
+    *(paths.ADAPTER / f"adapter_{name}" for name in ("config.json", "model.safetensors")),
+    paths.ADAPTER / "manifest.json",
+}
+
+
+@pytest.fixture
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_leaves_its_outputs_and_nothing_else(finished: Path) -> None:
+    base = {file for file in files(finished) if file.parent == paths.BASE_MODEL}
+    assert len(base) == 4
+    given = {paths.PARAMS, paths.RAW / "mine.csv"}
+    assert files(finished) == MADE | base | given
+    assert {path.name for path in (finished / "models").iterdir()} == {"base", "head", "adapter"}
+
+
+def test_the_comparison_agrees_with_both_scores(finished: Path) -> None:
+    compared, base, adapter = (
+        read(finished / path)
+        for path in (paths.COMPARISON, paths.BASE_METRICS, paths.ADAPTER_METRICS)
+    )
+    assert compared["rows"] == 20
+    assert compared["accuracy_base"] == base["accuracy"]
+    assert compared["accuracy_adapter"] == adapter["accuracy"]
+    gain = adapter["accuracy"] - base["accuracy"]
+    assert compared["accuracy_gain"] == pytest.approx(gain, abs=2e-6)
+    assert compared["accuracy_gain_low"] <= gain <= compared["accuracy_gain_high"]
+
+
+def test_no_text_of_one_split_stands_in_another(finished: Path) -> None:
+    frames = [pd.read_parquet(finished / p) for p in (paths.TRAIN, paths.VALIDATION, paths.TEST)]
+    assert [len(frame) for frame in frames] == [60, 20, 20]
+    whole = pd.concat(frames)
+    assert whole["text"].is_unique
+    assert whole["id"].is_unique
+    assert sorted(whole["text"]) == sorted(text for text, _ in table(classes=2))
+
+
+@pytest.mark.usefixtures("_elsewhere")
+def test_three_classes_with_integer_labels(params: Params) -> None:
+    rows = [(text, 2 * NAMES.index(label)) for text, label in table(classes=3, rows=120)]
+    save_table(rows)
+    run_all(params)
+    assert read(paths.LABELS) == ["0", "2", "4"]
+    assert read(paths.DATA_SUMMARY)["classes"] == 3
+    for path in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS):
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+        assert list(lines[0]) == ["id", "label", "predicted", "p_0", "p_2", "p_4"]
+        assert len(lines) == 24
+        for line in lines:
+            given = {label: float(line[f"p_{label}"]) for label in ("0", "2", "4")}
+            assert sum(given.values()) == pytest.approx(1)
+            assert line["predicted"] == max(given, key=lambda label: given[label])
+    assert read(paths.COMPARISON)["rows"] == 24
+    assert read(paths.ADAPTER / "manifest.json")["labels"] == ["0", "2", "4"]
+    assert read(paths.ADAPTER_METRICS)["accuracy"] > 1 / 3
+
+
+@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "distilbert",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bert-no-pooler", "deberta")),
+    ],
+)
+def test_other_architectures_run_through(
+    params: Params, models: dict[str, Path], name: str
+) -> None:
+    save_table(table(classes=2, rows=60))
+    run_all(
+        changed(
+            params,
+            model__source=str(models[name]),
+            train__epochs=1,
+            lora__target_modules="all-linear",
+            compute__precision="bf16",
+        )
+    )
+    assert read(paths.COMPARISON)["rows"] == 12
+    base, adapter = read(paths.BASE_METRICS), read(paths.ADAPTER_METRICS)
+    assert base["log_loss"] != adapter["log_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({}, 0, "adapter: accuracy "),
+        ({"seed": -1}, 2, "error: params.yaml:1: seed: expected an integer from 0 to 4294967295"),
+    ],
+)
+def test_a_stage_as_a_process(
+    params: Params, change: dict[str, Any], code: int, message: str
+) -> None:
+    save_params(params.model_copy(update=change))
+    process = new_process(
+        "import runpy; runpy.run_module('stages.evaluate_adapter', {}, '__main__')"
+    )
+    output, _ = process.communicate()
+    assert process.returncode == code, output
+    assert message in output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) == 1

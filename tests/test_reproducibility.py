@@ -1,0 +1,86 @@
+"""The same inputs give the same bytes; another seed gives others."""
+
+from __future__ import annotations
+
+from contextlib import chdir
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from conftest import changed, read_in_another_process, run_all, save_params, save_table, table
+
+from stages.shared import paths
+from stages.shared.adapter import attach_lora, save_adapter
+from stages.shared.params import Params
+
+if TYPE_CHECKING:
+    from stages.shared.model import Classifier
+
+SPLITS = (paths.TRAIN, paths.VALIDATION, paths.TEST)
+PREDICTIONS = (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
+
+
+@pytest.fixture
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.usefixtures("_elsewhere")
+def test_a_second_run_gives_the_same_bytes(finished: Path, params: Params) -> None:
+    save_params(params)
+    save_table(table(classes=2))
+    run_all(params)
+    first, second = content(finished), content(Path())
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+@pytest.mark.slow
+def test_a_run_over_an_old_one_gives_the_same_bytes(
+    finished: Path, project: Path, params: Params
+) -> None:
+    run_all(params)
+    assert content(project) == content(finished)
+
+
+def test_another_training_in_the_same_process_gives_the_same_adapter(
+    finished: Path, trained: tuple[Path, Classifier]
+) -> None:
+    assert content(trained[0] / paths.ADAPTER) == content(finished / paths.ADAPTER)
+
+
+@pytest.mark.usefixtures("project")
+def test_another_seed_gives_another_split_and_another_adapter(
+    finished: Path, params: Params
+) -> None:
+    run_all(changed(params, seed=7))
+    for path in (*SPLITS, *PREDICTIONS, paths.ADAPTER / "adapter_model.safetensors"):
+        assert path.read_bytes() != (finished / path).read_bytes()
+    assert paths.LABELS.read_bytes() == (finished / paths.LABELS).read_bytes()
+
+
+def test_a_fresh_adapter_is_the_same_in_another_process(
+    other_process: Path, params: Params, standing: Any
+) -> None:
+    fresh = attach_lora(standing("bert"), params.lora)
+    save_adapter(fresh, paths.ADAPTER, paths.BASE_MODEL, 32)
+    assert content(other_process / "fresh-0") == content(paths.ADAPTER)
+
+
+@pytest.mark.slow
+def test_the_hash_seed_of_a_process_changes_nothing(other_process: Path) -> None:
+    with chdir(other_process):
+        read_in_another_process("1")
+    first, second = (content(other_process / f"fresh-{seed}") for seed in "01")
+    assert len(first) == 3
+    assert first == second
+    assert torch.equal(torch.load(other_process / "0.pt"), torch.load(other_process / "1.pt"))

@@ -1,0 +1,177 @@
+"""Stage train_lora: what it writes, what it says, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import NAMES, changed
+
+from stages.evaluate_adapter import evaluate_adapter
+from stages.evaluate_base import evaluate_base
+from stages.shared import adapter, paths
+from stages.shared.adapter import attach_lora
+from stages.shared.errors import HostError, ModelError, NumericsError, ParamsError
+from stages.shared.params import Params
+from stages.train_lora import describe, train_lora, unusual, write_curves
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("role", ["attention", "all-linear"])
+def test_an_adapter_trained_for_no_epoch_scores_exactly_as_the_base(
+    params: Params, precision: str, role: str
+) -> None:
+    still = changed(
+        params, train__epochs=0, compute__precision=precision, lora__target_modules=role
+    )
+    trained = paths.ADAPTER_PREDICTIONS.read_bytes()
+    if precision == "bf16":
+        evaluate_base(still)
+    train_lora(still)
+    evaluate_adapter(still)
+    assert paths.ADAPTER_PREDICTIONS.read_bytes() == paths.BASE_PREDICTIONS.read_bytes()
+    assert paths.ADAPTER_METRICS.read_bytes() == paths.BASE_METRICS.read_bytes()
+    assert trained != paths.BASE_PREDICTIONS.read_bytes()  # training does make a difference
+    assert [rows_of(file) for file in sorted(paths.TRAINING_CURVES.iterdir())] == [[], []]
+
+
+@pytest.mark.usefixtures("project")
+def test_a_loss_that_is_not_finite_leaves_the_old_adapter(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(*arguments: Any) -> Any:
+        classifier = attach_lora(*arguments)
+        with torch.no_grad():
+            classifier.model.get_input_embeddings().weight[:] = float("nan")
+        return classifier
+
+    monkeypatch.setattr(adapter, "attach_lora", poisoned)
+    old, curves = content(paths.ADAPTER), content(paths.TRAINING_CURVES)
+    with pytest.raises(NumericsError, match="the loss is not finite at step 1, learning rate 0,"):
+        train_lora(params)
+    assert content(paths.ADAPTER) == old
+    assert content(paths.TRAINING_CURVES) == curves
+    assert not [path.name for path in Path("models").iterdir() if "tmp" in path.name]
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"lora__target_modules": ["quary"]}, ParamsError),
+        ({"lora__rank_pattern": {"quary": 2}}, ParamsError),
+        ({"lora__layers_to_transform": [2]}, ParamsError),
+    ],
+)
+def test_a_mistake_in_params_leaves_the_old_adapter(
+    params: Params, fault: dict[str, Any], error: type[Exception]
+) -> None:
+    old = content(paths.ADAPTER)
+    with pytest.raises(error):
+        train_lora(changed(params, **fault))
+    assert content(paths.ADAPTER) == old
+
+
+@pytest.mark.usefixtures("project")
+def test_a_head_of_another_base_is_refused(params: Params, models: dict[str, Path]) -> None:
+    shutil.rmtree(paths.BASE_MODEL)
+    shutil.copytree(models["distilbert"], paths.BASE_MODEL)
+    with pytest.raises(ModelError, match="models/head: belongs to another base model"):
+        train_lora(params)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("path", "stage"), [(paths.HEAD, "evaluate_base"), (paths.BASE_MODEL, "fetch_base")]
+)
+def test_a_missing_input_names_the_stage_that_makes_it(
+    params: Params, path: Path, stage: str
+) -> None:
+    path.rename("away")
+    with pytest.raises(HostError, match=f"dvc repro {stage}"):
+        train_lora(params)
+
+
+def test_the_curves_hold_each_look(finished: Path) -> None:
+    curves = finished / paths.TRAINING_CURVES
+    assert sorted(path.name for path in curves.iterdir()) == ["train.csv", "validation.csv"]
+    looks = rows_of(curves / "validation.csv")
+    assert list(looks[0]) == ["step", "epoch", "loss", "accuracy"]
+    assert [row["step"] for row in looks] == ["4", "8", "12", "16"]
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in looks)
+    logged = rows_of(curves / "train.csv")
+    assert list(logged[0]) == ["step", "epoch", "loss", "learning_rate"]
+    assert all(0 < float(row["loss"]) < 10 for row in logged)
+    rates = [float(row["learning_rate"]) for row in logged]
+    assert rates == sorted(rates, reverse=True)
+    assert 0 < rates[-1] < rates[0] <= 0.01
+
+
+def test_curves_are_written_from_the_log(tmp_path: Path) -> None:
+    history = [
+        {"step": 10, "epoch": 0.5, "loss": 0.7, "learning_rate": 1e-3, "grad_norm": 1.0},
+        {"step": 10, "epoch": 0.5, "eval_loss": 2 / 3, "eval_accuracy": 0.5},
+        {"step": 20, "epoch": 1.0, "train_loss": 0.6, "train_runtime": 3.0},
+    ]
+    write_curves(history, tmp_path / "curves")
+    assert content(tmp_path / "curves") == {
+        "train.csv": b"step,epoch,loss,learning_rate\n10,0.5,0.7,0.001\n",
+        "validation.csv": b"step,epoch,loss,accuracy\n10,0.5,0.666667,0.5\n",
+    }
+
+
+def test_what_trains_is_described(standing: Any, params: Params) -> None:
+    assert describe(attach_lora(standing("bert"), params.lora)) == (
+        "LoRA r=4 on key, query, value (6 modules), head classifier: "
+        "1,602 of 24,324 parameters train (6.59 %)"
+    )
+
+
+def test_usual_settings_are_not_remarked_upon(params: Params) -> None:
+    assert unusual(params) == []
+    assert unusual(changed(params, lora__r=16, lora__lora_alpha=8)) == []
+    assert unusual(changed(params, train__learning_rate=1e-4)) == []
+
+
+def test_unusual_settings_are_remarked_upon(
+    params: Params,
+) -> None:
+    low = unusual(changed(params, lora__r=16, lora__lora_alpha=4, train__learning_rate=2e-5))
+    assert low == [
+        "lora.lora_alpha 4 with r 16 scales the update by 0.25: "
+        "it acts like a smaller learning rate; 1 to 2 times r is usual",
+        "train.learning_rate 2e-05 suits full fine-tuning; LoRA wants about ten times more",
+    ]
+    assert unusual(changed(params, lora__r=16, lora__lora_alpha=4, lora__use_rslora=True)) == []
+
+
+@pytest.mark.usefixtures("project")
+def test_the_stage_says_what_trains_and_what_is_unusual(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_lora(changed(params, train__epochs=0, lora__lora_alpha=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("LoRA r=4 on key, query, value")
+    assert lines[1].startswith("warning: lora.lora_alpha 1 with r 4 scales the update by 0.25")
+
+
+@pytest.mark.usefixtures("project")
+def test_labels_in_another_order_are_another_adapter(params: Params) -> None:
+    paths.LABELS.write_text(f'["{NAMES[1]}", "{NAMES[0]}"]\n', encoding="utf-8")
+    with pytest.raises(ModelError, match="models/adapter: trained for the labels"):
+        evaluate_adapter(params)
