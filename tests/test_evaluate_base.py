@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import COMPUTE, NAMES, changed, table
@@ -120,11 +121,20 @@ def test_the_scores_are_those_of_the_saved_head(finished: Path, params: Params) 
     assert scores["accuracy"] == pytest.approx(right)
 
 
-def test_the_test_rows_do_not_reach_the_head(project: Path, params: Params) -> None:
-    before = sha256_of(project / paths.HEAD / "head.safetensors")
-    paths.TEST.write_bytes(paths.VALIDATION.read_bytes())
-    evaluate_base(params)
-    assert sha256_of(project / paths.HEAD / "head.safetensors") == before
+@pytest.mark.usefixtures("project")
+def test_the_test_rows_do_not_reach_the_head(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = changed(params, head__l2=[0.001, 10.0])
+    paths.VALIDATION.write_bytes(paths.TRAIN.read_bytes())  # likes a low penalty
+    evaluate_base(wide)
+    before = sha256_of(paths.HEAD / "head.safetensors")
+    frame = pd.read_parquet(paths.TRAIN)
+    swapped = dict(zip(NAMES[:2], NAMES[1::-1], strict=True))
+    frame.assign(label=frame["label"].map(swapped)).to_parquet(paths.TEST)  # likes a high one
+    evaluate_base(wide)
+    assert sha256_of(paths.HEAD / "head.safetensors") == before
+    assert capsys.readouterr().out.count("L2 0.001\n") == 2
 
 
 def test_the_floors_are_those_of_the_data(finished: Path) -> None:

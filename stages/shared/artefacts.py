@@ -73,11 +73,16 @@ def _is_another_run(temporary: Path) -> bool:
 
 def _put(temporary: Path, path: Path) -> None:
     """Rename onto `path`; a folder cannot take another's name, so the old one steps aside."""
-    if path.exists() and (path.is_dir() or temporary.is_dir()):
+    if (path.exists() or path.is_symlink()) and (path.is_dir() or temporary.is_dir()):
         aside = temporary.with_name(f"{temporary.name}.old")
-        path.rename(aside)
-        temporary.rename(path)
-        _remove(aside)
+        try:
+            path.rename(aside)
+            temporary.rename(path)
+        finally:  # an interrupt between the two must not cost the old content
+            if path.exists():
+                _remove(aside)
+            else:
+                aside.rename(path)
     else:
         temporary.replace(path)
 
@@ -137,7 +142,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(require(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # brackets without end are too deep
         raise DataError(
             f"{path}: not valid JSON: {printable(error)}",
             f"make it again: dvc repro -f {MADE_BY.get(path, '')}".rstrip(),

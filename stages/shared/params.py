@@ -28,6 +28,7 @@ def _only_true(value: bool) -> bool:
 
 
 OnlyTrue = Annotated[bool, AfterValidator(_only_true)]
+Layers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 OnFault = Literal["refuse", "drop"]
 Fraction = Annotated[float, Field(gt=0, lt=0.9)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
@@ -107,11 +108,11 @@ class LoraParams(Section):
         "true, gaussian, pissa, olora or orthogonal", True
     )
     modules_to_save: list[Name] | None = _field("a list of module names, or null", None)
-    layers_to_transform: list[Annotated[int, Field(ge=0)]] | None = _field(
+    layers_to_transform: Layers | None = _field(
         "a list of layer numbers from 0, or null", [3, 4, 5]
     )
-    rank_pattern: dict[Name, Annotated[int, Field(ge=1)]] = _field(
-        "a mapping from module names to integers >= 1", {}
+    rank_pattern: dict[Name, Annotated[int, Field(ge=1, le=1024)]] = _field(
+        "a mapping from module names to integers from 1 to 1024", {}
     )
     alpha_pattern: dict[Name, Positive] = _field("a mapping from module names to numbers > 0", {})
 
@@ -299,7 +300,10 @@ def _shown(value: Any) -> str:
     """Return a short repr even of a value that aliases make endless."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 80
-    return printable(short.repr(value))
+    try:
+        return printable(short.repr(value))
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _value(content: Any, known: list[str]) -> Any:
@@ -320,7 +324,7 @@ def _line_numbers(text: str) -> dict[str, int]:
 
     def walk(node: Any, prefix: str, depth: int) -> None:
         for key, value in node.value:
-            name = f"{prefix}{key.value}"
+            name = f"{prefix}{printable(key.value)}"  # as a message shows it
             lines[name] = key.start_mark.line + 1
             if value.id == "mapping" and depth > 1:  # aliases can make it endless
                 walk(value, f"{name}.", depth - 1)

@@ -75,7 +75,7 @@ def cores() -> int:
 
 def warn_of_changed_source(params: Params) -> None:
     """Say so if the user's own file is not the one that the prepared rows come from."""
-    with suppress(UserError):  # a warning stops nothing: the stages check what they need
+    with suppress(UserError, OSError):  # a warning stops nothing: the stages check what they need
         summary = read_json(paths.DATA_SUMMARY)
         recorded = summary.get("source_sha256") if isinstance(summary, dict) else None
         if recorded and (warning := source_changed(params.data, recorded)):

@@ -183,6 +183,7 @@ def test_an_adapter_comes_back_as_it_was(standing: Any, lora: LoraParams, name: 
     saved = shaken(attach_lora(standing(name), lora))
     save_adapter(saved, paths.ADAPTER, paths.BASE_MODEL, 32)
     loaded = load_adapter(standing(name, seed=3), paths.ADAPTER, paths.BASE_MODEL)
+    assert not loaded.model.training
     assert torch.equal(logits(loaded), logits(saved))
 
 

@@ -68,7 +68,7 @@ def test_a_file_takes_the_place_of_a_folder_and_a_folder_that_of_a_file() -> Non
     assert tree() == {"c/new": "2"}
 
 
-@pytest.mark.parametrize("target", [Path("kept"), Path("kept.txt")])
+@pytest.mark.parametrize("target", [Path("kept"), Path("kept.txt"), Path("gone")])
 def test_a_link_is_replaced_and_not_followed(target: Path) -> None:
     folder(Path("kept"), inside="1")
     Path("kept.txt").write_text("1")
@@ -102,6 +102,26 @@ def test_a_fault_leaves_the_old_folder_and_nothing_else() -> None:
         write_half(Path("c"), ValueError("half"))
     assert tree() == {"c/old": "1"}
     assert [path.name for path in Path().iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_an_interrupt_while_folders_change_places_leaves_the_old_one(
+    stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(Path("c"), old="1")
+    rename, calls = Path.rename, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), replacing(Path("c")) as temporary:
+        folder(temporary, new="2")
+    assert [path.name for path in Path().iterdir()] == ["c"]
+    assert tree() == {"c/old": "1"}
 
 
 def test_nothing_written_leaves_the_old_file() -> None:
@@ -182,7 +202,7 @@ def test_an_input_that_is_there_is_returned() -> None:
     assert require(paths.BASE_MODEL) == paths.BASE_MODEL
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"<<<<<<< HEAD\n", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"<<<<<<< HEAD\n", b"\xff\xfe", b"[" * 10**5])
 def test_a_damaged_json_file_names_what_makes_it_again(content: bytes) -> None:
     Path("data").mkdir()
     paths.LABELS.write_bytes(content)

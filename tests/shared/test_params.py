@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,9 @@ def test_every_key_has_a_comment_above_it(key: str) -> None:
         ("train.learning_rate", "1.5E-3", 1.5e-3),
         ("train.learning_rate", "1", 1.0),
         ("train.epochs", "0", 0),
+        ("seed", "010", 10),
+        ("seed", "0o10", 8),
+        ("data.limit", "0100", 100),
         ("data.limit", "20", 20),
         ("data.limit", "null", None),
         ("data.source", "'no'", "no"),
@@ -126,9 +130,8 @@ def test_every_key_has_a_comment_above_it(key: str) -> None:
     ],
 )
 def test_values_are_read_as_yaml_1_2(key: str, typed: str, value: Any) -> None:
-    section, name = key.split(".")
-    expected = {"layer.5.attention.self.value": 64} if name == "rank_pattern" else value
-    got = getattr(getattr(load(changed(key, typed)), section), name)
+    expected = {"layer.5.attention.self.value": 64} if key == "lora.rank_pattern" else value
+    got = attrgetter(key)(load(changed(key, typed)))
     assert got == expected
     assert type(got) is type(expected)
 
@@ -141,6 +144,7 @@ def test_a_mark_crlf_and_a_document_start_change_nothing(change: str) -> None:
 BAD = [
     *(("seed", typed) for typed in ("-1", "4294967296", "1.0", "1e9", "'42'", "true", "null")),
     *(("seed", typed) for typed in (".nan", ".inf", "[42]", "{a: 1}", "0x", "", "~", "1" * 4000)),
+    *(("seed", typed) for typed in ("1:30", "0x" + "f" * 5000)),
     *(("data.source", typed) for typed in ("null", "''", "3", "[a]", '"\\e[2J"', '"a\\nb"')),
     *(("data.source", typed) for typed in ('"a\\tb"', '"\\0"', '"\\u202e"', '"\\ud800"')),
     *(("data.source", typed) for typed in ("x" * 1001, '"\\u2028"', '"\\x9b2J"')),
@@ -163,10 +167,13 @@ BAD = [
     *(("lora.inference_mode", typed) for typed in ("no", "yes", "0", "null")),
     *(("lora.use_rslora", typed) for typed in ("on", "'true'")),
     *(("lora.use_dora", typed) for typed in ("1", "yes")),
-    *(("lora.init_lora_weights", typed) for typed in ("yes", "kaiming", "1", "null")),
+    *(("lora.init_lora_weights", typed) for typed in ("yes", "kaiming", "1", "false")),
+    ("lora.init_lora_weights", "null"),
     *(("lora.modules_to_save", typed) for typed in ("classifier", "[3]", "{}")),
-    *(("lora.layers_to_transform", typed) for typed in ("3", "[-1]", "[a]", "[1.0]")),
-    *(("lora.rank_pattern", typed) for typed in ("null", "[]", "{a: 0}", "{a: b}", "{1: 2}")),
+    *(("lora.layers_to_transform", typed) for typed in ("3", "[]", "[-1]", "[a]", "&a [*a]")),
+    ("lora.layers_to_transform", "[1.0]"),
+    *(("lora.rank_pattern", typed) for typed in ("null", "[]", "{a: 0}", "{a: 1025}", "{1: 2}")),
+    ("lora.rank_pattern", "{a: b}"),
     *(("lora.alpha_pattern", typed) for typed in ("{a: 0}", "{a: .nan}", "x", "&a {b: *a}")),
     *(("train.epochs", typed) for typed in ("-1", "1001", "3.0", "three", "null")),
     *(("train.learning_rate", typed) for typed in ("0", "-1", "fast", ".nan", ".inf", "1e9")),
@@ -237,6 +244,13 @@ def test_an_unknown_key_is_named_with_a_guess(
     (fault,) = faults(inserted(above, line))
     assert f": {key}: unknown key" in fault
     assert (f"did you mean {guess}? Fix: " in fault) if guess else ("did you mean" not in fault)
+
+
+@pytest.mark.parametrize("name", ["a\\u202eb", "a\\nb\\re", "a" * 900])
+def test_an_unknown_key_that_is_escaped_or_cut_keeps_its_line(name: str) -> None:
+    (fault,) = faults(inserted("seed", f'"{name}": 1'))
+    assert fault.startswith(f"error: params.yaml:{line_of('seed') + 1}: a")
+    assert ": unknown key" in fault
 
 
 @pytest.mark.parametrize("line", ["1: x", "true: x", "null: x", "1.5: x", "? [a, b]\n: c"])

@@ -200,6 +200,13 @@ def test_a_damaged_summary_stops_no_stage(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == ""
 
 
+def test_a_summary_that_cannot_be_read_stops_no_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    params_file()
+    Path("metrics/data.json").mkdir(parents=True)
+    ends_well(stage)
+    assert capsys.readouterr().err == ""
+
+
 def test_every_kind_of_mistake_becomes_its_code() -> None:
     codes = {kind.exit_code: exit_code_of(raising(kind("a", "b"))) for kind in kinds()}
     assert codes == {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6}
