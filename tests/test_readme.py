@@ -32,10 +32,10 @@ def gain(comparison: dict[str, float]) -> tuple[str, str]:
 
 def experiment_line(entry: dict[str, Any]) -> str:
     points, interval = gain(entry)
+    minutes = "not timed" if entry["minutes"] is None else f"{entry['minutes']:.1f}"
     return (
         f"| {entry['setting']} | {100 * entry['accuracy_base']:.1f} % "
-        f"| {100 * entry['accuracy_adapter']:.1f} % | {points}, {interval} "
-        f"| {entry['minutes']:.1f} |"
+        f"| {100 * entry['accuracy_adapter']:.1f} % | {points}, {interval} | {minutes} |"
     )
 
 
