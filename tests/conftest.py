@@ -49,6 +49,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # name: model class, fields o
 COMPUTE = ComputeParams(device="cpu", precision="fp32", threads=1)
 
 
+def params_for(source: Path | str, **changes: Any) -> Params:
+    """Return the shipped params with another data source and other keys of `data`."""
+    params = load_params(ROOT / "params.yaml")
+    data = params.data.model_copy(update={"source": str(source), **changes})
+    return params.model_copy(update={"data": data})
+
+
 def pytest_configure() -> None:
     """Set the number of threads before a test module imports torch, which reads it only then."""
     set_environment(COMPUTE)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import params_for
 
 from stages import prepare as stage
 from stages.prepare import prepare
 from stages.shared.errors import DataError
-from stages.shared.params import Params, load_params
 from stages.shared.rows import fold
 from stages.shared.sources import DataSource
 
@@ -28,12 +28,6 @@ TWO: Rows = [(f"text {number}", "pos" if number % 3 else "neg") for number in ra
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def params_for(source: Path | str, **changes: Any) -> Params:
-    params = load_params(ROOT / "params.yaml")
-    data = params.data.model_copy(update={"source": str(source), **changes})
-    return params.model_copy(update={"data": data})
 
 
 def table(rows: Rows, path: str = "mine.csv") -> Path:

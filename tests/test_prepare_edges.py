@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import params_for
 
 from stages.prepare import prepare
 from stages.shared.errors import DataError
-from stages.shared.params import Params, load_params
 from stages.shared.rows import source_changed
 
 ROOT = Path(__file__).parents[1]
@@ -22,12 +22,6 @@ TWO: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in ra
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def params_for(source: Path, **changes: Any) -> Params:
-    params = load_params(ROOT / "params.yaml")
-    data = params.data.model_copy(update={"source": str(source), **changes})
-    return params.model_copy(update={"data": data})
 
 
 def table(rows: Rows, path: str = "mine.csv") -> Path:
