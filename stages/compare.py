@@ -1,144 +1,183 @@
-"""Pair base and adapter row by row: the gain, its interval and its significance."""
+"""Pair base and adapter row by row: the gain, its significance, where it lies, and the report."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stages.reporting.results import MODELS, Results
 from stages.shared import artefacts, paths
-from stages.shared.errors import DataError, ModelError, printable
+from stages.shared.errors import DataError
 from stages.shared.params import Params
 from stages.shared.run import run_stage
+from stages.shared.significance import Gain, paired_gain, verdict, wilson
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     import pandas as pd
 
-RESAMPLES = 10_000
-STRINGS = ["id", "label", "predicted"]
+AGAIN = "score both again: dvc repro -f evaluate_base evaluate_adapter"
 
 
 def compare(params: Params) -> None:
-    """Write the comparison of the two prediction files to metrics/comparison.json."""
-    base = read_predictions(paths.BASE_PREDICTIONS)
-    adapter = read_predictions(paths.ADAPTER_PREDICTIONS)
-
-    pairs = pair(base, adapter)
-    comparison = compare_pairs(pairs["right_base"], pairs["right_adapter"], params.seed)
-
-    artefacts.write_json(paths.COMPARISON, comparison, decimals=None)
-    print(verdict(comparison))
+    """Write the comparison, the details, the ladder, the flips and the report to metrics/."""
+    base, adapter = read_both()
+    results = work_out(base, adapter, params)
+    write(results)
+    print(results.verdict)
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Return the predictions of one model: id, label, predicted, one probability per class.
+def read_both() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the predictions of base and adapter, row by row of the same test row.
 
     Raises:
-        HostError: if the file is missing.
-        DataError: if a column is missing, an id repeats, or a probability is not finite.
+        HostError: if a file is missing.
+        DataError: if a file cannot be read, or the two hold other rows.
+        ModelError: if their classes differ.
     """
-    import numpy as np
+    from stages.shared.predictions import aligned, read_predictions
+
+    read = [
+        read_predictions(
+            artefacts.require(path), str(path), f"make it again: dvc repro -f {paths.MADE_BY[path]}"
+        )
+        for path in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
+    ]
+    names = (str(paths.BASE_PREDICTIONS), str(paths.ADAPTER_PREDICTIONS))
+    return aligned(read[0], read[1], names, AGAIN)
+
+
+def work_out(base: pd.DataFrame, adapter: pd.DataFrame, params: Params) -> Results:
+    """Return all that there is to say about the two: nothing is written."""
+    from stages.reporting import curves, details, flips, ladder
+    from stages.shared.predictions import labels_of, probabilities_of, targets_of
+
+    labels, targets = labels_of(base), targets_of(base)
+    tables = {"base": probabilities_of(base), "adapter": probabilities_of(adapter)}
+    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (base, adapter)]
+    gain = paired_gain(right[0], right[1], params.seed)
+    metrics = {
+        "base": artefacts.read_object(paths.BASE_METRICS, "floor_untrained", "temperature"),
+        "adapter": artefacts.read_object(paths.ADAPTER_METRICS, "temperature"),
+    }
+    records = read_records(base, params)
+    other = {method: found for method, found in records.items() if method != params.train.method}
+    tfidf = artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c")
+    return Results(
+        labels=labels,
+        gain=gain,
+        verdict=verdict(gain, MODELS),
+        details={
+            name: details.scores_of(tables[name], targets, labels, metrics[name]["temperature"])
+            for name in MODELS
+        },
+        ladder=ladder.build_ladder(
+            metrics["base"], tfidf, gain.second, params.train.method, gain.rows, other
+        ),
+        flips=flips.find_flips(base, adapter, read_test_rows(base), params.seed),
+        curves=curves.trace_curves(tables, targets, gain, params.seed),
+        data=artefacts.read_object(paths.DATA_SUMMARY),
+        seeds=records.get(params.train.method),
+        hashes=read_hashes(),
+        params=params,
+    )
+
+
+def write(results: Results) -> None:
+    """Write the files of `metrics/` and the model card beside the adapter."""
+    from stages.reporting import curves, figures, flips, ladder, page
+
+    drawn = figures.draw(results)
+    card, summary = page.model_card(results), page.report_md(results)
+    artefacts.write_json(paths.COMPARISON, headline(results.gain), decimals=None)
+    artefacts.write_json(paths.DETAILS, results.details)
+    ladder.write_ladder(results.ladder, paths.LADDER)
+    flips.write_rows(results.flips.rows, paths.FLIPS)
+    flips.write_rows(results.flips.suspects, paths.SUSPECTS)
+    curves.write_curves(results.curves, paths.CURVES)
+    with artefacts.replacing(paths.FIGURES) as folder:
+        figures.save_pngs(drawn, folder)
+    page.write_page(results, drawn, paths.REPORT_HTML)
+    for path, text in ((paths.REPORT_MD, summary), (paths.MODEL_CARD, card)):
+        with artefacts.replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def headline(gain: Gain) -> dict[str, float | int]:
+    """Return the comparison as metrics/comparison.json holds it; accuracies are shares."""
+    rows = gain.rows
+    intervals = {
+        "base": wilson(round(gain.first * rows), rows),
+        "adapter": wilson(round(gain.second * rows), rows),
+    }
+    shares = {
+        "accuracy_base": gain.first,
+        "accuracy_adapter": gain.second,
+        "accuracy_gain": gain.gain,
+        "accuracy_gain_low": gain.low,
+        "accuracy_gain_high": gain.high,
+        "accuracy_gain_smallest": gain.smallest,
+        **{f"accuracy_{name}_low": ends[0] for name, ends in intervals.items()},
+        **{f"accuracy_{name}_high": ends[1] for name, ends in intervals.items()},
+    }
+    return {key: round(value, 6) + 0.0 for key, value in shares.items()} | {
+        "rows": rows,
+        "fixed": gain.fixed,
+        "broken": gain.broken,
+        "mcnemar_p": float(f"{gain.p:.3g}"),  # however small, it is not zero
+    }
+
+
+def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
+    """Return the prepared test rows: id, text, label, and rating where the data has it.
+
+    Raises:
+        DataError: if the predictions are of other rows.
+    """
     import pandas as pd
 
-    fix = f"make it again: dvc repro -f {paths.MADE_BY[path]}"
-    try:
-        strings = dict.fromkeys(STRINGS, str)  # a column of 01 is not one of numbers
-        frame = pd.read_csv(artefacts.require(path), keep_default_na=False, dtype=strings)
-        probabilities = frame.filter(regex="^p_").to_numpy(dtype=float)
-        repeated = frame[STRINGS]["id"].duplicated()
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read: {printable(error)}", fix) from error
-    if repeated.any():
-        raise DataError(f"{path}: line {repeated.argmax() + 2}: its id stands twice", fix)
-    if frame.empty or probabilities.shape[1] < 2:
-        raise DataError(f"{path}: holds no predictions", fix)
-    finite = np.isfinite(probabilities).all(axis=1)
-    if not finite.all():
-        raise DataError(f"{path}: line {finite.argmin() + 2}: a probability is not finite", fix)
-    return frame
+    from stages.shared import splits
+
+    split = splits.read_split(paths.TEST, splits.read_labels())
+    if set(split.ids) != set(base["id"]):
+        raise DataError(f"{paths.BASE_PREDICTIONS}: its rows are not those of {paths.TEST}", AGAIN)
+    return pd.read_parquet(paths.TEST)
 
 
-def pair(base: pd.DataFrame, adapter: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each test row, with right_base and right_adapter (booleans).
+def read_records(base: pd.DataFrame, params: Params) -> dict[str, dict[str, Any]]:
+    """Return what `bert-lora seeds` recorded for these very settings and rows, by method.
 
     Raises:
-        DataError: if the two do not hold the same rows with the same labels.
-        ModelError: if their label lists differ.
+        DataError: if the file is no list of such records.
     """
-    again = "score both again: dvc repro -f evaluate_base evaluate_adapter"
-    if list(base.columns) != list(adapter.columns):
-        raise ModelError(
-            "metrics/predictions: base and adapter have other classes: "
-            f"{printable(list(base.columns[3:]))} and {printable(list(adapter.columns[3:]))}",
-            again,
-        )
-    both = base.merge(adapter, on="id", how="outer", suffixes=("_base", "_adapter"), indicator=True)
-    lonely = int((both["_merge"] != "both").sum())
-    if lonely:
+    from stages.shared.identity import digest_of_rows, settings_of
+
+    content = artefacts.read_json(paths.SEEDS) if paths.SEEDS.exists() else []
+    wanted = {}
+    for method in ("lora", "full"):
+        train = params.train.model_copy(update={"method": method})
+        wanted[settings_of(params.model_copy(update={"train": train}))] = method
+    rows = digest_of_rows(base)
+    try:
+        return {
+            wanted[record["settings"]]: record
+            for record in content
+            if record["settings"] in wanted and record["test_rows"] == rows
+        }
+    except (TypeError, KeyError):
         raise DataError(
-            f"metrics/predictions: {lonely} rows stand in one of base.csv and adapter.csv only",
-            again,
-        )
-    if (both["label_base"] != both["label_adapter"]).any():
-        raise DataError("metrics/predictions: base.csv and adapter.csv disagree on labels", again)
-    return both.assign(
-        right_base=both["label_base"] == both["predicted_base"],
-        right_adapter=both["label_adapter"] == both["predicted_adapter"],
-    )
+            f"{paths.SEEDS}: no list of records", f"restore it with: git checkout {paths.SEEDS}"
+        ) from None
 
 
-def compare_pairs(
-    right_base: pd.Series[bool], right_adapter: pd.Series[bool], seed: int
-) -> dict[str, float | int]:
-    """Return accuracies, gain, its 95 % interval, flipped rows and the exact McNemar p-value.
-
-    The interval is the percentile interval of the paired bootstrap (Efron & Tibshirani 1993,
-    ch. 13). A resample of the paired rows enters the gain only through how many of its rows are
-    fixed and how many broken, and these counts are multinomial; so they are drawn directly.
-    McNemar 1947, exact form: under no difference, fixed is binomial(fixed + broken, 1/2).
-    """
-    import numpy as np
-    from scipy.stats import binomtest
-
-    rows = len(right_base)
-    fixed = int((~right_base & right_adapter).sum())
-    broken = int((right_base & ~right_adapter).sum())
-    shares = [fixed / rows, broken / rows, 1 - (fixed + broken) / rows]
-    drawn = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
-    low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / rows, [2.5, 97.5])
-    p = binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1.0
-    comparison: dict[str, float | int] = {
-        "accuracy_base": float(right_base.mean()),
-        "accuracy_adapter": float(right_adapter.mean()),
-        "accuracy_gain": (fixed - broken) / rows,
-        "accuracy_gain_low": float(low),
-        "accuracy_gain_high": float(high),
-        "rows": rows,
-        "fixed": fixed,
-        "broken": broken,
+def read_hashes() -> dict[str, str]:
+    """Return the sha256 of the source of the data, of the base's weights, of the adapter's."""
+    summary = artefacts.read_object(paths.DATA_SUMMARY, "source_sha256")
+    manifest = artefacts.read_object(paths.ADAPTER_MANIFEST, "base", "files")
+    weights = {name: sha for name, sha in manifest["base"].items() if name.endswith(".safetensors")}
+    return {
+        "data": summary["source_sha256"],
+        **{f"base: {name}": sha for name, sha in sorted(weights.items())},
+        **{f"adapter: {name}": sha for name, sha in sorted(manifest["files"].items())},
     }
-    rounded = {key: round(value, 6) for key, value in comparison.items()}
-    return rounded | {"mcnemar_p": float(f"{p:.3g}")}  # however small, it is not zero
-
-
-def verdict(comparison: dict[str, float | int]) -> str:
-    """Return the comparison as one sentence that can be quoted."""
-    gain, low, high = (
-        100 * comparison[key]
-        for key in ("accuracy_gain", "accuracy_gain_low", "accuracy_gain_high")
-    )
-    p = comparison["mcnemar_p"]
-    shown = (
-        f"p < 1e{max(-15, math.ceil(math.log10(p))) if p else -15}" if p < 0.001 else f"p = {p:.3f}"
-    )
-    sentence = (
-        f"base {100 * comparison['accuracy_base']:.2f} %, "
-        f"adapter {100 * comparison['accuracy_adapter']:.2f} %: "
-        f"gain {gain:+.2f} points, 95 % interval {low:.2f} to {high:.2f}, {shown} "
-        f"on {comparison['rows']:,} rows "
-        f"({comparison['fixed']} fixed, {comparison['broken']} broken)"
-    )
-    return sentence if low > 0 or high < 0 else f"{sentence}: not distinguishable from zero"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from stages.shared import artefacts, paths
-from stages.shared.errors import DataError
 from stages.shared.params import Params
 from stages.shared.run import run_stage
 
@@ -13,22 +12,31 @@ FLOORS = ("floor_majority", "floor_untrained", "floor_untrained_sd")
 def evaluate_adapter(params: Params) -> None:
     """Write the adapter's test scores and predictions to metrics/."""
     # Heavy libraries are imported once the params are known to be right.
-    from stages.shared import adapter, compute, dataset, model, scoring
+    from stages.shared import adapter_files, compute, metric, model, predictions, scoring, splits
+    from stages.shared.temperature import fit_temperature
 
     hardware = compute.set_up(params.compute)
-    labels = dataset.read_labels()
-    test = dataset.read_split(paths.TEST, labels)
+    labels = splits.read_labels()
+    validation = splits.read_split(paths.VALIDATION, labels)
+    test = splits.read_split(paths.TEST, labels)
     floors = read_floors()
     base = model.load_base(paths.BASE_MODEL, labels, params.seed)
-    classifier = adapter.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
+    classifier = adapter_files.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
 
-    logits = scoring.predict_logits(
-        classifier, test.texts, params.data.max_length, hardware, "scoring the adapter"
+    held_out, probabilities = (
+        scoring.probabilities_of(
+            scoring.predict_logits(
+                classifier, split.texts, params.data.max_length, hardware, f"scoring {name}"
+            )
+        )
+        for name, split in (("validation", validation), ("test", test))
     )
-    probabilities = scoring.probabilities_of(logits)
-    scores = scoring.score(test, probabilities) | floors
+    temperature = fit_temperature(held_out, validation.targets)
+    scores = metric.score(probabilities, test.targets) | {"temperature": temperature} | floors
 
-    scoring.write_predictions(paths.ADAPTER_PREDICTIONS, test, labels, probabilities)
+    predictions.write_predictions(
+        paths.ADAPTER_PREDICTIONS, test.ids, test.targets, labels, probabilities
+    )
     artefacts.write_json(paths.ADAPTER_METRICS, scores)
     print(f"adapter: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows")
 
@@ -40,12 +48,7 @@ def read_floors() -> dict[str, float]:
         HostError: if the base's metrics are missing.
         DataError: if they are damaged or lack a floor.
     """
-    base = artefacts.read_json(paths.BASE_METRICS)
-    if not isinstance(base, dict) or not set(FLOORS) <= set(base):
-        raise DataError(
-            f"{paths.BASE_METRICS}: lacks one of {', '.join(FLOORS)}",
-            f"make it again: dvc repro -f {paths.MADE_BY[paths.BASE_METRICS]}",
-        )
+    base = artefacts.read_object(paths.BASE_METRICS, *FLOORS)
     return {name: base[name] for name in FLOORS}
 
 

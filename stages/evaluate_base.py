@@ -25,13 +25,14 @@ Features = tuple["Tensor", "Tensor | None"]
 
 def evaluate_base(params: Params) -> None:
     """Write the fitted head to models/head, its test scores and predictions to metrics/."""
-    from stages.shared import compute, dataset, model, scoring
+    from stages.shared import compute, headline, metric, model, predictions, scoring, splits
+    from stages.shared.temperature import fit_temperature
 
     hardware = compute.set_up(params.compute)
-    labels = dataset.read_labels()
-    train = dataset.read_split(paths.TRAIN, labels)
-    validation = dataset.read_split(paths.VALIDATION, labels)
-    test = dataset.read_split(paths.TEST, labels)
+    labels = splits.read_labels()
+    train = splits.read_split(paths.TRAIN, labels)
+    validation = splits.read_split(paths.VALIDATION, labels)
+    test = splits.read_split(paths.TEST, labels)
     base = model.load_base(paths.BASE_MODEL, labels, params.seed)
 
     seen = {
@@ -46,15 +47,21 @@ def evaluate_base(params: Params) -> None:
         (seen["validation"], validation.targets),
         params.head.l2,
     )
-    probabilities = scoring.probabilities_of(model.head_logits(base, *seen["test"]).detach())
-    scores = scoring.score(test, probabilities) | {
-        "floor_majority": scoring.majority_accuracy(train, test),
+    held_out, probabilities = (
+        scoring.probabilities_of(model.head_logits(base, *seen[name]).detach())
+        for name in ("validation", "test")
+    )
+    scores = metric.score(probabilities, test.targets) | {
+        "temperature": fit_temperature(held_out, validation.targets),
+        "floor_majority": headline.majority_accuracy(train.targets, test.targets),
         "floor_untrained": mean(untrained),
         "floor_untrained_sd": stdev(untrained),
     }
 
     model.save_head(base, paths.HEAD)
-    scoring.write_predictions(paths.BASE_PREDICTIONS, test, labels, probabilities)
+    predictions.write_predictions(
+        paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities
+    )
     artefacts.write_json(paths.BASE_METRICS, scores)
     print(f"base: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows, L2 {best:g}")
 

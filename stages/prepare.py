@@ -30,9 +30,9 @@ def prepare(params: Params) -> None:
         checked = rows.read_rows(source, params.data, counts)
         labels = rows.label_list(checked, source)
 
-    kept = sample(checked, params.data.limit, params.seed)
+    kept = sample(checked, params.data.limit, params.data.split_seed)
     counts["rows_not_sampled"] = len(checked) - len(kept)
-    splits = split_rows(kept, params.data, params.seed)
+    splits = split_rows(kept, params.data)
     summary = summarise(splits, labels, params.data.max_length)
 
     for name, path in SPLITS.items():
@@ -71,7 +71,7 @@ def sample(checked: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
     return kept.sort_index()
 
 
-def split_rows(kept: pd.DataFrame, params: DataParams, seed: int) -> dict[str, pd.DataFrame]:
+def split_rows(kept: pd.DataFrame, params: DataParams) -> dict[str, pd.DataFrame]:
     """Return train, validation and test: the source's own where it has them, else drawn by seed.
 
     Drawn evenly over the classes. Shares are of all rows; where the source has train and test but
@@ -96,7 +96,7 @@ def split_rows(kept: pd.DataFrame, params: DataParams, seed: int) -> dict[str, p
         if counts.min() < 2 or len(train) - size < len(counts):
             raise _too_few(counts.index[-1], kept, params)
         train, parts[name] = train_test_split(
-            train, test_size=size, stratify=train["label"], random_state=seed
+            train, test_size=size, stratify=train["label"], random_state=params.split_seed
         )
         for label in counts.index:  # the draw may leave a rare class out of one side
             if label not in set(train["label"]) & set(parts[name]["label"]):

@@ -15,44 +15,56 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params are known to b
     from pathlib import Path
 
     from stages.shared.compute import Compute
-    from stages.shared.dataset import Split
     from stages.shared.model import Classifier
+    from stages.shared.splits import Split
 
 FULL_FINE_TUNING_RATE = 1e-4
 
 
 def train_lora(params: Params) -> None:
     """Write the adapter to models/adapter and the training curves to metrics/training."""
-    from stages.shared import adapter, compute, dataset, model
+    from stages.shared import adapter_files, compute, model, splits
 
     hardware = compute.set_up(params.compute)
-    labels = dataset.read_labels()
-    train = dataset.read_split(paths.TRAIN, labels)
-    validation = dataset.read_split(paths.VALIDATION, labels)
+    labels = splits.read_labels()
+    train = splits.read_split(paths.TRAIN, labels)
+    validation = splits.read_split(paths.VALIDATION, labels)
     base = model.load_base(paths.BASE_MODEL, labels, params.seed)
     model.load_head(base, paths.HEAD)
 
-    classifier = adapter.attach_lora(base, params.lora)
+    classifier = trainable(base, params)
     print(describe(classifier))
     for warning in unusual(params):
         print(f"warning: {warning}")
     history = fit(classifier, train, validation, params, hardware)
 
     with replacing(paths.ADAPTER) as folder:
-        adapter.save_adapter(classifier, folder, paths.BASE_MODEL, params.data.max_length)
+        adapter_files.save_adapter(classifier, folder, paths.BASE_MODEL, params.data.max_length)
     with replacing(paths.TRAINING_CURVES) as folder:
         write_curves(history, folder)
 
 
+def trainable(base: Classifier, params: Params) -> Classifier:
+    """Return the classifier with what the method trains: LoRA and the head, or every weight."""
+    from stages.shared import adapter
+
+    return adapter.attach_lora(base, params.lora) if params.train.method == "lora" else base
+
+
 def describe(classifier: Classifier) -> str:
     """Return what will train: modules, parameters, and their share of the whole."""
-    trainable, total = classifier.model.get_nb_trainable_parameters()
-    config = classifier.model.peft_config["default"]
+    sizes = [(p.numel(), p.requires_grad) for p in classifier.model.parameters()]
+    total = sum(size for size, _ in sizes)
+    free = sum(size for size, trains in sizes if trains)
+    what = "every weight, head"
+    if hasattr(classifier.model, "peft_config"):
+        config = classifier.model.peft_config["default"]
+        modules = len(classifier.model.base_model.targeted_module_names)
+        names = ", ".join(sorted(config.target_modules))
+        what = f"LoRA r={config.r} on {names} ({modules} modules), head"
     return (
-        f"LoRA r={config.r} on {', '.join(sorted(config.target_modules))} "
-        f"({len(classifier.model.base_model.targeted_module_names)} modules), "
-        f"head {', '.join(classifier.head)}: {trainable:,} of {total:,} parameters train "
-        f"({100 * trainable / total:.2f} %)"
+        f"{what} {', '.join(classifier.head)}: {free:,} of {total:,} parameters train "
+        f"({100 * free / total:.2f} %)"
     )
 
 
@@ -60,6 +72,8 @@ def unusual(params: Params) -> list[str]:
     """Return a line for each setting that rarely makes sense."""
     lines = []
     lora, train = params.lora, params.train
+    if train.method == "full":
+        return []
     scale = lora.lora_alpha / (math.sqrt(lora.r) if lora.use_rslora else lora.r)
     if scale < 0.5:
         lines.append(

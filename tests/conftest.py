@@ -123,11 +123,20 @@ def save_table(rows: list[tuple[str, Any]], name: str = "mine.csv") -> None:
 
 
 def run_all(params: Params) -> None:
-    """Run the six stages in the current folder, in process and in order."""
-    from stages import compare, evaluate_adapter, evaluate_base, fetch_base, prepare, train_lora
+    """Run the stages in the current folder, in process and in order."""
+    from stages import (
+        compare,
+        evaluate_adapter,
+        evaluate_base,
+        evaluate_tfidf,
+        fetch_base,
+        prepare,
+        train_lora,
+    )
 
     prepare.prepare(params)
     fetch_base.fetch_base(params)
+    evaluate_tfidf.evaluate_tfidf(params)
     evaluate_base.evaluate_base(params)
     train_lora.train_lora(params)
     evaluate_adapter.evaluate_adapter(params)
@@ -223,39 +232,42 @@ def trained(
 ) -> tuple[Path, Classifier]:
     """Return a copy of the finished run, and the adapter trained anew in it, still in memory."""
     from stages import train_lora
-    from stages.shared import adapter, compute, dataset, model
+    from stages.shared import adapter, adapter_files, compute, model, splits
 
     folder = tmp_path_factory.mktemp("trained") / "project"
     shutil.copytree(finished, folder)
     with chdir(folder):
         shutil.rmtree(paths.ADAPTER)
-        labels = dataset.read_labels()
+        labels = splits.read_labels()
         base = model.load_base(paths.BASE_MODEL, labels, params.seed)
         model.load_head(base, paths.HEAD)
         classifier = adapter.attach_lora(base, params.lora)
         train, validation = (
-            dataset.read_split(path, labels) for path in (paths.TRAIN, paths.VALIDATION)
+            splits.read_split(path, labels) for path in (paths.TRAIN, paths.VALIDATION)
         )
         train_lora.fit(classifier, train, validation, params, compute.set_up(params.compute))
-        adapter.save_adapter(classifier, paths.ADAPTER, paths.BASE_MODEL, params.data.max_length)
+        adapter_files.save_adapter(
+            classifier, paths.ADAPTER, paths.BASE_MODEL, params.data.max_length
+        )
     return folder, classifier
 
 
 IN_ANOTHER_PROCESS = """
 import os, torch
 from pathlib import Path
-from stages.shared import adapter, compute, dataset, model, params, paths, run, scoring
+from stages.shared import adapter, adapter_files, compute, model, params, paths
+from stages.shared import run, scoring, splits
 params = params.load_params()
 run.set_environment(params.compute)
 hardware = compute.set_up(params.compute)
-labels = dataset.read_labels()
+labels = splits.read_labels()
 load = lambda: model.load_base(paths.BASE_MODEL, labels, params.seed)
 name = os.environ["PYTHONHASHSEED"]
-adapter.save_adapter(
+adapter_files.save_adapter(
     adapter.attach_lora(load(), params.lora), Path("fresh-" + name), paths.BASE_MODEL, 32
 )
-classifier = adapter.load_adapter(load(), paths.ADAPTER, paths.BASE_MODEL)
-texts = dataset.read_split(paths.TEST, labels).texts
+classifier = adapter_files.load_adapter(load(), paths.ADAPTER, paths.BASE_MODEL)
+texts = splits.read_split(paths.TEST, labels).texts
 torch.save(scoring.predict_logits(classifier, texts, 32, hardware, "x"), name + ".pt")
 """
 

@@ -1,42 +1,38 @@
-"""Stage compare: hand-computed cases, known statistics, and pairs that are none."""
+"""Stage compare: a case by hand, what it writes, and pairs that are none."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from math import comb
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
-from scipy.stats import binomtest
+from conftest import new_process
 
-from stages.compare import RESAMPLES, compare, compare_pairs, pair, read_predictions, verdict
+from stages.compare import compare, read_records
 from stages.shared import paths
 from stages.shared.errors import DataError, HostError, ModelError, UserError
-from stages.shared.params import Params, load_params
+from stages.shared.identity import digest_of_rows, settings_of
+from stages.shared.params import Params
 
-HEADER = "id,label,predicted,p_no,p_yes\n"
-BASE = ["a,no,no,0.9,0.1", "b,yes,no,0.6,0.4", "c,yes,no,0.7,0.3", "d,no,yes,0.2,0.8"]
-ADAPTER = ["a,no,yes,0.4,0.6", "b,yes,yes,0.1,0.9", "c,yes,yes,0.3,0.7", "d,no,yes,0.1,0.9"]
-
-
-@pytest.fixture
-def params() -> Params:
-    return load_params(ROOT / "params.yaml")
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    paths.BASE_PREDICTIONS.parent.mkdir(parents=True)
-    save(BASE, ADAPTER)
+pytestmark = pytest.mark.usefixtures("project")
+FILES = (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
+WRITTEN = [
+    paths.COMPARISON,
+    paths.DETAILS,
+    paths.LADDER,
+    paths.FLIPS,
+    paths.SUSPECTS,
+    paths.REPORT_HTML,
+    paths.REPORT_MD,
+    paths.MODEL_CARD,
+]
 
 
-def save(base: list[str], adapter: list[str], header: str = HEADER) -> None:
-    for path, lines in ((paths.BASE_PREDICTIONS, base), (paths.ADAPTER_PREDICTIONS, adapter)):
-        path.write_text(header + "".join(f"{line}\n" for line in lines), encoding="utf-8")
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"id": str, "label": str, "predicted": str})
 
 
 def result(params: Params) -> dict[str, float]:
@@ -45,217 +41,219 @@ def result(params: Params) -> dict[str, float]:
     return content
 
 
+def answer(path: Path, right: list[bool]) -> None:
+    """Rewrite a prediction file so that just these rows are right."""
+    frame = read(path)
+    classes = [name.removeprefix("p_") for name in frame.columns[3:]]
+    other = dict(zip(classes, reversed(classes), strict=True))
+    frame["predicted"] = [
+        label if good else other[label] for label, good in zip(frame["label"], right, strict=True)
+    ]
+    for name in classes:
+        frame[f"p_{name}"] = [0.75 if said == name else 0.25 for said in frame["predicted"]]
+    frame.to_csv(path, index=False)
+
+
+def hashes() -> dict[str, str]:
+    files = [path for path in Path("metrics").rglob("*") if path.is_file()]
+    return {
+        str(file): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in [*files, paths.MODEL_CARD]
+        if file not in FILES
+    }
+
+
 def refused(params: Params, error: type[UserError], message: str) -> None:
+    before = hashes()
     with pytest.raises(error) as caught:
         compare(params)
     assert message in str(caught.value)
-    assert "dvc repro -f " in str(caught.value)
-    assert not paths.COMPARISON.exists()
+    assert "dvc repro" in str(caught.value)
+    assert hashes() == before  # nothing half-written
 
 
-def outcomes(both: int, fixed: int, broken: int, neither: int) -> tuple[pd.Series, pd.Series]:
-    base = [True] * both + [False] * fixed + [True] * broken + [False] * neither
-    adapter = [True] * both + [True] * fixed + [False] * broken + [False] * neither
-    return pd.Series(base), pd.Series(adapter)
-
-
-def test_a_small_case_by_hand(params: Params) -> None:
+def test_a_case_by_hand(params: Params) -> None:
+    rows = len(read(FILES[0]))
+    answer(FILES[0], [number < 10 for number in range(rows)])
+    answer(FILES[1], [number >= 2 for number in range(rows)])
     found = result(params)
-    low, high = found.pop("accuracy_gain_low"), found.pop("accuracy_gain_high")
-    assert found == {
-        "accuracy_base": 0.25,
-        "accuracy_adapter": 0.5,
-        "accuracy_gain": 0.25,
-        "rows": 4,
-        "fixed": 2,
-        "broken": 1,
-        "mcnemar_p": 1.0,
-    }
-    assert (low, high) == (-0.5, 1.0)
+    assert found["rows"] == rows == 20
+    assert (found["fixed"], found["broken"]) == (10, 2)
+    assert (found["accuracy_base"], found["accuracy_adapter"]) == (0.5, 0.9)
+    assert found["accuracy_gain"] == 0.4
+    assert found["mcnemar_p"] == pytest.approx(2 * (1 + 12 + 66) / 2**12, rel=5e-3)
+    assert 0 < found["accuracy_gain_low"] < 0.4 < found["accuracy_gain_high"] < 1
+    # 12 flipped rows: 10 to 2 are significant, 9 to 3 are not.
+    assert found["accuracy_gain_smallest"] == 8 / 20
+    assert found["accuracy_base_low"] == pytest.approx(0.299, abs=1e-3)  # Wilson, 10 of 20
+    assert found["accuracy_base_high"] == pytest.approx(0.701, abs=1e-3)
+
+
+def test_everything_is_written_and_the_same_each_time(params: Params) -> None:
+    for path in WRITTEN:
+        path.unlink()
+    compare(params)
+    first = hashes()
+    assert {str(path) for path in WRITTEN} <= set(first)
+    assert {"metrics/figures/ladder.png", "metrics/curves/roc_base.csv"} <= set(first)
+    compare(params)
+    assert hashes() == first
+
+
+def test_details_have_the_same_keys_for_both(params: Params) -> None:
+    compare(params)
+    details = json.loads(paths.DETAILS.read_text(encoding="utf-8"))
+    assert details["base"].keys() == details["adapter"].keys()
+    assert details["adapter"]["accuracy"] == result(params)["accuracy_adapter"]
+
+
+def test_the_ladder_ends_with_this_run(params: Params) -> None:
+    found = result(params)
+    ladder = pd.read_csv(paths.LADDER)
+    assert ladder["rung"].iloc[-1] == "LoRA"
+    assert ladder["accuracy"].iloc[-1] == pytest.approx(found["accuracy_adapter"])
+    assert ladder["share_of_way"].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_flipped_rows_stand_in_a_file_with_their_texts(params: Params) -> None:
+    found = result(params)
+    flips = pd.read_csv(paths.FLIPS)
+    changes = flips["change"].value_counts()
+    assert changes.get("fixed", 0) == found["fixed"]
+    assert changes.get("broken", 0) == found["broken"]
+    texts = pd.read_parquet(paths.TEST).set_index("id")["text"]
+    assert (flips["text"] == texts[flips["id"]].to_numpy()).all()
 
 
 def test_the_order_of_the_rows_does_not_matter(params: Params) -> None:
     found = result(params)
-    save(BASE, ADAPTER[::-1])
+    read(FILES[1]).iloc[::-1].to_csv(FILES[1], index=False)
     assert result(params) == found
 
 
 def test_equal_predictions_are_no_gain(params: Params) -> None:
-    save(BASE, BASE)
+    FILES[1].write_bytes(FILES[0].read_bytes())
     found = result(params)
     assert [found[f"accuracy_gain{part}"] for part in ("", "_low", "_high")] == [0, 0, 0]
     assert found["mcnemar_p"] == 1
+    assert "not distinguishable from zero" in paths.REPORT_MD.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (5, 0), (3, 9), (30, 12), (400, 90)])
-def test_mcnemar_is_the_exact_binomial_test(fixed: int, broken: int) -> None:
-    found = compare_pairs(*outcomes(50, fixed, broken, 20), seed=1)["mcnemar_p"]
-    flipped, fewer = fixed + broken, min(fixed, broken)
-    tail = sum(comb(flipped, k) for k in range(fewer + 1)) / 2**flipped
-    assert found == pytest.approx(min(1, 2 * tail), rel=5e-3)  # three digits are kept
-    if flipped:
-        assert found == pytest.approx(binomtest(fixed, flipped).pvalue, rel=5e-3)
+def drop_a_row(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[1:]
 
 
-@pytest.mark.parametrize(
-    "counts", [(700, 60, 30, 210), (80, 10, 10, 0), (0, 40, 0, 60), (10, 2, 1, 7), (0, 30, 20, 0)]
-)
-def test_the_interval_is_that_of_resampled_rows(counts: tuple[int, int, int, int]) -> None:
-    base, adapter = outcomes(*counts)
-    gains = adapter.to_numpy().astype(int) - base.to_numpy().astype(int)
-    drawn = np.random.default_rng(99).integers(len(gains), size=(RESAMPLES, len(gains)))
-    plain = np.percentile(gains[drawn].mean(axis=1), [2.5, 97.5])
-    found = compare_pairs(base, adapter, seed=1)
-    error = max(1 / len(gains), 4 * gains.std() / len(gains) ** 0.5 * 0.03)  # of a percentile
-    assert found["accuracy_gain_low"] == pytest.approx(plain[0], abs=error + 1e-9)
-    assert found["accuracy_gain_high"] == pytest.approx(plain[1], abs=error + 1e-9)
-    assert found["accuracy_gain"] == pytest.approx(gains.mean(), abs=1e-6)
+def rename_a_row(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(id=["new", *frame["id"][1:]])
 
 
-def test_the_seed_alone_decides_the_interval() -> None:
-    pairs = outcomes(300, 80, 40, 83)
-    first, again, other = (compare_pairs(*pairs, seed=seed) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
+def repeat_a_row(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([frame, frame[:1]])
+
+
+def swap_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(label=frame["label"].map({"negative": "positive", "positive": "negative"}))
+
+
+def of_one_class(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(label="positive")
+
+
+def not_finite(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(p_positive=["inf", *frame["p_positive"][1:].astype(str)])
+
+
+def other_classes(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.rename(columns={"p_positive": "p_maybe"})
 
 
 @pytest.mark.parametrize(
-    ("base", "adapter", "error", "message"),
+    ("change", "error", "message"),
     [
-        (BASE, ADAPTER[1:], DataError, "1 rows stand in one of base.csv and adapter.csv only"),
-        (BASE[:2], ADAPTER, DataError, "2 rows stand in one of"),
-        (BASE, [*ADAPTER[:3], "e,no,no,0.9,0.1"], DataError, "2 rows stand in one of"),
-        (BASE, ["a,yes,yes,0.4,0.6", *ADAPTER[1:]], DataError, "disagree on labels"),
-        (BASE, [*ADAPTER, ADAPTER[1]], DataError, "adapter.csv: line 6: its id stands twice"),
-        ([*BASE, BASE[0]], ADAPTER, DataError, "base.csv: line 6: its id stands twice"),
-        (BASE, ["a,no,no,nan,0.1", *ADAPTER[1:]], DataError, "adapter.csv: line 2: a probability"),
-        ([*BASE[:3], "d,no,no,0.1,inf"], ADAPTER, DataError, "base.csv: line 5: a probability is"),
-        ([*BASE[:3], "d,no,no,0.1,x"], ADAPTER, DataError, "base.csv: cannot be read"),
-        ([*BASE[:3], "d,no,no,0.1,"], ADAPTER, DataError, "base.csv: "),
-        ([*BASE[:3], "d,no,no,0.1,0.9,7"], ADAPTER, DataError, "base.csv: cannot be read"),
-        (BASE, [], DataError, "adapter.csv: holds no predictions"),
+        (drop_a_row, DataError, "1 rows stand in one of the two only"),
+        (rename_a_row, DataError, "2 rows stand in one of the two only"),
+        (repeat_a_row, DataError, "adapter.csv: line 22: its id stands twice"),
+        (swap_labels, DataError, "disagree on the true label"),
+        (not_finite, DataError, "adapter.csv: line 2: a probability is not finite"),
+        (other_classes, ModelError, "is no class of the file"),
     ],
 )
 def test_pairs_that_are_none_are_refused(
-    params: Params, base: list[str], adapter: list[str], error: type[UserError], message: str
+    params: Params, change: Any, error: type[UserError], message: str
 ) -> None:
-    save(base, adapter)
+    change(read(FILES[1])).to_csv(FILES[1], index=False)
     refused(params, error, message)
 
 
-@pytest.mark.parametrize(
-    "header", ["id,label,predicted,p_no,p_maybe", "id,label,predicted,p_yes,p_no"]
-)
-def test_other_classes_are_refused(params: Params, header: str) -> None:
-    lines = paths.ADAPTER_PREDICTIONS.read_text(encoding="utf-8").splitlines()
-    paths.ADAPTER_PREDICTIONS.write_text("\n".join([header, *lines[1:]]) + "\n", encoding="utf-8")
-    refused(params, ModelError, "base and adapter have other classes: ['p_no', 'p_yes'] and")
+def test_a_test_set_of_one_class_is_refused(params: Params) -> None:
+    for path in FILES:
+        of_one_class(read(path)).to_csv(path, index=False)
+    refused(params, DataError, "every test row is of the class positive")
 
 
-@pytest.mark.parametrize("lost", range(5))
-def test_a_missing_column_is_refused(params: Params, lost: int) -> None:
-    lines = [HEADER.strip(), *BASE]
-    cut = [",".join(f for n, f in enumerate(line.split(",")) if n != lost) for line in lines]
-    paths.BASE_PREDICTIONS.write_text("\n".join(cut) + "\n", encoding="utf-8")
-    refused(params, DataError, "metrics/predictions/base.csv: ")
+def test_predictions_of_other_rows_than_the_test_rows_are_refused(params: Params) -> None:
+    for path in FILES:
+        rename_a_row(read(path)).to_csv(path, index=False)
+    refused(params, DataError, "its rows are not those of data/test.parquet")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\x00", b"id\n", b'"'])
-def test_a_damaged_file_is_refused(params: Params, content: bytes) -> None:
-    paths.BASE_PREDICTIONS.write_bytes(content)
-    refused(params, DataError, "metrics/predictions/base.csv: ")
-
-
-def test_a_missing_file_names_the_stage_that_makes_it(params: Params) -> None:
-    paths.ADAPTER_PREDICTIONS.unlink()
-    with pytest.raises(HostError, match="dvc repro evaluate_adapter"):
+@pytest.mark.parametrize("path", FILES)
+def test_a_missing_file_names_the_stage_that_makes_it(params: Params, path: Path) -> None:
+    path.unlink()
+    with pytest.raises(HostError, match=f"dvc repro {paths.MADE_BY[path]}"):
         compare(params)
 
 
-@pytest.mark.parametrize(
-    "names", [("0", "1"), ("01", "x"), ("1.0", "true"), ("NA", "null"), ("1e3", "")]
-)
-def test_labels_are_strings_whatever_they_look_like(params: Params, names: tuple[str, str]) -> None:
-    header = f"id,label,predicted,p_{names[0]},p_{names[1]}\n"
-    base = [f"{n},{names[n % 2]},{names[0]},0.9,0.1" for n in range(4)]  # always the first
-    adapter = [f"{n},{names[n % 2]},{names[n % 2]},0.9,0.1" for n in range(4)]
-    save(base, adapter, header)
-    found = result(params)
-    assert (found["accuracy_base"], found["accuracy_adapter"]) == (0.5, 1)
-    assert (found["fixed"], found["broken"]) == (2, 0)
-
-
-def test_ids_are_strings_whatever_they_look_like(params: Params) -> None:
-    save(["1e5,no,no,0.9,0.1", "100000,no,no,0.9,0.1"], ["1e5,no,no,0.9,0.1", "100000,no,yes,0,1"])
-    assert result(params)["broken"] == 1
-
-
-def test_a_pair_says_which_of_the_two_is_right() -> None:
-    pairs = pair(
-        read_predictions(paths.BASE_PREDICTIONS), read_predictions(paths.ADAPTER_PREDICTIONS)
-    )
-    assert pairs["id"].tolist() == ["a", "b", "c", "d"]
-    assert pairs["right_base"].tolist() == [True, False, False, False]
-    assert pairs["right_adapter"].tolist() == [False, True, True, False]
-
-
-def comparison(**changes: float) -> dict[str, float | int]:
+def record(params: Params, rows: str, mean: float) -> dict[str, Any]:
     return {
-        "accuracy_base": 0.75,
-        "accuracy_adapter": 0.8125,
-        "accuracy_gain": 0.0625,
-        "accuracy_gain_low": 0.031,
-        "accuracy_gain_high": 0.094,
-        "rows": 1057,
-        "fixed": 100,
-        "broken": 34,
-        "mcnemar_p": 0.0042,
-        **changes,
+        "settings": settings_of(params),
+        "test_rows": rows,
+        "method": params.train.method,
+        "seeds": [1],
+        "accuracy_adapter_mean": mean,
     }
 
 
-def test_a_clear_gain_in_one_sentence() -> None:
-    assert verdict(comparison()) == (
-        "base 75.00 %, adapter 81.25 %: gain +6.25 points, 95 % interval 3.10 to 9.40, p = 0.004 "
-        "on 1,057 rows (100 fixed, 34 broken)"
+def full(params: Params) -> Params:
+    train = params.train.model_copy(update={"method": "full"})
+    return params.model_copy(update={"train": train})
+
+
+def test_full_fine_tuning_is_a_rung_where_its_result_is_at_hand(params: Params) -> None:
+    rows = digest_of_rows(read(FILES[0]))
+    paths.SEEDS.write_text(json.dumps([record(full(params), rows, 0.975)]), encoding="utf-8")
+    compare(params)
+    ladder = pd.read_csv(paths.LADDER)
+    assert ladder["rung"].tolist()[-2:] == ["LoRA", "full fine-tuning"]
+    assert ladder["accuracy"].iloc[-1] == 0.975
+
+
+def test_a_record_of_other_rows_or_settings_is_no_rung(params: Params) -> None:
+    base = read(FILES[0])
+    rows = digest_of_rows(base)
+    longer = full(params).model_copy(
+        update={"train": full(params).train.model_copy(update={"epochs": 99})}
     )
+    content = [record(full(params), "other", 0.9), record(longer, rows, 0.9)]
+    paths.SEEDS.write_text(json.dumps(content), encoding="utf-8")
+    assert read_records(base, params) == {}
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "clear"),
-    [
-        (0.01, 0.02, True),
-        (-0.02, -0.01, True),
-        (-0.01, 0.01, False),
-        (0, 0.01, False),
-        (0, 0, False),
-    ],
-)
-def test_an_interval_that_holds_zero_is_called_so(low: float, high: float, clear: bool) -> None:
-    sentence = verdict(comparison(accuracy_gain_low=low, accuracy_gain_high=high))
-    assert sentence.endswith("broken)" if clear else "not distinguishable from zero")
-
-
-def test_a_loss_is_shown_as_one() -> None:
-    lost = comparison(accuracy_gain=-0.0625, accuracy_gain_low=-0.094, accuracy_gain_high=-0.031)
-    assert "gain -6.25 points, 95 % interval -9.40 to -3.10," in verdict(lost)
-
-
-@pytest.mark.parametrize(
-    ("p", "shown"),
-    [
-        (1.0, "p = 1.000"),
-        (0.001, "p = 0.001"),
-        (0.00099, "p < 1e-3"),
-        (3e-9, "p < 1e-8"),
-        (1e-300, "p < 1e-15"),
-        (0.0, "p < 1e-15"),
-    ],
-)
-def test_a_small_p_is_bounded_from_above(p: float, shown: str) -> None:
-    assert f", {shown} on " in verdict(comparison(mcnemar_p=p))
+def test_a_damaged_record_is_refused(params: Params) -> None:
+    for content in ("{", "3", "[3]", '[{"settings": 1}]'):
+        paths.SEEDS.write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match=r"metrics/seeds\.json"):
+            compare(params)
 
 
 def test_the_stage_prints_the_verdict(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
     compare(params)
-    assert capsys.readouterr().out.startswith("base 25.00 %, adapter 50.00 %: gain +25.00 points")
+    assert capsys.readouterr().out.startswith("base ")
+
+
+def test_the_stage_imports_no_torch() -> None:
+    code = "import sys, stages.compare as c; from stages.shared.params import load_params\n"
+    code += "c.compare(load_params()); assert not {'torch', 'transformers'} & set(sys.modules)"
+    process = new_process(code)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output

@@ -28,7 +28,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 def test_base_and_adapter_have_identical_keys_and_floors(finished: Path) -> None:
     base, adapter = (metrics(finished, p) for p in (paths.BASE_METRICS, paths.ADAPTER_METRICS))
-    assert sorted(base) == sorted([*FLOORS, "accuracy", "f1_macro", "log_loss"])
+    assert sorted(base) == sorted([*FLOORS, "accuracy", "f1_macro", "log_loss", "temperature"])
     assert base.keys() == adapter.keys()
     assert {name: base[name] for name in FLOORS} == {name: adapter[name] for name in FLOORS}
     assert base["log_loss"] != adapter["log_loss"]
@@ -81,7 +81,9 @@ def test_a_damaged_adapter_leaves_the_old_scores(params: Params) -> None:
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("path", [paths.TEST, paths.LABELS, paths.ADAPTER, paths.BASE_METRICS])
+@pytest.mark.parametrize(
+    "path", [paths.VALIDATION, paths.TEST, paths.LABELS, paths.ADAPTER, paths.BASE_METRICS]
+)
 def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: Path) -> None:
     path.rename("away")
     with pytest.raises(HostError, match=f"{path} not found.*dvc repro {paths.MADE_BY[path]}"):

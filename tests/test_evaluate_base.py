@@ -20,11 +20,11 @@ from stages.evaluate_base import UNTRAINED_SEEDS, evaluate_base, fit_head, untra
 from stages.shared import paths
 from stages.shared.artefacts import sha256_of
 from stages.shared.compute import set_up
-from stages.shared.dataset import read_split
 from stages.shared.errors import HostError
 from stages.shared.model import head_logits, load_base, load_head, reset_head
 from stages.shared.params import Params
 from stages.shared.scoring import cached_features, predict_logits
+from stages.shared.splits import read_split
 
 ROWS = table(classes=3, rows=90)
 TARGETS = [NAMES.index(label) for _, label in ROWS]

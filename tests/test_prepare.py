@@ -126,7 +126,7 @@ def test_another_seed_gives_another_split() -> None:
     params = params_for(table(TWO))
     prepare(params)
     first = set(split("test")["text"])
-    prepare(params.model_copy(update={"seed": params.seed + 1}))
+    prepare(params_for(table(TWO), split_seed=7))
     assert set(split("test")["text"]) != first
 
 

@@ -11,7 +11,8 @@ import torch
 from conftest import changed, read_in_another_process, run_all, save_params, save_table, table
 
 from stages.shared import paths
-from stages.shared.adapter import attach_lora, save_adapter
+from stages.shared.adapter import attach_lora
+from stages.shared.adapter_files import save_adapter
 from stages.shared.params import Params
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import NAMES, changed
+from safetensors.torch import load_file, save_file
 
 from stages.evaluate_adapter import evaluate_adapter
 from stages.evaluate_base import evaluate_base
@@ -31,13 +32,19 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("role", ["attention", "all-linear"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"lora__target_modules": "all-linear"},
+        {"train__method": "full"},
+    ],
+    ids=str,
+)
 def test_an_adapter_trained_for_no_epoch_scores_exactly_as_the_base(
-    params: Params, precision: str, role: str
+    params: Params, precision: str, change: dict[str, Any]
 ) -> None:
-    still = changed(
-        params, train__epochs=0, compute__precision=precision, lora__target_modules=role
-    )
+    still = changed(params, train__epochs=0, compute__precision=precision, **change)
     trained = paths.ADAPTER_PREDICTIONS.read_bytes()
     if precision == "bf16":
         evaluate_base(still)
@@ -47,6 +54,32 @@ def test_an_adapter_trained_for_no_epoch_scores_exactly_as_the_base(
     assert paths.ADAPTER_METRICS.read_bytes() == paths.BASE_METRICS.read_bytes()
     assert trained != paths.BASE_PREDICTIONS.read_bytes()  # training does make a difference
     assert [rows_of(file) for file in sorted(paths.TRAINING_CURVES.iterdir())] == [[], []]
+
+
+@pytest.mark.usefixtures("project")
+def test_full_fine_tuning_trains_every_weight_through_the_same_stages(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = changed(params, train__method="full", train__full_learning_rate=0.01)
+    train_lora(full)
+    assert "(100.00 %)" in capsys.readouterr().out
+    before = load_file(paths.BASE_MODEL / "model.safetensors")
+    after = load_file(paths.ADAPTER_WEIGHTS)
+    matrices = {name for name, tensor in before.items() if tensor.ndim > 1}
+    assert matrices
+    assert all(not torch.equal(before[name], after[f"bert.{name}"]) for name in matrices)
+    lora = paths.ADAPTER_METRICS.read_bytes()
+    evaluate_adapter(full)
+    assert paths.ADAPTER_METRICS.read_bytes() != lora
+    again = {name: tensor + 1e-7 for name, tensor in after.items()}
+    save_file(again, paths.ADAPTER_WEIGHTS)
+    with pytest.raises(ModelError, match="sha256"):
+        evaluate_adapter(full)
+
+
+def test_full_fine_tuning_has_a_learning_rate_of_its_own(params: Params) -> None:
+    full = changed(params, train__method="full", train__full_learning_rate=1e-5)
+    assert unusual(full) == []
 
 
 @pytest.mark.usefixtures("project")

@@ -147,3 +147,19 @@ def read_json(path: Path) -> Any:
             f"{path}: not valid JSON: {printable(error)}",
             f"make it again: dvc repro -f {MADE_BY.get(path, '')}".rstrip(),
         ) from error
+
+
+def read_object(path: Path, *keys: str) -> Json:
+    """Return a JSON object that a stage wrote.
+
+    Raises:
+        HostError: if the file is missing.
+        DataError: if it is damaged or lacks one of the keys.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not set(keys) <= set(content):
+        raise DataError(
+            f"{path}: lacks one of {', '.join(keys)}",
+            f"make it again: dvc repro -f {MADE_BY.get(path, '')}".rstrip(),
+        )
+    return content

@@ -56,6 +56,7 @@ class DataParams(Section):
     label_column: Name = _field("the name of a column", "label")
     limit: Annotated[int, Field(ge=20)] | None = _field("an integer >= 20, or null", 300)
     max_length: int = _field("an integer from 8 to 8192", 128, ge=8, le=8192)
+    split_seed: int = _field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
     validation_fraction: Fraction = _field("a number above 0 and below 0.9", 0.1)
     test_fraction: Fraction = _field("a number above 0 and below 0.9", 0.1)
     on_leak: OnFault = _field("refuse or drop", "refuse")
@@ -90,6 +91,15 @@ class HeadParams(Section):
     l2: list[Positive] = _field("a list of numbers above 0", [0.001, 0.01], min_length=1)
 
 
+class TfidfParams(Section):
+    """How the bag-of-words baseline is fitted."""
+
+    ngrams: list[Annotated[int, Field(ge=1, le=5)]] = _field(
+        "a list of integers from 1 to 5", [1, 2], min_length=1
+    )
+    c: list[Positive] = _field("a list of numbers above 0", [1, 10], min_length=1)
+
+
 class LoraParams(Section):
     """The fields of peft.LoraConfig, under their own names."""
 
@@ -120,8 +130,10 @@ class LoraParams(Section):
 class TrainParams(Section):
     """How the adapter is trained."""
 
+    method: Literal["lora", "full"] = _field("lora or full", "lora")
     epochs: int = _field("an integer from 0 to 1000", 3, ge=0, le=1000)
     learning_rate: float = _field("a number above 0 and at most 10", 0.001, gt=0, le=10)
+    full_learning_rate: float = _field("a number above 0 and at most 10", 0.0001, gt=0, le=10)
     batch_size: int = _field("an integer from 1 to 4096", 32, ge=1, le=4096)
     weight_decay: float = _field("a number from 0 to 1", 0.01, ge=0, le=1)
     warmup_fraction: float = _field("a number from 0 to 1", 0.06, ge=0, le=1)
@@ -149,6 +161,7 @@ class Params(Section):
     seed: int = _field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
     data: DataParams
     model: ModelParams
+    tfidf: TfidfParams
     head: HeadParams
     lora: LoraParams
     train: TrainParams
@@ -156,7 +169,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _train_what_can_train(self) -> Params:
-        if self.lora.inference_mode and self.train.epochs > 0:
+        trains_lora = self.train.method == "lora" and self.train.epochs > 0
+        if self.lora.inference_mode and trains_lora:
             raise ValueError(
                 "lora.inference_mode: true freezes the adapter, so it cannot be trained",
                 "set lora.inference_mode to false, or train.epochs to 0",

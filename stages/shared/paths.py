@@ -13,17 +13,36 @@ LABELS = Path("data/labels.json")
 BASE_MODEL = Path("models/base")
 HEAD = Path("models/head")
 ADAPTER = Path("models/adapter")
+ADAPTER_CONFIG = ADAPTER / "adapter_config.json"
+ADAPTER_WEIGHTS = ADAPTER / "adapter_model.safetensors"
+ADAPTER_MANIFEST = ADAPTER / "manifest.json"
+MODEL_CARD = ADAPTER / "README.md"
 
 DATA_SUMMARY = Path("metrics/data.json")
 BASE_METRICS = Path("metrics/base.json")
 ADAPTER_METRICS = Path("metrics/adapter.json")
+TFIDF_METRICS = Path("metrics/tfidf.json")
 COMPARISON = Path("metrics/comparison.json")
 BASE_PREDICTIONS = Path("metrics/predictions/base.csv")
 ADAPTER_PREDICTIONS = Path("metrics/predictions/adapter.csv")
+TFIDF_PREDICTIONS = Path("metrics/predictions/tfidf.csv")
 TRAINING_CURVES = Path("metrics/training")
+DETAILS = Path("metrics/details.json")
+LADDER = Path("metrics/ladder.csv")
+FLIPS = Path("metrics/flips.csv")
+SUSPECTS = Path("metrics/suspects.csv")
+CURVES = Path("metrics/curves")
+FIGURES = Path("metrics/figures")
+REPORT_HTML = Path("metrics/report.html")
+REPORT_MD = Path("metrics/report.md")
+
+# Written by `bert-lora seeds`, kept by git.
+SEEDS = Path("metrics/seeds.json")
 
 # Checkpoints of a running training: neither git nor DVC tracks them.
 CHECKPOINTS = Path("models/.checkpoints")
+# How the last run went: its machine, versions and times. Neither tracks it, as it never repeats.
+PROVENANCE = Path("models/provenance.json")
 
 # Which stage makes what a later one reads; an error about a missing file names it.
 MADE_BY = {
@@ -36,7 +55,11 @@ MADE_BY = {
     HEAD: "evaluate_base",
     BASE_METRICS: "evaluate_base",
     BASE_PREDICTIONS: "evaluate_base",
+    TFIDF_METRICS: "evaluate_tfidf",
+    TFIDF_PREDICTIONS: "evaluate_tfidf",
     ADAPTER: "train_lora",
+    ADAPTER_MANIFEST: "train_lora",
+    TRAINING_CURVES: "train_lora",
     ADAPTER_METRICS: "evaluate_adapter",
     ADAPTER_PREDICTIONS: "evaluate_adapter",
 }

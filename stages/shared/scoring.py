@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
-import pandas as pd
 import torch
-from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from stages.shared.artefacts import replacing
 from stages.shared.compute import Compute
-from stages.shared.dataset import Split, batches, encode
-from stages.shared.errors import ModelError, NumericsError
+from stages.shared.dataset import batches, encode
+from stages.shared.errors import NumericsError
 from stages.shared.model import Classifier, features, head_logits
 
 ROWS_PER_BATCH = 64
-
-
-class ClassificationScores(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """Accuracy, macro F1 and log loss, as an `evaluate` metric that needs no download."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Accuracy, macro-averaged F1, and mean negative log-likelihood (nats).",
-            citation="",
-            inputs_description="predictions: label numbers; references: label numbers",
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
-        )
-
-    def _compute(
-        self,
-        predictions: list[int],
-        references: list[int],
-        probabilities: np.ndarray[Any, Any],
-    ) -> dict[str, float]:
-        classes = range(probabilities.shape[1])
-        return {
-            "accuracy": float(accuracy_score(references, predictions)),
-            "f1_macro": float(
-                f1_score(references, predictions, labels=classes, average="macro", zero_division=0)
-            ),
-            "log_loss": float(log_loss(references, probabilities, labels=classes)),
-        }
 
 
 def cached_features(
@@ -106,48 +71,3 @@ def predict_logits(
 def probabilities_of(logits: Tensor) -> np.ndarray[Any, Any]:
     """Return softmax probabilities (rows, classes) as float64."""
     return np.asarray(torch.softmax(logits.double(), dim=1).numpy())
-
-
-def score(split: Split, probabilities: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Return accuracy, f1_macro and log_loss of the probabilities (rows, classes)."""
-    metric = ClassificationScores(keep_in_memory=True)
-    scores: dict[str, float] = metric.compute(
-        predictions=probabilities.argmax(axis=1).tolist(),
-        references=split.targets,
-        probabilities=probabilities,
-    )
-    return scores
-
-
-def majority_accuracy(train: Split, test: Split) -> float:
-    """Return the accuracy on test of always saying the most frequent class of train."""
-    majority = np.bincount(train.targets).argmax()
-    return float(np.mean(np.array(test.targets) == majority))
-
-
-def write_predictions(
-    path: Path, split: Split, labels: list[str], probabilities: np.ndarray[Any, Any]
-) -> None:
-    """Write one line a row: id, true label, predicted label, one probability per class.
-
-    Probabilities have 9 significant digits, which tell any two float32 values apart.
-
-    Raises:
-        ModelError: if the number of classes is not that of the label list.
-    """
-    if probabilities.shape != (len(split.ids), len(labels)):
-        raise ModelError(
-            f"{path}: {probabilities.shape} probabilities for {len(split.ids)} rows and "
-            f"{len(labels)} labels",
-            "make base and adapter again: dvc repro -f evaluate_base",
-        )
-    frame = pd.DataFrame(
-        {
-            "id": split.ids,
-            "label": [labels[target] for target in split.targets],
-            "predicted": [labels[number] for number in probabilities.argmax(axis=1)],
-            **{f"p_{label}": probabilities[:, column] for column, label in enumerate(labels)},
-        }
-    )
-    with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")

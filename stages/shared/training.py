@@ -23,11 +23,12 @@ from transformers.trainer_callback import PrinterCallback
 
 from stages.shared import paths, scoring
 from stages.shared.compute import Compute
-from stages.shared.dataset import Split, encode
+from stages.shared.dataset import encode
 from stages.shared.dropout import pool_dropout
 from stages.shared.errors import NumericsError
 from stages.shared.model import Classifier
 from stages.shared.params import DataParams, TrainParams
+from stages.shared.splits import Split
 
 LOG_EVERY = 10
 
@@ -61,7 +62,7 @@ class ClassifierTrainer(Trainer):
             raise NumericsError(
                 f"training: the loss is not finite at step {self.state.global_step + 1}, "
                 f"learning rate {rate:.3g}, rows {named}, ...",
-                "lower train.learning_rate, or set compute.precision to fp32",
+                "lower the learning rate in params.yaml: train, or set compute.precision to fp32",
             )
         return loss
 
@@ -157,7 +158,7 @@ def _arguments(
         output_dir=str(paths.CHECKPOINTS),
         num_train_epochs=train.epochs,
         per_device_train_batch_size=train.batch_size,
-        learning_rate=train.learning_rate,
+        learning_rate=train.learning_rate if train.method == "lora" else train.full_learning_rate,
         lr_scheduler_type=train.schedule
         if train.schedule != "constant"
         else "constant_with_warmup",

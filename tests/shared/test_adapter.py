@@ -14,23 +14,15 @@ from conftest import MODELS, NAMES
 from safetensors.torch import load_file, save_file
 
 from stages.shared import paths
-from stages.shared.adapter import (
-    CONFIG,
-    MANIFEST,
-    WEIGHTS,
-    attach_lora,
-    linear_names,
-    load_adapter,
-    resolve_targets,
-    save_adapter,
-)
+from stages.shared.adapter import attach_lora, linear_names, resolve_targets
+from stages.shared.adapter_files import CONFIG, MANIFEST, WEIGHTS, load_adapter, save_adapter
 from stages.shared.artefacts import sha256_of
 from stages.shared.compute import set_up
-from stages.shared.dataset import read_split
 from stages.shared.errors import HostError, ModelError, ParamsError
 from stages.shared.model import Classifier, load_base, within
 from stages.shared.params import LoraParams, Params
 from stages.shared.scoring import predict_logits
+from stages.shared.splits import read_split
 
 BERT = ["key", "query", "value"]
 ROLES = {  # attention, and what all-linear has beside it

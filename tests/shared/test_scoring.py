@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,77 +13,20 @@ from conftest import COMPUTE, MODELS, table
 
 from stages.shared import scoring
 from stages.shared.compute import Compute, set_up
-from stages.shared.dataset import Split
-from stages.shared.errors import ModelError, NumericsError
-from stages.shared.scoring import (
-    majority_accuracy,
-    predict_logits,
-    probabilities_of,
-    score,
-    write_predictions,
-)
+from stages.shared.errors import NumericsError
+from stages.shared.scoring import predict_logits, probabilities_of
 
 TEXTS = [text for text, _ in table(classes=2, rows=20)]
-
-
-def split(*targets: int) -> Split:
-    return Split([f"id{n}" for n in range(len(targets))], ["x"] * len(targets), list(targets))
 
 
 def predicted(classifier: Any, texts: list[str] = TEXTS) -> torch.Tensor:
     return predict_logits(classifier, texts, 32, set_up(COMPUTE), "test")
 
 
-def test_scores_of_known_predictions() -> None:
-    probabilities = np.array(
-        [[0.5, 0.25, 0.25], [0.6, 0.2, 0.2], [0.1, 0.8, 0.1], [0.125, 0.125, 0.75]]
-    )
-    scores = score(split(0, 1, 1, 2), probabilities)
-    assert scores == pytest.approx(
-        {
-            "accuracy": 3 / 4,
-            "f1_macro": (2 / 3 + 2 / 3 + 1) / 3,
-            "log_loss": -(math.log(0.5) + math.log(0.2) + math.log(0.8) + math.log(0.75)) / 4,
-        },
-        rel=1e-9,
-    )
-
-
-def test_a_class_without_rows_counts_as_zero_in_the_macro_mean() -> None:
-    scores = score(split(0, 1), np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]))
-    assert scores["accuracy"] == 1
-    assert scores["f1_macro"] == pytest.approx(2 / 3)
-
-
-def test_a_certain_and_wrong_prediction_has_a_finite_loss() -> None:
-    assert math.isfinite(score(split(0, 1), np.array([[0.0, 1.0], [0.0, 1.0]]))["log_loss"])
-
-
-def test_the_majority_is_that_of_the_training_rows() -> None:
-    assert majority_accuracy(split(2, 2, 0), split(0, 0, 2, 1)) == 0.25
-
-
 def test_probabilities_are_the_softmax_in_double() -> None:
     found = probabilities_of(torch.tensor([[0.0, math.log(3)], [1000.0, 0.0]]))
     assert found.dtype == np.float64
     assert found == pytest.approx(np.array([[0.25, 0.75], [1, 0]]), rel=1e-7)
-
-
-def test_predictions_are_written_a_row_a_line(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "x.csv"
-    write_predictions(file, split(1, 0), ["a,b", "1"], np.array([[0.25, 0.75], [1 / 3, 2 / 3]]))
-    assert file.read_bytes() == (
-        b'id,label,predicted,"p_a,b",p_1\nid0,1,1,0.25,0.75\nid1,"a,b",1,0.333333333,0.666666667\n'
-    )
-
-
-@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (2, 1)])
-def test_probabilities_for_other_classes_or_rows_are_refused(
-    tmp_path: Path, shape: tuple[int, int]
-) -> None:
-    with pytest.raises(ModelError, match=r"probabilities for 2 rows and 2 labels"):
-        write_predictions(tmp_path / "x.csv", split(1, 0), ["a", "b"], np.full(shape, 0.5))
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", MODELS)

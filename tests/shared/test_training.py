@@ -15,12 +15,12 @@ from torch.nn.functional import cross_entropy
 from stages.shared import paths
 from stages.shared.adapter import attach_lora
 from stages.shared.compute import set_up
-from stages.shared.dataset import Split, read_split
 from stages.shared.dropout import PooledDropout
 from stages.shared.errors import NumericsError
 from stages.shared.model import Classifier, load_base, load_head
 from stages.shared.params import Params
 from stages.shared.scoring import predict_logits
+from stages.shared.splits import Split, read_split
 from stages.shared.training import _Collator, make_trainer
 from stages.train_lora import fit
 

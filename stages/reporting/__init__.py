@@ -1,0 +1,10 @@
+"""What stage `compare` works out and shows: the data's way is the order of these modules.
+
+results  the shape of it all: what the modules below fill and show
+details  every score of base and adapter, beyond the headline
+ladder   from the majority class to LoRA, one rung a method
+flips    the rows that the adapter fixed and broke, and the likely wrong labels
+curves   ROC, reliability, confusion, the gain's distribution: numbers for plots
+figures  the curves as pictures, by matplotlib: PNG files, and SVG inside the page
+page     report.html, report.md and the model card, from templates
+"""

@@ -1,0 +1,123 @@
+"""The numbers behind the plots: ROC, reliability, confusion, the gain's distribution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.reporting.details import bins_of
+from stages.reporting.results import MODELS, Curves
+from stages.shared import paths
+from stages.shared.artefacts import replacing, require
+from stages.shared.errors import DataError, printable
+from stages.shared.significance import Gain, resampled_gains
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+    import numpy as np
+    import pandas as pd
+
+    Array = np.ndarray[Any, np.dtype[np.float64]]
+    Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+POINTS = 101  # of a ROC curve
+BINS = 40  # of the gain's distribution
+
+
+def trace_curves(
+    probabilities: dict[str, Array], targets: Numbers, gain: Gain, seed: int
+) -> Curves:
+    """Return the curves of base and adapter.
+
+    Args:
+        probabilities: by model, shape (rows, classes).
+        targets: true label numbers, shape (rows,).
+        gain: of the adapter over the base.
+        seed: that of the gain's interval, so that the distribution is the very one behind it.
+    """
+    import pandas as pd
+    from sklearn.metrics import confusion_matrix
+
+    def reliability(table: Array) -> pd.DataFrame:
+        return pd.DataFrame(
+            dict(zip(("confidence", "accuracy", "rows"), bins_of(table, targets), strict=True))
+        )
+
+    training, validation = read_training()
+    classes = range(next(iter(probabilities.values())).shape[1])
+    return Curves(
+        roc={name: roc_curve(table, targets) for name, table in probabilities.items()},
+        reliability={name: reliability(table) for name, table in probabilities.items()},
+        confusion={
+            name: confusion_matrix(targets, table.argmax(axis=1), labels=classes)
+            for name, table in probabilities.items()
+        },
+        gains=resampled_gains(gain.fixed, gain.broken, gain.rows, seed),
+        training=training,
+        validation=validation,
+    )
+
+
+def roc_curve(probabilities: Array, targets: Numbers) -> tuple[Array, Array]:
+    """Return 101 points of the ROC curve: false positive rates from 0 to 1, true positive rates.
+
+    Of two classes the second is the positive one; of more, the one-vs-rest curves are averaged
+    at equal false positive rates. A class without test rows, or with all of them, has no curve.
+    """
+    import numpy as np
+    from sklearn import metrics
+
+    grid = np.linspace(0, 1, POINTS)
+    classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    curves = []
+    for number in classes:
+        positive = targets == number
+        if 0 < positive.sum() < len(positive):
+            false, true, _ = metrics.roc_curve(positive, probabilities[:, number])
+            curves.append(np.interp(grid, false, true))
+    mean: Array = np.mean(curves, axis=0)
+    mean[0] = 0.0
+    return grid, mean
+
+
+def read_training() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the training and validation curves that stage train_lora wrote.
+
+    Raises:
+        HostError: if they are missing.
+        DataError: if they cannot be read.
+    """
+    import pandas as pd
+
+    folder = require(paths.TRAINING_CURVES)
+    try:
+        return pd.read_csv(folder / "train.csv"), pd.read_csv(folder / "validation.csv")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}: cannot be read: {printable(error)}",
+            "make it again: dvc repro -f train_lora",
+        ) from error
+
+
+def write_curves(curves: Curves, path: Path) -> None:
+    """Write the curves as the tables that dvc.yaml's plots read."""
+    import numpy as np
+    import pandas as pd
+
+    counts, edges = np.histogram(100 * curves.gains, bins=BINS)
+    tables = {
+        "gain": pd.DataFrame(
+            {"gain_points": (edges[:-1] + edges[1:]) / 2, "share": counts / counts.sum()}
+        )
+    }
+    for name in MODELS:
+        false, true = curves.roc[name]
+        tables[f"roc_{name}"] = pd.DataFrame(
+            {"false_positive_rate": false, "true_positive_rate": true}
+        )
+        tables[f"reliability_{name}"] = curves.reliability[name]
+    with replacing(path) as folder:
+        folder.mkdir()
+        for name, table in tables.items():
+            table.to_csv(
+                folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n"
+            )

@@ -1,0 +1,250 @@
+"""The curves as pictures, in one style: base orange and dashed, adapter blue and solid.
+
+The two differ in brightness and in line style, so they can be told apart in grey and by colour-
+blind people (colours: Okabe & Ito 2008). matplotlib draws each figure once: as a PNG file, and as
+an SVG inside the page, whose colours are CSS variables, so that it suits light and dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.reporting.results import MODELS, Results
+from stages.shared.errors import printable
+from stages.shared.significance import interval
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# What is drawn, and the name of the CSS variable that takes its place in an SVG.
+COLOURS = {
+    "ink": "#1b1f24",
+    "muted": "#6b7178",
+    "grid": "#d5d9de",
+    "base": "#e69f00",
+    "adapter": "#0072b2",
+    "paper": "#fefefe",
+}
+LINES = {"base": "--", "adapter": "-"}
+MARKERS = {"base": "s", "adapter": "o"}
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": COLOURS["muted"],
+    "axes.labelcolor": COLOURS["ink"],
+    "axes.titlecolor": COLOURS["ink"],
+    "axes.facecolor": "none",
+    "figure.facecolor": COLOURS["paper"],
+    "xtick.color": COLOURS["ink"],
+    "ytick.color": COLOURS["ink"],
+    "text.color": COLOURS["ink"],
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": COLOURS["grid"],
+    "legend.frameon": False,
+    "text.parse_math": False,  # a label may hold a dollar sign
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bert-lora-dvc",
+}
+MANY = 8  # classes from which a confusion matrix shows no numbers
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """Return the figures by name: ladder, gain, confusion, roc, reliability, and training.
+
+    Without training (train.epochs 0) there is no figure of it.
+    """
+    with _style():
+        figures = {
+            "ladder": draw_ladder(results),
+            "gain": draw_gain(results),
+            "confusion": draw_confusion(results),
+            "roc": draw_roc(results),
+            "reliability": draw_reliability(results),
+        }
+        if len(results.curves.validation):
+            figures["training"] = draw_training(results)
+    return figures
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import logging
+
+    import matplotlib as mpl
+
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # a letter that the font lacks is drawn as a box, and that is it
+    try:
+        with mpl.rc_context(STYLE):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+    """Return a figure of so many inches and its axes, side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def draw_ladder(results: Results) -> Figure:
+    """Draw the accuracy of each rung with its interval, the lowest rung at the bottom."""
+    rungs = results.ladder
+    figure, axes = _figure(7, 0.55 * len(rungs) + 0.9)
+    for place, rung in enumerate(rungs):
+        trained = rung.key in ("lora", "full")
+        kind = "adapter" if trained else "base" if rung.key == "base" else "muted"
+        axes.barh(place, 100 * rung.accuracy, 0.55, color=COLOURS[kind])
+        low, high = 100 * (rung.accuracy - rung.low), 100 * (rung.high - rung.accuracy)
+        bar = [[max(low, 0)], [max(high, 0)]]
+        axes.errorbar(
+            100 * rung.accuracy, place, xerr=bar, color=COLOURS["ink"], capsize=3, linewidth=1
+        )
+        axes.text(100 * rung.high + 1, place, f"{100 * rung.accuracy:.1f} %", va="center")
+    axes.set_yticks(range(len(rungs)), [rung.name for rung in rungs])
+    axes.set_xlim(0, 108)
+    axes.set_xlabel("accuracy on the test rows (%), 95 % interval")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def draw_gain(results: Results) -> Figure:
+    """Draw the gain's bootstrap distribution, its interval and zero."""
+    figure, axes = _figure(7, 3)
+    gains = 100 * results.curves.gains
+    spread = max(gains.max() - gains.min(), 0.1)
+    axes.hist(gains, bins=40, range=(gains.min() - 0.01 * spread, gains.max() + 0.01 * spread),
+              color=COLOURS["adapter"], alpha=0.5)  # fmt: skip
+    low, high = (100 * end for end in interval(results.curves.gains))
+    gain = 100 * results.gain.gain
+    axes.axvline(gain, color=COLOURS["adapter"], label=f"gain {gain:+.1f} points")
+    axes.axvspan(low, high, color=COLOURS["adapter"], alpha=0.15, linewidth=0,
+                 label=f"95 % interval {low:.1f} to {high:.1f}")  # fmt: skip
+    axes.axvline(0, color=COLOURS["ink"], linestyle=":", label="no gain")
+    axes.set_xlabel("gain in accuracy (points)")
+    axes.set_ylabel(f"of {len(gains):,} resamples")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    return figure
+
+
+def draw_confusion(results: Results) -> Figure:
+    """Draw both confusion matrices, each row of true labels as shares that sum to 100 %."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    count = len(results.labels)
+    side = min(max(0.7 * count, 2.6), 6.5)
+    figure, both = _figure(2 * side + 1.8, side + 1.0, 2)
+    names = [printable(label, 14) for label in results.labels]
+    for axes, model in zip(both, MODELS, strict=True):
+        table = results.curves.confusion[model]
+        shares = table / table.sum(axis=1, keepdims=True).clip(min=1)
+        shade = LinearSegmentedColormap.from_list(model, [COLOURS["paper"], COLOURS[model]])
+        axes.imshow(shares, cmap=shade, vmin=0, vmax=1)
+        if count <= MANY:
+            for row in range(count):
+                for column in range(count):
+                    text = f"{100 * shares[row, column]:.1f} %\n{table[row, column]:,}"
+                    _over(axes, column, row, text, shares[row, column], model)
+        axes.set_xticks(range(count), names, rotation=0 if count <= 3 else 45)
+        axes.set_yticks(range(count), names)
+        axes.set_title(model)
+        axes.set_xlabel("predicted label")
+        axes.grid(visible=False)
+    both[0].set_ylabel("true label")
+    return figure
+
+
+def _over(axes: Axes, x: int, y: int, text: str, share: float, model: str) -> None:
+    """Write on a cell, in the colour that can be read there; cells look the same in the dark."""
+    colour = "#ffffff" if model == "adapter" and share > 0.5 else "#1b1f25"
+    size = 9 if len(text) < 14 else 8
+    axes.text(x, y, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def draw_roc(results: Results) -> Figure:
+    """Draw the ROC curves with their areas."""
+    figure, axes = _figure(4.6, 4.2)
+    axes.plot([0, 100], [0, 100], color=COLOURS["muted"], linestyle=":", label="chance")
+    for model in MODELS:
+        false, true = results.curves.roc[model]
+        area = results.details[model]["roc_auc"]
+        axes.plot(100 * false, 100 * true, LINES[model], color=COLOURS[model],
+                  label=f"{model}, area {area:.3f}")  # fmt: skip
+    axes.set_xlabel("false positive rate (%)")
+    axes.set_ylabel("true positive rate (%)")
+    axes.set_aspect("equal")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def draw_reliability(results: Results) -> Figure:
+    """Draw accuracy over confidence; a marker's area grows with the rows of its bin."""
+    figure, axes = _figure(4.6, 4.2)
+    start = 100 / len(results.labels)
+    axes.plot([start, 100], [start, 100], color=COLOURS["muted"], linestyle=":", label="perfect")
+    for model in MODELS:
+        bins = results.curves.reliability[model]
+        x, y = 100 * bins["confidence"], 100 * bins["accuracy"]
+        error = results.details[model]["calibration_error"]
+        axes.plot(x, y, LINES[model], color=COLOURS[model], marker=MARKERS[model], markersize=3,
+                  label=f"{model}, error {100 * error:.1f} points")  # fmt: skip
+        size = 250 * bins["rows"] / bins["rows"].sum()
+        axes.scatter(x, y, size, color=COLOURS[model], marker=MARKERS[model], alpha=0.35)
+    axes.set_xlabel("confidence (%)")
+    axes.set_ylabel("accuracy (%)")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def draw_training(results: Results) -> Figure:
+    """Draw loss, validation accuracy and learning rate over the optimiser's steps."""
+    figure, (loss, accuracy, rate) = _figure(9.5, 3, 3)
+    train, held_out = results.curves.training, results.curves.validation
+    loss.plot(train["step"], train["loss"], color=COLOURS["muted"], label="train")
+    loss.plot(held_out["step"], held_out["loss"], color=COLOURS["adapter"], marker="o",
+              markersize=4, label="validation")  # fmt: skip
+    loss.set_title("loss (nats)")
+    loss.legend()
+    accuracy.plot(held_out["step"], 100 * held_out["accuracy"], color=COLOURS["adapter"],
+                  marker="o", markersize=4)  # fmt: skip
+    accuracy.set_title("validation accuracy (%)")
+    rate.plot(train["step"], 1000 * train["learning_rate"], color=COLOURS["adapter"])
+    rate.set_title("learning rate (thousandths)")
+    for axes in (loss, accuracy, rate):
+        axes.set_xlabel("optimiser step")
+    return figure
+
+
+def save_pngs(figures: dict[str, Figure], folder: Path) -> None:
+    """Write each figure as a PNG file, 150 dots an inch; the same bytes for the same content."""
+    folder.mkdir()
+    with _style():
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+
+
+def svg_of(figure: Figure) -> str:
+    """Return the figure as an SVG element: transparent, its colours CSS variables."""
+    file = io.StringIO()
+    with _style():
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for name, colour in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # The page says how wide a figure is; its viewBox keeps the proportions.
+    return re.sub(r'^<svg ([^>]*?)height="[^"]*"( [^>]*?)width="[^"]*"', r"<svg \1\2", svg, count=1)

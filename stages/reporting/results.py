@@ -1,0 +1,143 @@
+"""The shape of a comparison: what is worked out once, and shown as figures, page and card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+    import numpy as np
+    import pandas as pd
+
+    from stages.shared.params import Params
+    from stages.shared.significance import Gain
+
+    Array = np.ndarray[Any, np.dtype[np.float64]]
+
+MODELS = ("base", "adapter")  # the keys of every per-model mapping below
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One method on the ladder.
+
+    Attributes:
+        key: a short name for files, such as `tfidf`.
+        name: what people call it.
+        accuracy: share of the test rows that it has right.
+        low: lower end of the accuracy's 95 % interval.
+        high: its upper end.
+        step: accuracy minus that of the rung before (0 for the first).
+        share: the step as a share of the way from the first rung to the last.
+        note: how it was made, in a few words.
+    """
+
+    key: str
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    step: float
+    share: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Test rows that have something in common, such as a negation.
+
+    Attributes:
+        kind: what the rows are grouped by, for example "negation".
+        name: which of its groups this is, for example "with a negation".
+        rows: how many test rows.
+        fixed: how many of them the adapter fixed.
+        broken: how many of them it broke.
+        base: accuracy of the base on them.
+        adapter: accuracy of the adapter on them.
+        low: lower end of the 95 % interval of adapter - base.
+        high: its upper end.
+    """
+
+    kind: str
+    name: str
+    rows: int
+    fixed: int
+    broken: int
+    base: float
+    adapter: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Where the adapter changed the answer.
+
+    Attributes:
+        rows: one line for each flipped row: id, change (fixed or broken), text, label,
+            base_predicted, base_confidence, adapter_predicted, adapter_confidence, words,
+            negation, contrast, and rating (the raters' mean) where the data has it.
+            Confidence is the probability of the predicted class. Surest of the adapter first.
+        groups: the flips counted by confidence, length, negation and contrast.
+        suspects: the adapter's most confident mistakes, surest first, same columns: candidates
+            for wrong labels.
+    """
+
+    rows: pd.DataFrame
+    groups: list[Group]
+    suspects: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Numbers behind the plots; every mapping has the keys of MODELS.
+
+    Attributes:
+        roc: (false positive rate, true positive rate), each of shape (points,). For more than
+            two classes the mean of the one-vs-rest curves.
+        reliability: one line for each bin of confidence that has rows: confidence (mean),
+            accuracy, rows.
+        confusion: counts of shape (classes, classes): [true, predicted].
+        gains: the gain in each bootstrap resample, shape (resamples,).
+        training: step, epoch, loss, learning_rate of the training; empty without one.
+        validation: step, epoch, loss, accuracy of each look at validation; empty without one.
+    """
+
+    roc: dict[str, tuple[Array, Array]]
+    reliability: dict[str, pd.DataFrame]
+    confusion: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
+    gains: Array
+    training: pd.DataFrame
+    validation: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that stage `compare` knows.
+
+    Attributes:
+        labels: class names, in the order of the probabilities.
+        gain: of the adapter over the base (first = base, second = adapter).
+        verdict: the gain as one sentence.
+        details: scores of each model by name (see `details.scores_of`), keys of MODELS.
+        ladder: from the lowest rung to the highest.
+        flips: where the adapter changed the answer.
+        curves: numbers behind the plots.
+        data: metrics/data.json.
+        seeds: the record of several seeds with these very settings, as `bert-lora seeds` wrote
+            it, or None.
+        hashes: sha256 of what the results hang on: data, base, adapter.
+        params: the settings.
+    """
+
+    labels: list[str]
+    gain: Gain
+    verdict: str
+    details: dict[str, dict[str, Any]]
+    ladder: list[Rung]
+    flips: Flips
+    curves: Curves
+    data: dict[str, Any]
+    seeds: dict[str, Any] | None
+    hashes: dict[str, str]
+    params: Params

@@ -1,0 +1,208 @@
+"""Is a difference between two models on the same rows real: its interval, its p-value, its limit.
+
+Everything here is a function of counts and of right-or-wrong arrays, so the stage `compare`, the
+comparison of two revisions and that of several seeds all say the same of the same rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+    import numpy as np
+
+    Right = np.ndarray[Any, np.dtype[np.bool_]]
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the second model gains over the first on the same rows. Accuracies are shares.
+
+    Attributes:
+        rows: how many rows both scored.
+        fixed: rows that only the second has right.
+        broken: rows that only the first has right.
+        first: accuracy of the first.
+        second: accuracy of the second.
+        low: lower end of the gain's 95 % interval.
+        high: its upper end.
+        p: exact McNemar p-value.
+        smallest: the smallest gain that these rows could show, see `smallest_gain`.
+    """
+
+    rows: int
+    fixed: int
+    broken: int
+    first: float
+    second: float
+    low: float
+    high: float
+    p: float
+    smallest: float
+
+    @property
+    def gain(self) -> float:
+        """The difference of the two accuracies."""
+        return (self.fixed - self.broken) / self.rows
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the gain can be told from zero: the exact test rejects at 5 %."""
+        return self.p < 1 - LEVEL
+
+
+def paired_gain(first: Right, second: Right, seed: int) -> Gain:
+    """Return the gain of the second over the first from two arrays of right-or-wrong, (rows,).
+
+    Raises:
+        ValueError: if the arrays differ in length or are empty.
+    """
+    if len(first) != len(second) or not len(first):
+        raise ValueError("two arrays of one length above 0 are needed")
+    rows = len(first)
+    fixed, broken = int((~first & second).sum()), int((first & ~second).sum())
+    low, high = interval(resampled_gains(fixed, broken, rows, seed))
+    return Gain(
+        rows=rows,
+        fixed=fixed,
+        broken=broken,
+        first=float(first.mean()),
+        second=float(second.mean()),
+        low=low,
+        high=high,
+        p=mcnemar_p(fixed, broken),
+        smallest=smallest_gain(fixed + broken, rows),
+    )
+
+
+def resampled_gains(fixed: int, broken: int, rows: int, seed: int) -> Floats:
+    """Return the gain in each of 10,000 paired bootstrap resamples, shape (10000,).
+
+    Paired bootstrap: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 8 and 13. A
+    resample of the rows enters the gain only through how many of its rows are fixed and how many
+    broken, and these counts are multinomial; so they are drawn directly.
+    """
+    import numpy as np
+
+    shares = [fixed / rows, broken / rows, 1 - (fixed + broken) / rows]
+    drawn = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
+    gains: Floats = (drawn[:, 0] - drawn[:, 1]) / rows
+    return gains
+
+
+def interval(resamples: Floats) -> tuple[float, float]:
+    """Return the 95 % percentile interval (Efron & Tibshirani 1993, ch. 13)."""
+    import numpy as np
+
+    low, high = np.percentile(resamples, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
+
+
+def mcnemar_p(fixed: int, broken: int) -> float:
+    """Return the exact two-sided McNemar p-value (McNemar 1947).
+
+    Under no difference, each flipped row is fixed or broken with chance 1/2.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    if not fixed + broken:
+        return 1.0
+    return float(mcnemar([[0, broken], [fixed, 0]], exact=True).pvalue)
+
+
+def smallest_gain(flipped: int, rows: int) -> float:
+    """Return the smallest gain that reaches p < 0.05 with so many flipped rows.
+
+    The critical value of the exact McNemar test, given the discordant pairs (McNemar 1947). With
+    fewer than six flipped rows no split of them is significant; then it is six rows one way.
+    """
+    from scipy.stats import binom
+
+    flipped = max(flipped, 6)
+    # The largest count of the rarer kind that still rejects: P(X <= count) < 0.025.
+    rarer = int(binom.ppf((1 - LEVEL) / 2, flipped, 0.5)) - 1
+    return float((flipped - 2 * rarer) / rows)
+
+
+def wilson(right: int, rows: int) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy (Wilson 1927, JASA 22:209)."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(right, rows, alpha=1 - LEVEL, method="wilson")
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several values of one figure, for example one accuracy for each seed.
+
+    Attributes:
+        values: one for each run, in the order of the runs.
+        mean: their mean.
+        sd: their standard deviation (n - 1); 0 for one value.
+        low: lower end of the mean's 95 % interval; not finite for one value.
+        high: its upper end.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def spread(values: list[float]) -> Spread:
+    """Return mean, standard deviation and the mean's Student t interval (Student 1908).
+
+    Raises:
+        ValueError: if there is no value.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    if not values:
+        raise ValueError("no values")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Spread(tuple(values), mean, 0.0, -math.inf, math.inf)
+    sd = float(np.std(values, ddof=1))
+    half = float(t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * sd / math.sqrt(len(values))
+    return Spread(tuple(values), mean, sd, mean - half, mean + half)
+
+
+def row_interval(differences: Floats, seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval over rows of a mean of per-row differences, (rows,).
+
+    With several seeds, a row's difference is its mean over the seeds; equal values are drawn
+    together, so a million rows cost no more than a thousand. Source: see `resampled_gains`.
+    """
+    import numpy as np
+
+    values, counts = np.unique(differences.round(12), return_counts=True)
+    rows = int(counts.sum())
+    drawn = np.random.default_rng(seed).multinomial(rows, counts / rows, size=RESAMPLES)
+    return interval(drawn @ values / rows)
+
+
+def verdict(gain: Gain, names: tuple[str, str]) -> str:
+    """Return the comparison as one sentence that can be quoted."""
+    points = [100 * value for value in (gain.gain, gain.low, gain.high)]
+    sentence = (
+        f"{names[0]} {100 * gain.first:.2f} %, {names[1]} {100 * gain.second:.2f} %: "
+        f"gain {points[0]:+.1f} points, 95 % interval {points[1]:.1f} to {points[2]:.1f}, "
+        f"{shown_p(gain.p)} on {gain.rows:,} rows ({gain.fixed} fixed, {gain.broken} broken)"
+    )
+    return sentence if gain.distinguishable else f"{sentence}: not distinguishable from zero"
+
+
+def shown_p(p: float) -> str:
+    """Return a p-value for people: three decimals, or the power of ten that it lies below."""
+    if p >= 0.001:
+        return f"p = {p:.3f}"
+    return f"p < 1e{max(-15, math.ceil(math.log10(p))) if p else -15}"
