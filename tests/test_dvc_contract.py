@@ -20,7 +20,9 @@ from stages.shared.params import Params
 CONTENT = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 STAGES: dict[str, dict[str, Any]] = CONTENT["stages"]
 # Their effect reaches a stage through its inputs, outputs and params.
-LEFT_OUT = {f"shared/{name}" for name in ("errors", "paths", "params", "artefacts", "run")}
+LEFT_OUT = {
+    f"shared/{name}" for name in ("errors", "paths", "params", "artefacts", "run", "provenance")
+}
 PACKAGES = ("stages.shared", "stages.reporting")
 PATHS = {value.as_posix() for value in vars(paths).values() if isinstance(value, Path)}
 

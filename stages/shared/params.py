@@ -184,7 +184,15 @@ def load_params(path: Path = paths.PARAMS) -> Params:
     Raises:
         ParamsError: naming every faulty key with file, line, what was expected and a remedy.
     """
-    text = _read_text(path)
+    return parse_params(_read_text(path), path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Return the checked params that stand in `text`; `path` is what an error calls it.
+
+    Raises:
+        ParamsError: naming every faulty key with file, line, what was expected and a remedy.
+    """
     _refuse_secrets(text, path)  # before the parser, whose messages quote the file
     content = _parse(text, path)
     try:

@@ -72,9 +72,8 @@ def read_predictions(file: Path | IO[bytes], name: str, fix: str) -> pd.DataFram
 
     try:
         strings = dict.fromkeys(STRINGS, str)  # a column of 01 is not one of numbers
-        # "round_trip", so that a probability is the number that was written, to the last bit
         frame = pd.read_csv(
-            file, keep_default_na=False, dtype=strings, float_precision="round_trip"
+            file, keep_default_na=False, dtype=strings
         )
         probabilities = frame.filter(regex=f"^{PREFIX}").to_numpy(dtype=float)
         repeated = frame[STRINGS]["id"].duplicated()

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from stages.shared import paths
 from stages.shared.artefacts import read_json
 from stages.shared.errors import HostError, UserError, printable
 from stages.shared.params import ComputeParams, Params, load_params
+from stages.shared.provenance import record
 from stages.shared.rows import source_changed
 
 
@@ -27,7 +29,9 @@ def run_stage(stage: Callable[[Params], None]) -> NoReturn:
         set_environment(params.compute)
         if stage.__name__ != "prepare":  # prepare reads the source anew
             warn_of_changed_source(params)
+        start = time.perf_counter()
         stage(params)
+        record(stage.__name__, params, time.perf_counter() - start)
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a label may hold what the locale cannot show
         sys.stdout.reconfigure(errors="backslashreplace")

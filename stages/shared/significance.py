@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params are known to b
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 RESAMPLES = 10_000
-LEVEL = 0.95
+LEVEL = 0.95  # of every interval
+ALPHA = 0.05  # of every test
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Gain:
     @property
     def distinguishable(self) -> bool:
         """Whether the gain can be told from zero: the exact test rejects at 5 %."""
-        return self.p < 1 - LEVEL
+        return self.p < ALPHA
 
 
 def paired_gain(first: Right, second: Right, seed: int) -> Gain:
@@ -125,8 +126,8 @@ def smallest_gain(flipped: int, rows: int) -> float:
     from scipy.stats import binom
 
     flipped = max(flipped, 6)
-    # The largest count of the rarer kind that still rejects: P(X <= count) < 0.025.
-    rarer = int(binom.ppf((1 - LEVEL) / 2, flipped, 0.5)) - 1
+    # The largest count of the rarer kind that still rejects: P(X <= count) < ALPHA / 2.
+    rarer = int(binom.ppf(ALPHA / 2, flipped, 0.5)) - 1
     return float((flipped - 2 * rarer) / rows)
 
 

@@ -14,6 +14,7 @@ import typer
 
 from stages.shared.errors import HostError, ParamsError, printable
 from stages.shared.run import exit_code_of
+from stages.tools import compare, seeds
 from stages.tools.predict import OUTPUT_ENDINGS, Request, predict
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -103,6 +104,65 @@ def check_request(request: Request) -> None:
         faults.append((what, "name a file in a folder that exists"))
     if faults:
         raise ParamsError.from_faults([(f"bert-lora predict: {what}", fix) for what, fix in faults])
+
+
+@app.command("compare")
+def compare_command(
+    first: Annotated[str, typer.Argument(metavar="REV_A")] = "HEAD",
+    second: Annotated[str, typer.Argument(metavar="REV_B")] = "workspace",
+    of: Annotated[
+        str, typer.Option(help="Whose predictions: adapter or base.", metavar="MODEL")
+    ] = "adapter",
+    fail_under: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Exit code 1 if REV_B's accuracy is below this."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Exit code 1 if accuracy fell by more than this."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--md", help="Print Markdown for a pull request.")
+    ] = False,
+) -> None:
+    """Compare two revisions on the same test rows: difference, interval, p-value, verdict.
+
+    A revision is a commit, a tag, a branch, an experiment, or "workspace". Accuracies are shares.
+    """
+    if of not in compare.FILES:
+        raise ParamsError(f"bert-lora compare: --of: {printable(of)}", "use adapter or base")
+    if as_json and as_markdown:
+        raise ParamsError("bert-lora compare: both --json and --md", "give one of them")
+    enter_project()
+    request = compare.Request((first, second), of, fail_under, tolerance, as_json, as_markdown)
+    raise typer.Exit(compare.compare(request))
+
+
+@app.command("seeds")
+def seeds_command(
+    count: Annotated[int, typer.Argument(min=1, max=100, metavar="N", help="How many seeds.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
+    ] = None,
+    first: Annotated[int, typer.Option(min=0, max=2**31, help="The first seed.")] = 1,
+) -> None:
+    """Run the same settings over N seeds, and report mean, spread and what limits the conclusion.
+
+    Each seed is a DVC experiment; a second call goes on where the first one stopped.
+    """
+    changes = tuple(overrides or ())
+    for change in changes:
+        if "=" not in change.strip("=") or change.split("=")[0].strip() == "seed":
+            what = f"bert-lora seeds: -S {printable(change)}"
+            raise ParamsError(what, "give KEY=VALUE, any param of params.yaml but seed")
+    enter_project()
+    seeds.seeds(seeds.Request(count, changes, first))
 
 
 def enter_project() -> None:
