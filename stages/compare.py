@@ -73,7 +73,7 @@ def work_out(base: pd.DataFrame, adapter: pd.DataFrame, params: Params) -> Resul
             metrics["base"], tfidf, gain.second, params.train.method, gain.rows, other
         ),
         flips=flips.find_flips(base, adapter, read_test_rows(base), params.seed),
-        curves=curves.trace_curves(tables, targets, gain, params.seed),
+        curves=curves.trace_curves(tables, targets, gain, params.seed, *curves.read_training()),
         data=artefacts.read_object(paths.DATA_SUMMARY),
         seeds=records.get(params.train.method),
         hashes=read_hashes(),

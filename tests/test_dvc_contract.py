@@ -197,6 +197,8 @@ def test_a_stage_lists_just_the_params_that_it_reads(name: str, params: Params) 
     stage(Recorder(params, reads))
     if name == "prepare":
         stage(Recorder(untidy(params), reads))
+    if name == "train_lora":
+        stage(Recorder(changed(params, train__method="full", train__epochs=1), reads))
     if "compute.device" in reads:
         reads.add("compute.threads")  # read before the stage, through the environment
     listed = STAGES[name].get("params", [])

@@ -1,4 +1,4 @@
-"""The six stages one after another, on data that differ in classes, labels and file format."""
+"""The stages one after another, on data that differ in classes, labels and file format."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import NAMES, changed, new_process, run_all, save_params, save_table, table
 
+from stages.reporting.results import MODELS
 from stages.shared import paths
 from stages.shared.params import Params
 
@@ -22,6 +23,12 @@ MADE = {
     *(paths.TRAINING_CURVES / f"{name}.csv" for name in ("train", "validation")),
     *(paths.ADAPTER / f"adapter_{name}" for name in ("config.json", "model.safetensors")),
     paths.ADAPTER / "manifest.json",
+    *(paths.TFIDF_METRICS, paths.TFIDF_PREDICTIONS, paths.DETAILS, paths.LADDER),
+    *(paths.FLIPS, paths.SUSPECTS, paths.REPORT_HTML, paths.REPORT_MD, paths.MODEL_CARD),
+    *(paths.FIGURES / f"{name}.png" for name in ("ladder", "gain", "confusion", "roc")),
+    *(paths.FIGURES / f"{name}.png" for name in ("reliability", "training")),
+    paths.CURVES / "gain.csv",
+    *(paths.CURVES / f"{kind}_{who}.csv" for kind in ("roc", "reliability") for who in MODELS),
 }
 
 

@@ -24,7 +24,12 @@ BINS = 40  # of the gain's distribution
 
 
 def trace_curves(
-    probabilities: dict[str, Array], targets: Numbers, gain: Gain, seed: int
+    probabilities: dict[str, Array],
+    targets: Numbers,
+    gain: Gain,
+    seed: int,
+    training: pd.DataFrame,
+    validation: pd.DataFrame,
 ) -> Curves:
     """Return the curves of base and adapter.
 
@@ -33,6 +38,8 @@ def trace_curves(
         targets: true label numbers, shape (rows,).
         gain: of the adapter over the base.
         seed: that of the gain's interval, so that the distribution is the very one behind it.
+        training: the training's own curve, as `read_training` returns it.
+        validation: its looks at validation.
     """
     import pandas as pd
     from sklearn.metrics import confusion_matrix
@@ -42,7 +49,6 @@ def trace_curves(
             dict(zip(("confidence", "accuracy", "rows"), bins_of(table, targets), strict=True))
         )
 
-    training, validation = read_training()
     classes = range(next(iter(probabilities.values())).shape[1])
     return Curves(
         roc={name: roc_curve(table, targets) for name, table in probabilities.items()},

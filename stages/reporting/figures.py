@@ -78,18 +78,14 @@ def draw(results: Results) -> dict[str, Figure]:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    import logging
+    import warnings
 
     import matplotlib as mpl
 
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # a letter that the font lacks is drawn as a box, and that is it
-    try:
-        with mpl.rc_context(STYLE):
-            yield
-    finally:
-        logger.setLevel(level)
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box, and that is it.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        yield
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
@@ -247,4 +243,5 @@ def svg_of(figure: Figure) -> str:
         svg = svg.replace(colour, f"var(--{name})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # The page says how wide a figure is; its viewBox keeps the proportions.
-    return re.sub(r'^<svg ([^>]*?)height="[^"]*"( [^>]*?)width="[^"]*"', r"<svg \1\2", svg, count=1)
+    opening, rest = svg.split(">", 1)
+    return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest

@@ -72,9 +72,7 @@ def read_predictions(file: Path | IO[bytes], name: str, fix: str) -> pd.DataFram
 
     try:
         strings = dict.fromkeys(STRINGS, str)  # a column of 01 is not one of numbers
-        frame = pd.read_csv(
-            file, keep_default_na=False, dtype=strings
-        )
+        frame = pd.read_csv(file, keep_default_na=False, dtype=strings)
         probabilities = frame.filter(regex=f"^{PREFIX}").to_numpy(dtype=float)
         repeated = frame[STRINGS]["id"].duplicated()
     except (ValueError, KeyError, OverflowError) as error:
@@ -162,6 +160,6 @@ def aligned(
     if first["label"].nunique() < 2:
         raise DataError(
             f"{one}: every test row is of the class {printable(first['label'][0])}",
-            "use test rows of two classes or more: prepare makes them from data.source",
+            "give data.source test rows of two classes or more, then: dvc repro prepare",
         )
     return first, second

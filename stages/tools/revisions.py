@@ -50,11 +50,7 @@ def content_of(revision: str, path: Path) -> bytes:
     try:
         with _quiet():
             files = DVCFileSystem(".", rev=revision)
-            if not files.exists(path.as_posix()):
-                raise HostError(
-                    f"{shown}: records no {path}",
-                    f"name a revision in which dvc repro {paths.MADE_BY[path]} has run",
-                )
+            files.info(path.as_posix())  # `exists` would hide that there is no such revision
             content: bytes = files.read_bytes(path.as_posix())
             return content
     except RevError:
@@ -64,7 +60,7 @@ def content_of(revision: str, path: Path) -> bytes:
         ) from None
     except (OSError, DvcException) as error:
         raise HostError(
-            f"{shown}: {path} lies neither in the DVC cache nor in a remote",
+            f"{shown}: {path} lies neither in git nor in the DVC cache nor in a remote",
             f"fetch it: dvc fetch --all-commits, or make it: dvc exp apply {shown}, then dvc repro",
         ) from error
 

@@ -15,7 +15,14 @@ from safetensors.torch import load_file, save_file
 
 from stages.shared import paths
 from stages.shared.adapter import attach_lora, linear_names, resolve_targets
-from stages.shared.adapter_files import CONFIG, MANIFEST, WEIGHTS, load_adapter, save_adapter
+from stages.shared.adapter_files import (
+    CONFIG,
+    MANIFEST,
+    WEIGHTS,
+    load_adapter,
+    read_manifest,
+    save_adapter,
+)
 from stages.shared.artefacts import sha256_of
 from stages.shared.compute import set_up
 from stages.shared.errors import HostError, ModelError, ParamsError
@@ -225,6 +232,13 @@ def test_another_process_gives_the_very_logits_of_the_training(
     assert torch.equal(torch.load(other_process / "0.pt"), in_memory)
 
 
+def test_an_adapter_saved_before_there_were_methods_is_one_of_lora(project: Path) -> None:
+    manifest = json.loads((project / paths.ADAPTER_MANIFEST).read_text(encoding="utf-8"))
+    del manifest["method"]
+    (project / paths.ADAPTER_MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    assert read_manifest(paths.ADAPTER)["method"] == "lora"
+
+
 def test_the_file_holds_lora_and_head_alone(finished: Path) -> None:
     layers = [
         f"base_model.model.bert.encoder.layer.{n}.attention.self.{name}.lora_{side}.weight"
@@ -235,7 +249,7 @@ def test_the_file_holds_lora_and_head_alone(finished: Path) -> None:
     head = [f"base_model.model.classifier.{kind}" for kind in ("weight", "bias")]
     assert sorted(load_file(finished / paths.ADAPTER / WEIGHTS)) == sorted([*layers, *head])
     assert sorted(path.name for path in (finished / paths.ADAPTER).iterdir()) == sorted(
-        [CONFIG, WEIGHTS, MANIFEST]
+        [CONFIG, WEIGHTS, MANIFEST, "README.md"]  # a card by stage compare
     )
 
 
@@ -268,6 +282,7 @@ def test_the_config_has_no_entry_twice_and_no_path_of_this_machine(finished: Pat
 def test_the_manifest_names_what_the_adapter_belongs_to(finished: Path) -> None:
     folder = finished / paths.ADAPTER
     assert json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == {
+        "method": "lora",
         "base": {f.name: sha256_of(f) for f in (finished / paths.BASE_MODEL).iterdir()},
         "head": ["classifier"],
         "labels": list(NAMES[:2]),

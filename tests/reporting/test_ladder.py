@@ -1,0 +1,47 @@
+"""The ladder: its order, its steps, and where a result of another run stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.reporting.ladder import NAMES, build_ladder, write_ladder
+
+BASE = {"accuracy": 0.7, "floor_majority": 0.5, "floor_untrained": 0.45, "floor_untrained_sd": 0.02}
+TFIDF = {"accuracy": 0.75, "ngrams": 2, "c": 10.0}
+FULL = {"seeds": [1, 2], "accuracy_adapter_mean": 0.9}
+
+
+def test_each_step_is_from_the_rung_before() -> None:
+    found = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {})
+    assert [rung.key for rung in found] == ["majority", "untrained", "tfidf", "base", "lora"]
+    assert [rung.accuracy for rung in found] == [0.5, 0.45, 0.75, 0.7, 0.85]
+    assert [rung.step for rung in found] == pytest.approx([0, -0.05, 0.3, -0.05, 0.15])
+    assert [rung.share for rung in found] == pytest.approx([0, -1 / 7, 6 / 7, -1 / 7, 3 / 7])
+    assert all(rung.low < rung.accuracy < rung.high for rung in found)
+    assert "sd 2.0 points" in found[1].note
+
+
+def test_full_fine_tuning_is_the_upper_rung() -> None:
+    found = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"full": FULL})
+    assert (found[-1].key, found[-1].accuracy, found[-1].note) == ("full", 0.9, "mean of 2 seeds")
+    run = build_ladder(BASE, TFIDF, 0.88, "full", 1000, {"lora": FULL | {"seeds": [7]}})
+    assert [(rung.key, rung.note) for rung in run[-2:]] == [
+        ("lora", "seed 7"),
+        ("full", "this run"),
+    ]
+
+
+def test_a_way_of_no_length_has_no_shares() -> None:
+    flat = {**BASE, "accuracy": 0.5, "floor_untrained": 0.5}
+    found = build_ladder(flat, {**TFIDF, "accuracy": 0.5}, 0.5, "lora", 10, {})
+    assert [rung.share for rung in found] == [0, 0, 0, 0, 0]
+
+
+def test_it_is_written_as_a_table(tmp_path: Path) -> None:
+    write_ladder(build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {}), tmp_path / "x.csv")
+    frame = pd.read_csv(tmp_path / "x.csv")
+    assert frame["rung"].tolist() == list(NAMES.values())[:-1]
+    assert frame["accuracy"].tolist() == [0.5, 0.45, 0.75, 0.7, 0.85]

@@ -1,0 +1,167 @@
+"""Page, Markdown, card and figures: whole, the same each time, and deaf to hostile labels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, changed
+from example_results import example
+from ruamel.yaml import YAML
+
+from stages.reporting import figures, page
+from stages.shared.params import Params, load_params
+
+HOSTILE = ['<script>alert("x")</script>', "a|b`c`\n---\nx: [", "$\\frac{", "\x1b[31m\u202ered"]
+
+
+@pytest.fixture(scope="module")
+def own() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+class Tags(HTMLParser):
+    """Collects the tags and addresses of a page, and what is left open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the tag and where it points."""
+        self.found.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.addresses += [v or "" for name, v in attrs if name == "xlink:href"]
+        if tag not in ("meta", "br", "link", "use", "path", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag that closes itself."""
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that the last open tag is closed."""
+        if tag not in ("path", "rect", "use"):
+            assert self.open.pop() == tag
+
+
+def page_of(results: Any, folder: Path) -> str:
+    page.write_page(results, figures.draw(results), folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("classes", [2, 4, 12])
+def test_the_page_is_whole_and_loads_nothing(own: Params, tmp_path: Path, classes: int) -> None:
+    results = example(own, [f"class {number}" for number in range(classes)])
+    text = page_of(results, tmp_path)
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert {"html", "title", "h1", "table", "svg", "caption"} <= tags.found
+    assert not {"script", "link", "iframe"} & tags.found
+    assert all(address.startswith(("#", "data:")) for address in tags.addresses)
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org)", text)
+    assert escape(results.verdict) in text
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    assert page_of(results, tmp_path) == text  # the same bytes
+
+
+def test_hostile_labels_and_texts_are_inert(own: Params, tmp_path: Path) -> None:
+    results = example(own, HOSTILE, text="<img src=x onerror=alert(1)> \x1b[2J \u202e")
+    for text in (page_of(results, tmp_path), page.report_md(results), page.model_card(results)):
+        assert "<script" not in text
+        assert "<img" not in text
+        assert not set(text) & {"\x1b", "\u202e"}
+    assert "&lt;img src=x" in page_of(results, tmp_path)
+    assert "img src" not in page.report_md(results)  # no text of the data at all
+    tables = [line for line in page.report_md(results).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in tables} <= {4, 5, 6}
+
+
+def test_the_head_of_the_card_is_yaml(own: Params) -> None:
+    odd = changed(own, model__source='a: "b" # c', data__source="- x\\")
+    card = page.model_card(example(odd, HOSTILE))
+    head = YAML(typ="safe").load(card.split("---\n")[1])
+    assert head["base_model"] == 'a: "b" # c'
+    assert head["library_name"] == "peft"
+    assert head["pipeline_tag"] == "text-classification"
+    metrics = head["model-index"][0]["results"][0]["metrics"]
+    assert {entry["type"] for entry in metrics} == {"accuracy", "f1"}
+
+
+def test_the_card_of_full_fine_tuning_loads_no_adapter(own: Params) -> None:
+    card = page.model_card(example(changed(own, train__method="full"), ["no", "yes"]))
+    assert "PeftModel" not in card
+    assert "load_state_dict" in card
+
+
+def test_without_training_the_page_has_no_curves_of_it(own: Params, tmp_path: Path) -> None:
+    results = example(own, ["no", "yes"], trained=False)
+    assert "training" not in figures.draw(results)
+    assert "<h2>Training</h2>" not in page_of(results, tmp_path)
+
+
+def test_several_seeds_are_told(own: Params, tmp_path: Path) -> None:
+    record = {"seeds": [1, 2], "accuracy_adapter": [0.84, 0.86], "limits": "the test set"}
+    for name in ("accuracy_adapter", "accuracy_gain"):
+        record |= {f"{name}_mean": 0.123, f"{name}_sd": 0.01}
+        record |= {f"{name}_low": 0.11, f"{name}_high": 0.13}
+    record |= {"gain_rows_low": 0.1, "gain_rows_high": 0.15}
+    results = replace(example(own, ["no", "yes"]), seeds=record)
+    assert "What limits the conclusion: the test set" in page_of(results, tmp_path)
+    assert "Over 2 seeds: adapter 12.3 %" in page.report_md(results)
+
+
+def test_no_flips_and_no_mistakes_leave_tables_that_say_so(own: Params, tmp_path: Path) -> None:
+    results = example(own, ["no", "yes"])
+    none = replace(results.flips, rows=results.flips.rows[:0], suspects=results.flips.suspects[:0])
+    assert '<td colspan="4">none</td>' in page_of(replace(results, flips=none), tmp_path)
+
+
+@pytest.mark.parametrize("labels", [["no", "yes"], HOSTILE, ["日本", "русский", "🙂"]])
+@pytest.mark.filterwarnings("error")
+def test_figures_are_the_same_bytes_each_time(
+    own: Params, tmp_path: Path, labels: list[str]
+) -> None:
+    results = example(own, labels)
+    for folder in ("one", "two"):
+        figures.save_pngs(figures.draw(results), tmp_path / folder)
+    names = sorted(file.name for file in (tmp_path / "one").iterdir())
+    assert names == [f"{name}.png" for name in sorted(figures.draw(results))]
+    for name in names:
+        content = (tmp_path / "one" / name).read_bytes()
+        assert content == (tmp_path / "two" / name).read_bytes()
+        assert content.startswith(b"\x89PNG")
+
+
+def test_an_svg_takes_its_colours_from_the_page(own: Params) -> None:
+    drawn = figures.draw(example(own, ["no", "yes"]))
+    for name, figure in drawn.items():
+        svg = figures.svg_of(figure)
+        assert svg.startswith("<svg ")
+        assert not re.search(r'^<svg [^>]*(width|height)="', svg)
+        assert "var(--ink)" in svg
+        assert not any(colour in svg for colour in figures.COLOURS.values()), name
+    assert "var(--base)" in figures.svg_of(drawn["roc"])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.84567, "0.846"), (1.5, "1.50"), (12.34, "12.3"), (0.0, "0"), (1e-5, "1e-05"), (None, "-")],
+)
+def test_numbers_have_three_significant_digits(value: float | None, shown: str) -> None:
+    assert page.number(value) == shown
+
+
+def test_points_have_a_sign_and_no_negative_zero() -> None:
+    assert [page.points(value) for value in (0.1234, -0.05, 0.0)] == ["+12.3", "-5.0", "+0.0"]

@@ -1,0 +1,67 @@
+"""Stage evaluate_tfidf: chosen on validation, scored on test, without a model of any kind."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from conftest import changed, new_process
+
+from stages.evaluate_tfidf import evaluate_tfidf, fit_tfidf
+from stages.shared import paths
+from stages.shared.errors import HostError
+from stages.shared.params import Params, TfidfParams
+from stages.shared.splits import Split
+
+TRAIN = Split([], ["good film", "bad film", "good work", "bad work"] * 5, [1, 0, 1, 0] * 5)
+
+
+@pytest.mark.usefixtures("project")
+def test_scores_are_those_of_the_predictions(params: Params) -> None:
+    evaluate_tfidf(params)
+    scores = json.loads(paths.TFIDF_METRICS.read_text(encoding="utf-8"))
+    frame = pd.read_csv(paths.TFIDF_PREDICTIONS)
+    assert scores["accuracy"] == pytest.approx((frame["label"] == frame["predicted"]).mean())
+    assert scores["c"] in params.tfidf.c
+    assert scores["ngrams"] in params.tfidf.ngrams
+    assert scores["accuracy"] >= 0.7  # a word of each text gives its label
+    base = pd.read_csv(paths.BASE_PREDICTIONS)
+    assert frame["id"].tolist() == base["id"].tolist()
+
+
+@pytest.mark.usefixtures("project")
+def test_the_same_bytes_each_time(params: Params) -> None:
+    before = paths.TFIDF_PREDICTIONS.read_bytes()
+    evaluate_tfidf(changed(params, seed=99))
+    assert paths.TFIDF_PREDICTIONS.read_bytes() == before
+
+
+def test_validation_chooses_the_setting() -> None:
+    # Of single words nothing can be said here; of pairs everything.
+    texts = ["a b", "b a"] * 10
+    train = Split([], texts, [0, 1] * 10)
+    _, chosen = fit_tfidf(train, train, TfidfParams(ngrams=[1, 2], c=[1.0]))
+    assert chosen == {"ngrams": 2, "c": 1.0}
+
+
+def test_of_equals_the_first_setting_wins() -> None:
+    _, chosen = fit_tfidf(TRAIN, TRAIN, TfidfParams(ngrams=[1, 2], c=[3.0, 1.0]))
+    assert chosen == {"ngrams": 1, "c": 3.0}
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("path", [paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS])
+def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: object) -> None:
+    paths.Path(str(path)).rename("away")
+    with pytest.raises(HostError, match="dvc repro prepare"):
+        evaluate_tfidf(params)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_stage_imports_no_torch() -> None:
+    code = "import sys, stages.evaluate_tfidf as e; from stages.shared.params import load_params\n"
+    code += "e.evaluate_tfidf(load_params()); assert 'torch' not in sys.modules"
+    process = new_process(code)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
