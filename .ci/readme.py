@@ -1,0 +1,122 @@
+"""Write the measured figures into README.md, between its markers; a test checks that they stand.
+
+    python .ci/readme.py
+
+Sources: metrics/*.json and ladder.csv of the committed run, metrics/seeds.json by `bert-lora
+seeds`, and metrics/experiments.json, which records runs that take long, each with its command.
+"""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+def metrics(name: str) -> Any:
+    """Return the content of metrics/<name>.json."""
+    return json.loads((ROOT / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def ladder() -> str:
+    """Return the ladder as a table."""
+    with (ROOT / "metrics/ladder.csv").open(encoding="utf-8", newline="") as file:
+        rungs = list(csv.DictReader(file))
+    lines = [
+        f"| on {metrics('comparison')['rows']:,} held-out movie-review sentences | accuracy "
+        "| 95 % interval |",
+        "| --- | ---: | ---: |",
+    ]
+    for rung in rungs:
+        low, high, value = (percent(float(rung[key])) for key in ("low", "high", "accuracy"))
+        strong = "**" if rung["rung"] == "LoRA" else ""
+        lines.append(
+            f"| {strong}{rung['rung']}{strong} | {strong}{value}{strong} | {low} to {high} |"
+        )
+    return "\n".join(lines)
+
+
+def default_seeds() -> Any:
+    """Return the record of the default settings over several seeds."""
+    (record,) = (
+        one for one in metrics("seeds") if one["overrides"] == [] and len(one["seeds"]) >= 5
+    )
+    return record
+
+
+def headline() -> str:
+    """Return the gain over several seeds as a sentence, and what a run costs."""
+    record, cost = default_seeds(), metrics("experiments")[0]
+    mean, low, high = (100 * record[f"accuracy_gain_{key}"] for key in ("mean", "low", "high"))
+    rows_low, rows_high = 100 * record["gain_rows_low"], 100 * record["gain_rows_high"]
+    accuracy = percent(record["accuracy_adapter_mean"])
+    return (
+        f"**Over {len(record['seeds'])} seeds LoRA reaches {accuracy}, a gain of {mean:+.1f} points "
+        f"over the base** (95 % interval {low:.1f} to {high:.1f} over the seeds, {rows_low:.1f} to "
+        f"{rows_high:.1f} over the test rows). "
+        f"{cost['trainable_percent']:.2f} % of the parameters train, the adapter takes "
+        f"{cost['adapter_mb']:.1f} MB, and a whole run takes {cost['minutes']:.1f} minutes on two "
+        "processor cores with bf16 arithmetic. The table is one run, seed 42."
+    )
+
+
+def diff() -> str:
+    """Return what `dvc metrics diff baseline` prints."""
+    base, adapter = metrics("base"), metrics("adapter")
+    rows = [("Path", "Metric", "baseline", "workspace", "Change")]
+    for key in sorted(base):
+        if base[key] != adapter[key]:
+            old, new = (f"{round(value, 5)}" for value in (base[key], adapter[key]))
+            change = f"{round(adapter[key] - base[key], 5)}"
+            rows.append(("metrics/adapter.json", key, old, new, change))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = [
+        "  ".join(map(str.ljust, row, [*widths[:2], *(w + 2 for w in widths[2:])])).rstrip()
+        for row in rows
+    ]
+    commands = ["$ dvc exp run --temp -n baseline -S train.epochs=0", "$ dvc metrics diff baseline"]
+    return "\n".join(["```console", *commands, *lines, "```"])
+
+
+def experiments() -> str:
+    """Return the recorded runs as a table; the first is the committed one."""
+    default, *others = metrics("experiments")
+    lines = [
+        "| setting | base | adapter | gain, 95 % interval | minutes |",
+        "| --- | ---: | ---: | --- | ---: |",
+    ]
+    for entry in (default | metrics("comparison"), *others):
+        gain, low, high = (100 * entry[f"accuracy_gain{end}"] for end in ("", "_low", "_high"))
+        minutes = "not timed" if entry["minutes"] is None else f"{entry['minutes']:.1f}"
+        lines.append(
+            f"| {entry['setting']} | {percent(entry['accuracy_base'])} "
+            f"| {percent(entry['accuracy_adapter'])} | {gain:+.1f} points, {low:.1f} to {high:.1f} "
+            f"| {minutes} |"
+        )
+    return "\n".join(lines)
+
+
+BLOCKS = {"ladder": ladder, "headline": headline, "diff": diff, "experiments": experiments}
+
+
+def filled(text: str) -> str:
+    """Return the README's text with every block as the metrics have it."""
+    for name, block in BLOCKS.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        pattern = re.compile(f"(?<={re.escape(start)}\n).*?(?={re.escape(end)})", re.DOTALL)
+        text, count = pattern.subn(lambda _, block=block: block() + "\n", text)
+        if count != 1:
+            raise SystemExit(f"README.md: {start} ... {end} stands {count} times, not once")
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
