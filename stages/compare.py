@@ -55,7 +55,7 @@ def work_out(base: pd.DataFrame, adapter: pd.DataFrame, params: Params) -> Resul
     right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (base, adapter)]
     gain = paired_gain(right[0], right[1], params.seed)
     metrics = {
-        "base": artefacts.read_object(paths.BASE_METRICS, "floor_untrained", "temperature"),
+        "base": artefacts.read_object(paths.BASE_METRICS, "untrained", "temperature"),
         "adapter": artefacts.read_object(paths.ADAPTER_METRICS, "temperature"),
     }
     records = read_records(base, params)

@@ -6,7 +6,7 @@ from stages.shared import artefacts, paths
 from stages.shared.params import Params
 from stages.shared.run import run_stage
 
-FLOORS = ("floor_majority", "floor_untrained", "floor_untrained_sd")
+FLOORS = ("majority", "untrained", "untrained_sd")
 
 
 def evaluate_adapter(params: Params) -> None:

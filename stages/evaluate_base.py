@@ -53,9 +53,9 @@ def evaluate_base(params: Params) -> None:
     )
     scores = metric.score(probabilities, test.targets) | {
         "temperature": fit_temperature(held_out, validation.targets),
-        "floor_majority": headline.majority_accuracy(train.targets, test.targets),
-        "floor_untrained": mean(untrained),
-        "floor_untrained_sd": stdev(untrained),
+        "majority": headline.majority_accuracy(train.targets, test.targets),
+        "untrained": mean(untrained),
+        "untrained_sd": stdev(untrained),
     }
 
     model.save_head(base, paths.HEAD)

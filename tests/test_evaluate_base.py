@@ -141,9 +141,9 @@ def test_the_floors_are_those_of_the_data(finished: Path) -> None:
     scores = json.loads((finished / paths.BASE_METRICS).read_text(encoding="utf-8"))
     shares = json.loads((finished / paths.DATA_SUMMARY).read_text(encoding="utf-8"))["share"]
     majority = max(shares["train"], key=shares["train"].get)
-    assert scores["floor_majority"] == pytest.approx(shares["test"][majority])
-    assert 0 < scores["floor_untrained"] < 1
-    assert scores["floor_untrained_sd"] > 0
+    assert scores["majority"] == pytest.approx(shares["test"][majority])
+    assert 0 < scores["untrained"] < 1
+    assert scores["untrained_sd"] > 0
 
 
 @pytest.mark.usefixtures("project")

@@ -38,9 +38,9 @@ def build_ladder(
         records: runs over seeds on the same test rows, by their method. That of another method
             than the run's becomes a rung of its own.
     """
-    untrained, sd = base["floor_untrained"], base["floor_untrained_sd"]
+    untrained, sd = base["untrained"], base["untrained_sd"]
     found = {
-        "majority": (base["floor_majority"], "the most frequent class of the training rows"),
+        "majority": (base["majority"], "the most frequent class of the training rows"),
         "untrained": (untrained, f"mean of ten fresh heads, sd {100 * sd:.1f} points"),
         "tfidf": (
             tfidf["accuracy"],

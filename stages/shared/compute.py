@@ -32,6 +32,8 @@ def set_up(params: ComputeParams) -> Compute:
     """
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.use_deterministic_algorithms(True)
+    # Filling every new tensor is for finding bugs: nothing reads what was not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
     if params.device == "cuda" and not torch.cuda.is_available():
         raise HostError("compute.device: cuda: no CUDA device here", "set compute.device to auto")
     use_cuda = params.device != "cpu" and torch.cuda.is_available()

@@ -197,7 +197,7 @@ def verdict(gain: Gain, names: tuple[str, str]) -> str:
     sentence = (
         f"{names[0]} {100 * gain.first:.2f} %, {names[1]} {100 * gain.second:.2f} %: "
         f"gain {points[0]:+.1f} points, 95 % interval {points[1]:.1f} to {points[2]:.1f}, "
-        f"{shown_p(gain.p)} on {gain.rows:,} rows ({gain.fixed} fixed, {gain.broken} broken)"
+        f"{shown_p(gain.p)} on {gain.rows:,} rows ({gain.fixed:,} fixed, {gain.broken:,} broken)"
     )
     return sentence if gain.distinguishable else f"{sentence}: not distinguishable from zero"
 

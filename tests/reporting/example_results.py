@@ -13,7 +13,7 @@ from stages.shared.params import Params
 from stages.shared.predictions import probabilities_of, targets_of
 from stages.shared.significance import paired_gain, verdict
 
-BASE = {"accuracy": 0.6, "floor_majority": 0.4, "floor_untrained": 0.35, "floor_untrained_sd": 0.02}
+BASE = {"accuracy": 0.6, "majority": 0.4, "untrained": 0.35, "untrained_sd": 0.02}
 TFIDF = {"accuracy": 0.65, "ngrams": 2, "c": 10.0}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from stages.reporting.ladder import NAMES, build_ladder, write_ladder
 
-BASE = {"accuracy": 0.7, "floor_majority": 0.5, "floor_untrained": 0.45, "floor_untrained_sd": 0.02}
+BASE = {"accuracy": 0.7, "majority": 0.5, "untrained": 0.45, "untrained_sd": 0.02}
 TFIDF = {"accuracy": 0.75, "ngrams": 2, "c": 10.0}
 FULL = {"seeds": [1, 2], "accuracy_adapter_mean": 0.9}
 
@@ -35,7 +35,7 @@ def test_full_fine_tuning_is_the_upper_rung() -> None:
 
 
 def test_a_way_of_no_length_has_no_shares() -> None:
-    flat = {**BASE, "accuracy": 0.5, "floor_untrained": 0.5}
+    flat = {**BASE, "accuracy": 0.5, "untrained": 0.5}
     found = build_ladder(flat, {**TFIDF, "accuracy": 0.5}, 0.5, "lora", 10, {})
     assert [rung.share for rung in found] == [0, 0, 0, 0, 0]
 

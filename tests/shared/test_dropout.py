@@ -1,4 +1,4 @@
-"""Dropout from a pool of random bytes: the same statistics as any other dropout."""
+"""Dropout from a pool of random factors: the same statistics as any other dropout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stages.shared import dropout
-from stages.shared.dropout import LEVELS, PooledDropout, pool_dropout
+from stages.shared.dropout import PooledDropout, pool_dropout
 
 
 def pooled(p: float, seed: int = 0) -> PooledDropout:
@@ -18,17 +18,24 @@ def pooled(p: float, seed: int = 0) -> PooledDropout:
     return layer.train()
 
 
+def plain(p: float) -> nn.Module:
+    model = nn.Sequential(nn.Dropout(p))
+    pool_dropout(model, 0)
+    return model[0].train()
+
+
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
 def test_the_share_is_zeroed_and_the_expected_value_stays(p: float) -> None:
     torch.manual_seed(1)
     outputs = torch.stack([pooled(p)(torch.ones(200, 100)) for _ in range(5)])
-    share = round(p * LEVELS) / LEVELS
-    assert abs(share - p) <= 0.5 / LEVELS
+    scale = float(torch.tensor(1 / (1 - p)).bfloat16())
+    share = 1 - 1 / scale
+    assert abs(share - p) < 0.002
     deviation = (share * (1 - share) / outputs.numel()) ** 0.5
     assert float((outputs == 0).double().mean()) == pytest.approx(share, abs=5 * deviation)
     assert float(outputs.double().mean()) == pytest.approx(1, abs=5 * deviation / (1 - share))
     kept = outputs[outputs != 0]
-    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - share)))
+    torch.testing.assert_close(kept, torch.full_like(kept, scale))
 
 
 def test_every_element_is_dropped_at_some_time() -> None:
@@ -55,7 +62,7 @@ def test_nothing_happens_outside_training() -> None:
 def test_a_rate_of_zero_drops_nothing() -> None:
     inputs = torch.randn(30, 30)
     state = torch.get_rng_state()
-    assert pooled(0)(inputs) is inputs
+    assert plain(0)(inputs) is inputs
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -82,7 +89,7 @@ def test_a_restored_generator_gives_the_same_masks_again() -> None:
 
 
 def test_what_is_larger_than_the_pool_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dropout, "POOL_BYTES", 1000)
+    monkeypatch.setattr(dropout, "POOL_SIZE", 1000)
     layer = pooled(0.5)
     for size in (499, 500, 501, 5000):
         outputs = layer(torch.ones(size))
@@ -95,11 +102,13 @@ def test_the_dtype_and_the_shape_stay() -> None:
     assert outputs.shape == (2, 3, 4)
 
 
-def test_every_dropout_of_a_model_shares_one_pool() -> None:
-    model = nn.Sequential(nn.Dropout(0.1), nn.ModuleDict({"a": nn.Dropout(0.2)}), nn.Linear(2, 2))
+def test_dropouts_of_one_rate_share_a_pool() -> None:
+    inner = nn.ModuleDict({"a": nn.Dropout(0.2), "b": nn.Dropout(0.1)})
+    model = nn.Sequential(nn.Dropout(0.1), inner, nn.Linear(2, 2))
     pool_dropout(model, 0)
     found = [module for module in model.modules() if isinstance(module, PooledDropout)]
-    assert [round(module.threshold / LEVELS, 1) for module in found] == [0.1, 0.2]
-    assert found[0].pool is found[1].pool
+    assert [module.rate for module in found] == [0.1, 0.2, 0.1]
+    assert found[0].pool is found[2].pool
+    assert not torch.equal(found[0].pool, found[1].pool)
     assert not any(isinstance(module, nn.Dropout) for module in model.modules())
     assert not any("pool" in name for name in model.state_dict())
