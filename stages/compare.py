@@ -2,83 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from stages.reporting.results import MODELS, Results
+from stages.reporting.results import Results
 from stages.shared import artefacts, paths
-from stages.shared.errors import DataError
 from stages.shared.params import Params
 from stages.shared.run import run_stage
-from stages.shared.significance import Gain, paired_gain, verdict, wilson
-
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
-    import pandas as pd
-
-AGAIN = "score both again: dvc repro -f evaluate_base evaluate_adapter"
+from stages.shared.significance import Gain, wilson
 
 
 def compare(params: Params) -> None:
     """Write the comparison, the details, the ladder, the flips and the report to metrics/."""
-    base, adapter = read_both()
-    results = work_out(base, adapter, params)
+    # Heavy libraries are imported once the params are known to be right.
+    from stages.reporting.gather import gather
+
+    results = gather(params)
     write(results)
     print(results.verdict)
-
-
-def read_both() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the predictions of base and adapter, row by row of the same test row.
-
-    Raises:
-        HostError: if a file is missing.
-        DataError: if a file cannot be read, or the two hold other rows.
-        ModelError: if their classes differ.
-    """
-    from stages.shared.predictions import aligned, read_predictions
-
-    read = [
-        read_predictions(
-            artefacts.require(path), str(path), f"make it again: dvc repro -f {paths.MADE_BY[path]}"
-        )
-        for path in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
-    ]
-    names = (str(paths.BASE_PREDICTIONS), str(paths.ADAPTER_PREDICTIONS))
-    return aligned(read[0], read[1], names, AGAIN)
-
-
-def work_out(base: pd.DataFrame, adapter: pd.DataFrame, params: Params) -> Results:
-    """Return all that there is to say about the two: nothing is written."""
-    from stages.reporting import curves, details, flips, ladder
-    from stages.shared.predictions import labels_of, probabilities_of, targets_of
-
-    labels, targets = labels_of(base), targets_of(base)
-    tables = {"base": probabilities_of(base), "adapter": probabilities_of(adapter)}
-    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (base, adapter)]
-    gain = paired_gain(right[0], right[1], params.seed)
-    metrics = {
-        "base": artefacts.read_object(paths.BASE_METRICS, "untrained", "temperature"),
-        "adapter": artefacts.read_object(paths.ADAPTER_METRICS, "temperature"),
-    }
-    records = read_records(base, params)
-    other = {method: found for method, found in records.items() if method != params.train.method}
-    tfidf = artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c")
-    return Results(
-        labels=labels,
-        gain=gain,
-        verdict=verdict(gain, MODELS),
-        details={
-            name: details.scores_of(tables[name], targets, labels, metrics[name]["temperature"])
-            for name in MODELS
-        },
-        ladder=ladder.build_ladder(
-            metrics["base"], tfidf, gain.second, params.train.method, gain.rows, other
-        ),
-        flips=flips.find_flips(base, adapter, read_test_rows(base), params.seed),
-        curves=curves.trace_curves(tables, targets, gain, params.seed, *curves.read_training()),
-        data=artefacts.read_object(paths.DATA_SUMMARY),
-        seeds=records.get(params.train.method),
-        hashes=read_hashes(),
-        params=params,
-    )
 
 
 def write(results: Results) -> None:
@@ -123,60 +61,6 @@ def headline(gain: Gain) -> dict[str, float | int]:
         "fixed": gain.fixed,
         "broken": gain.broken,
         "mcnemar_p": float(f"{gain.p:.3g}"),  # however small, it is not zero
-    }
-
-
-def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
-    """Return the prepared test rows: id, text, label, and rating where the data has it.
-
-    Raises:
-        DataError: if the predictions are of other rows.
-    """
-    import pandas as pd
-
-    from stages.shared import splits
-
-    split = splits.read_split(paths.TEST, splits.read_labels())
-    if set(split.ids) != set(base["id"]):
-        raise DataError(f"{paths.BASE_PREDICTIONS}: its rows are not those of {paths.TEST}", AGAIN)
-    return pd.read_parquet(paths.TEST)
-
-
-def read_records(base: pd.DataFrame, params: Params) -> dict[str, dict[str, Any]]:
-    """Return what `bert-lora seeds` recorded for these very settings and rows, by method.
-
-    Raises:
-        DataError: if the file is no list of such records.
-    """
-    from stages.shared.identity import digest_of_rows, settings_of
-
-    content = artefacts.read_json(paths.SEEDS) if paths.SEEDS.exists() else []
-    wanted = {}
-    for method in ("lora", "full"):
-        train = params.train.model_copy(update={"method": method})
-        wanted[settings_of(params.model_copy(update={"train": train}))] = method
-    rows = digest_of_rows(base)
-    try:
-        return {
-            wanted[record["settings"]]: record
-            for record in content
-            if record["settings"] in wanted and record["test_rows"] == rows
-        }
-    except (TypeError, KeyError):
-        raise DataError(
-            f"{paths.SEEDS}: no list of records", f"restore it with: git checkout {paths.SEEDS}"
-        ) from None
-
-
-def read_hashes() -> dict[str, str]:
-    """Return the sha256 of the source of the data, of the base's weights, of the adapter's."""
-    summary = artefacts.read_object(paths.DATA_SUMMARY, "source_sha256")
-    manifest = artefacts.read_object(paths.ADAPTER_MANIFEST, "base", "files")
-    weights = {name: sha for name, sha in manifest["base"].items() if name.endswith(".safetensors")}
-    return {
-        "data": summary["source_sha256"],
-        **{f"base: {name}": sha for name, sha in sorted(weights.items())},
-        **{f"adapter: {name}": sha for name, sha in sorted(manifest["files"].items())},
     }
 
 

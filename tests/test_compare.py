@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from conftest import new_process
 
-from stages.compare import compare, read_records
+from stages.compare import compare
+from stages.reporting.gather import read_records
 from stages.shared import paths
 from stages.shared.errors import DataError, HostError, ModelError, UserError
 from stages.shared.identity import digest_of_rows, settings_of

@@ -37,35 +37,46 @@ def record(stage: str, params: Params, seconds: float) -> None:
         seconds: how long it took.
     """
     try:
-        known: dict[str, Any] = {}
-        with suppress(UserError, FileNotFoundError):
-            content = read_json(paths.PROVENANCE) if paths.PROVENANCE.exists() else {}
-            known = content if isinstance(content, dict) else {}
-        stages = known.get("stages", {})
+        known = recorded()
         entry = {
             "seconds": round(seconds, 2),
             "peak_memory_mb": peak_memory_mb(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **hardware_of(params),
         }
-        hashes = content_hashes() if stage == LAST_STAGE else known.get("sha256", {})
+        hashes = content_hashes() if stage == LAST_STAGE else known["sha256"]
         write_json(
             paths.PROVENANCE,
             {"git": git_state(), "machine": machine(), "packages": packages(), "sha256": hashes}
-            | {"stages": {**stages, stage: entry}},
+            | {"stages": {**known["stages"], stage: entry}},
         )
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # the stage succeeded, whatever becomes of this
         print(f"warning: {paths.PROVENANCE}: not written: {printable(error)}", file=sys.stderr)
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """Return what earlier stages left: `sha256` and `stages`, each empty if missing or damaged."""
+    content: Any = None
+    if paths.PROVENANCE.exists():
+        with suppress(UserError):
+            content = read_json(paths.PROVENANCE)
+    found = content if isinstance(content, dict) else {}
+    parts = {name: found.get(name) for name in ("sha256", "stages")}
+    return {name: part if isinstance(part, dict) else {} for name, part in parts.items()}
 
 
 def peak_memory_mb() -> float | None:
     """Return the peak resident memory of this process in MB, None where it is not known."""
+    with suppress(OSError):  # Linux; its ru_maxrss would hold the peak of who started us, too
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * 1024 / 1e6, 1)
     try:
         import resource
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)  # bytes there, KiB here
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)  # bytes there, else KiB
 
 
 def hardware_of(params: Params) -> dict[str, str]:
@@ -91,7 +102,12 @@ def git_state() -> dict[str, Any]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)  # noqa: S607  # git as the user has it
+            done = subprocess.run(
+                ["git", "--no-optional-locks", *arguments],  # noqa: S607  # git as the user has it
+                capture_output=True,
+                text=True,
+                timeout=10,
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
