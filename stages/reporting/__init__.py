@@ -5,6 +5,7 @@ details  every score of base and adapter, beyond the headline
 ladder   from the majority class to LoRA, one rung a method
 flips    the rows that the adapter fixed and broke, and the likely wrong labels
 curves   ROC, reliability, confusion, the gain's distribution: numbers for plots
+gather   reads what the stages left, and fills the results
 figures  the curves as pictures, by matplotlib: PNG files, and SVG inside the page
 page     report.html, report.md and the model card, from templates
 """
