@@ -104,12 +104,27 @@ def read_training() -> tuple[pd.DataFrame, pd.DataFrame]:
         ) from error
 
 
+def gain_edges(curves: Curves) -> Array:
+    """Return the edges, in points, of about 40 bins of the gain's distribution.
+
+    A gain is a whole number of rows, so every bin is as many rows wide; else some would hold more
+    of the possible gains than others, and the distribution would look ragged.
+    """
+    import numpy as np
+
+    rows = int(next(iter(curves.confusion.values())).sum())
+    steps = np.rint(curves.gains * rows)
+    width = max(1, round((steps.max() - steps.min()) / BINS))
+    edges: Array = np.arange(steps.min() - 0.5, steps.max() + width, width) * 100 / rows
+    return edges
+
+
 def write_curves(curves: Curves, path: Path) -> None:
     """Write the curves as the tables that dvc.yaml's plots read."""
     import numpy as np
     import pandas as pd
 
-    counts, edges = np.histogram(100 * curves.gains, bins=BINS)
+    counts, edges = np.histogram(100 * curves.gains, bins=gain_edges(curves))
     tables = {
         "gain": pd.DataFrame(
             {"gain_points": (edges[:-1] + edges[1:]) / 2, "share": counts / counts.sum()}

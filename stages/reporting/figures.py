@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.reporting.curves import gain_edges
 from stages.reporting.results import MODELS, Results
 from stages.shared.errors import printable
 from stages.shared.significance import interval
@@ -121,9 +122,8 @@ def draw_gain(results: Results) -> Figure:
     """Draw the gain's bootstrap distribution, its interval and zero."""
     figure, axes = _figure(7, 3)
     gains = 100 * results.curves.gains
-    spread = max(gains.max() - gains.min(), 0.1)
-    axes.hist(gains, bins=40, range=(gains.min() - 0.01 * spread, gains.max() + 0.01 * spread),
-              color=COLOURS["adapter"], alpha=0.5)  # fmt: skip
+    edges = gain_edges(results.curves)
+    axes.hist(gains, bins=list(edges), color=COLOURS["adapter"], alpha=0.5)
     low, high = (100 * end for end in interval(results.curves.gains))
     gain = 100 * results.gain.gain
     axes.axvline(gain, color=COLOURS["adapter"], label=f"gain {gain:+.1f} points")

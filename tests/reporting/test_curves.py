@@ -11,7 +11,7 @@ from conftest import ROOT
 from example_results import example
 from sklearn import metrics
 
-from stages.reporting.curves import read_training, roc_curve, write_curves
+from stages.reporting.curves import gain_edges, read_training, roc_curve, write_curves
 from stages.shared import paths
 from stages.shared.errors import DataError, HostError
 from stages.shared.params import load_params
@@ -37,6 +37,16 @@ def test_of_several_classes_the_curves_are_averaged() -> None:
     false, true = roc_curve(table, targets)
     area = metrics.roc_auc_score(targets, table, multi_class="ovr")
     assert np.trapezoid(true, false) == pytest.approx(area, abs=2e-3)
+
+
+def test_every_bin_of_the_gain_holds_as_many_possible_gains() -> None:
+    curves = example(load_params(ROOT / "params.yaml"), ["no", "yes"], rows=1000).curves
+    edges = gain_edges(curves)
+    widths = np.diff(edges) * 1000 / 100  # in rows
+    assert widths == pytest.approx(np.full(len(widths), round(widths[0])))
+    assert edges[0] < 100 * curves.gains.min()
+    assert edges[-1] > 100 * curves.gains.max()
+    assert 20 <= len(widths) <= 80
 
 
 def test_curves_are_written_for_both(tmp_path: Path) -> None:
