@@ -122,7 +122,10 @@ def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
         assert not made & set(outputs(stage))
         made |= set(outputs(stage))
     made.add(paths.ADAPTER.as_posix())  # its files are outputs, of two stages
-    unmade = {path.as_posix() for path in (paths.PARAMS, paths.CHECKPOINTS, paths.PROVENANCE)}
+    unmade = {
+        path.as_posix()
+        for path in (paths.PARAMS, paths.CHECKPOINTS, paths.PROVENANCE, paths.BENCHMARK)
+    }
     assert made == PATHS - unmade
     assert {path.as_posix() for path in paths.MADE_BY} <= made
 

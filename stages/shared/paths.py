@@ -38,6 +38,8 @@ REPORT_MD = Path("metrics/report.md")
 
 # Written by `bert-lora seeds`, kept by git.
 SEEDS = Path("metrics/seeds.json")
+# Written by `bert-lora benchmark`, kept by git.
+BENCHMARK = Path("metrics/benchmark.json")
 
 # Checkpoints of a running training: neither git nor DVC tracks them.
 CHECKPOINTS = Path("models/.checkpoints")

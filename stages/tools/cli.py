@@ -14,7 +14,7 @@ import typer
 
 from stages.shared.errors import HostError, ParamsError, printable
 from stages.shared.run import exit_code_of
-from stages.tools import compare, seeds
+from stages.tools import benchmark, compare, seeds
 from stages.tools.predict import OUTPUT_ENDINGS, Request, predict
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -163,6 +163,19 @@ def seeds_command(
             raise ParamsError(what, "give KEY=VALUE, any param of params.yaml but seed")
     enter_project()
     seeds.seeds(seeds.Request(count, changes, first))
+
+
+@app.command("benchmark")
+def benchmark_command(
+    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Steps that are timed.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Turns of each contender.")] = 3,
+) -> None:
+    """Time training and scoring beside a tutorial's loop, a tuned one, and full fine-tuning.
+
+    All on the prepared rows and the same base model; takes a few minutes.
+    """
+    enter_project()
+    benchmark.benchmark(benchmark.Request(steps, repeats))
 
 
 def enter_project() -> None:
