@@ -166,7 +166,7 @@ def make_ours(setting: Setting, steps: int, seed: int) -> tuple[Any, Callable[[]
         classifier,
         (setting.train, setting.validation),
         params.data,
-        params.train,
+        params.train.model_copy(update={"patience": 0}),  # there is no look at validation
         seed,
         setting.hardware,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import json
 import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,16 @@ from conftest import new_process
 
 from stages.shared import paths, provenance
 from stages.shared.artefacts import sha256_of
+from stages.shared.errors import HostError
 from stages.shared.params import Params
 
 pytestmark = pytest.mark.usefixtures("project")
+STAGE = """from stages.shared.run import run_stage
+from stages.shared.errors import DataError
+def prepare(params): pass
+def compare(params): raise DataError("x", "y")
+"""
+PEAK = "from stages.shared.provenance import peak_memory_mb; print(peak_memory_mb())"
 
 
 def content() -> Any:
@@ -53,16 +62,81 @@ def test_no_host_user_or_place_is_named(params: Params) -> None:
     assert not platform.node() or f'"{platform.node()}"' not in text
 
 
-@pytest.mark.parametrize("old", ["{", "[]", '{"stages": 3}', ""])
-def test_a_damaged_file_is_made_anew_or_left_with_a_warning(
-    params: Params, old: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    paths.PROVENANCE.write_text(old, encoding="utf-8")
+def test_only_the_last_stage_hashes(params: Params) -> None:
     provenance.record("prepare", params, 1.0)
-    if "stages" in old:
-        assert capsys.readouterr().err.startswith("warning: models/provenance.json: not written")
-    else:
-        assert set(content()["stages"]) == {"prepare"}
+    assert content()["sha256"] == {}
+    provenance.record("compare", params, 1.0)
+    before = content()["sha256"]
+    paths.TEST.unlink()
+    provenance.record("prepare", params, 1.0)
+    assert content()["sha256"] == before
+    provenance.record("compare", params, 1.0)
+    assert before.keys() - content()["sha256"].keys() == {"data/test.parquet"}
+
+
+@pytest.mark.parametrize(
+    "old", [b"", b"{", b"[]", b"\xff\x00", b'{"stages": 3, "sha256": [1]}', b"[" * 100_000]
+)
+def test_a_damaged_file_is_made_anew(
+    params: Params, old: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths.PROVENANCE.write_bytes(old)
+    provenance.record("prepare", params, 1.0)
+    assert set(content()["stages"]) == {"prepare"}
+    assert content()["sha256"] == {}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [OSError("full"), RuntimeError("x"), HostError("no", "yes")])
+def test_a_record_that_fails_is_a_warning(
+    params: Params,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(provenance, "machine", fail)
+    provenance.record("prepare", params, 1.0)
+    assert capsys.readouterr().err.startswith("warning: models/provenance.json: not written: ")
+    assert not paths.PROVENANCE.exists()
+
+
+def test_a_folder_that_takes_no_file_stops_no_stage() -> None:
+    Path("models").rename("elsewhere")
+    Path("models").write_text("a file", encoding="utf-8")
+    process = new_process(f"{STAGE}run_stage(prepare)")
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert output.startswith("warning: models/provenance.json: not written: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process starts at zero")
+def test_the_peak_is_that_of_the_stage_not_of_who_started_it() -> None:
+    code = "import subprocess, sys; from stages.shared.provenance import peak_memory_mb as peak\n"
+    code += "big = b'x' * 400_000_000; assert peak() > 400; del big\n"
+    code += f"subprocess.run([sys.executable, '-c', {PEAK!r}], check=True)"
+    process = new_process(code)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert 5 < float(output) < 300
+
+
+def test_git_names_the_revision_and_whether_files_differ(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("init -q", "add params.yaml", "-c user.name=a -c user.email=b commit -qm x"):
+        subprocess.run(["git", *command.split()], check=True)
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert provenance.git_state() == {"revision": revision, "changed": False}
+    paths.PARAMS.write_text("{}", encoding="utf-8")
+    assert provenance.git_state() == {"revision": revision, "changed": True}
+    monkeypatch.setenv("PATH", "")
+    provenance.record("prepare", params, 1.0)
+    assert content()["git"] == {"revision": None, "changed": None}
 
 
 def test_a_folder_without_git_has_no_revision(params: Params) -> None:
@@ -71,10 +145,10 @@ def test_a_folder_without_git_has_no_revision(params: Params) -> None:
 
 
 def test_a_stage_records_itself_and_a_failed_one_does_not() -> None:
-    code = "from stages.shared.run import run_stage\nfrom stages.shared.errors import DataError\n"
-    code += "def prepare(params): pass\ndef compare(params): raise DataError('x', 'y')\n"
-    good, bad = new_process(code + "run_stage(prepare)"), new_process(code + "run_stage(compare)")
+    good, bad = new_process(f"{STAGE}run_stage(prepare)"), new_process(f"{STAGE}run_stage(compare)")
     for process in (good, bad):
         process.communicate()
     assert (good.returncode, bad.returncode) == (0, 3)
     assert set(content()["stages"]) == {"prepare"}
+    # No torch, no device: nothing is imported to say more.
+    assert set(content()["stages"]["prepare"]) == {"seconds", "peak_memory_mb", "finished"}

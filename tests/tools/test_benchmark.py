@@ -1,0 +1,70 @@
+"""`bert-lora benchmark` on a tiny model: every contender runs, and the arithmetic is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import new_process
+
+from stages.shared import paths, splits
+from stages.shared.compute import set_up
+from stages.shared.params import Params
+from stages.tools import benchmark
+from stages.tools.benchmark import NAMES, Request, Setting, least_work, summary
+
+
+@pytest.fixture
+def setting(project: Path, params: Params) -> Setting:
+    assert Path.cwd() == project
+    labels = splits.read_labels()
+    train = splits.read_split(paths.TRAIN, labels)
+    held_out = splits.read_split(paths.VALIDATION, labels)
+    return Setting(params, set_up(params.compute), labels, train, held_out)
+
+
+@pytest.mark.usefixtures("setting")
+def test_every_contender_trains_and_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark.benchmark(Request(steps=2, repeats=2))
+    found = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
+    assert set(found["training"]) == set(NAMES)
+    assert set(found["scoring"]) == set(NAMES) - {"full"}
+    for part in ("training", "scoring"):
+        for one in found[part].values():
+            assert len(one["rows_per_second"]) == 2
+            assert min(one["rows_per_second"]) > 0
+            assert 0 < one["share_of_limit"] < 1
+    assert found["training"]["tuned"]["to_tuned"]["median"] == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| training: ") for line in lines) == 4
+    assert sum(line.startswith("| scoring: ") for line in lines) == 3
+    assert not paths.CHECKPOINTS.exists() or not list(paths.CHECKPOINTS.iterdir())
+    assert paths.ADAPTER_WEIGHTS.exists()  # the project's own adapter is left alone
+
+
+def test_ratios_are_taken_turn_by_turn() -> None:
+    speeds = {"ours": [10.0, 40.0, 30.0], "tutorial": [1.0, 2.0, 3.0], "tuned": [5.0, 10.0, 30.0]}
+    found = summary("ours", speeds, limit=60.0)
+    assert found["to_tutorial"] == {"median": 10, "low": 10, "high": 20}
+    assert found["to_tuned"] == {"median": 2, "low": 1, "high": 4}
+    assert (found["median"], found["share_of_limit"]) == (30, 0.5)
+
+
+def test_the_least_work_by_hand(setting: Setting) -> None:
+    lengths = [len(text.split()) + 2 for text in setting.train.texts]
+    tokens = sum(lengths) / len(lengths)
+    squares = sum(length**2 for length in lengths) / len(lengths)
+    frozen = 2 * tokens * 2 * (4 * 32 * 32 + 2 * 32 * 64)  # two layers of hidden size 32
+    trained = 2 * tokens * 2 * 3 * 2 * 4 * 32  # r 4 on query, key and value
+    attention = 2 * 4 * squares * 32
+    found = least_work(setting)
+    assert found["scoring"] == pytest.approx(frozen + attention)
+    assert found["training"] == pytest.approx(2 * frozen + 3 * trained + 3 * attention)
+
+
+def test_the_command_starts_without_torch() -> None:
+    code = "import sys, stages.tools.cli; assert not {'torch', 'pandas'} & set(sys.modules)"
+    process = new_process(code)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
