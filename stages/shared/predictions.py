@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params are known to b
 
 PREFIX = "p_"
 STRINGS = ["id", "label", "predicted"]
+SUM_ERROR = 1e-4  # float32 probabilities in 9 digits are nearer to a sum of 1 than this
 
 
 def write_predictions(
@@ -63,11 +64,11 @@ def read_predictions(file: Path | IO[bytes], name: str, fix: str) -> pd.DataFram
         fix: what an error tells the user to do.
 
     Raises:
-        DataError: if the file cannot be read, a column is missing, an id repeats, or a
-            probability is not a finite number from 0 to 1.
+        DataError: if the file cannot be read, a column is missing or unknown, an id repeats, a
+            row's probabilities are not finite numbers from 0 to 1 that sum to 1, or its
+            predicted class is not the likeliest.
         ModelError: if a label is none of the classes that have a column.
     """
-    import numpy as np
     import pandas as pd
 
     try:
@@ -83,19 +84,34 @@ def read_predictions(file: Path | IO[bytes], name: str, fix: str) -> pd.DataFram
         raise DataError(f"{name}: line {repeated.argmax() + 2}: its id stands twice", fix)
     if list(frame.columns[: len(STRINGS)]) != STRINGS:
         raise DataError(f"{name}: its first columns are not {', '.join(STRINGS)}", fix)
-    finite = np.isfinite(probabilities).all(axis=1)
-    if not finite.all():
-        raise DataError(f"{name}: line {finite.argmin() + 2}: a probability is not finite", fix)
-    within = ((probabilities >= 0) & (probabilities <= 1)).all(axis=1)
-    if not within.all():
-        line = within.argmin() + 2
-        raise DataError(f"{name}: line {line}: a probability is not from 0 to 1", fix)
+    if not all(column.startswith(PREFIX) for column in frame.columns[len(STRINGS) :]):
+        raise DataError(f"{name}: its other columns are not {PREFIX}<class>", fix)
+    _check_rows(frame, name, fix)
+    return frame
+
+
+def _check_rows(frame: pd.DataFrame, name: str, fix: str) -> None:
+    """Refuse a row whose probabilities are none, or say another class than is said."""
+    import numpy as np
+    import pandas as pd
+
+    table, labels = probabilities_of(frame), labels_of(frame)
+
+    def check(right: Any, fault: str) -> None:  # a boolean for each row
+        if not right.all():
+            raise DataError(f"{name}: line {right.argmin() + 2}: {fault}", fix)
+
+    check(np.isfinite(table).all(axis=1), "a probability is not finite")
+    check(((table >= 0) & (table <= 1)).all(axis=1), "a probability is not from 0 to 1")
+    check(np.abs(table.sum(axis=1) - 1) < SUM_ERROR, "its probabilities do not sum to 1")
     for column in ("label", "predicted"):
-        known = frame[column].isin(labels_of(frame))
+        known = frame[column].isin(labels)
         if not known.all():
             line, value = known.argmin() + 2, printable(frame[column][known.argmin()])
             raise ModelError(f"{name}: line {line}: {column} {value} is no class of the file", fix)
-    return frame
+    said = pd.Index(labels).get_indexer(pd.Index(frame["predicted"]))
+    likeliest = table[np.arange(len(said)), said] == table.max(axis=1)
+    check(likeliest, "its predicted class is not the likeliest")
 
 
 def labels_of(frame: pd.DataFrame) -> list[str]:

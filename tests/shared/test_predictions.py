@@ -20,6 +20,7 @@ from stages.shared.predictions import (
 )
 
 HEADER = "id,label,predicted,p_no,p_yes\n"
+SWAPPED = ["a,no,no,0.1,0.9", "b,yes,no,0.4,0.6", "c,yes,yes,0.7,0.3"]
 ROWS = ["a,no,no,0.9,0.1", "b,yes,no,0.6,0.4", "c,yes,yes,0.3,0.7"]
 
 
@@ -79,6 +80,15 @@ def test_what_is_written_is_read_back(tmp_path: Path, labels: list[str]) -> None
         (text([ROWS[0], "b,yes,no,1.5,0"]), DataError, "line 3: a probability is not from 0 to 1"),
         (text([ROWS[0], "b,yes,no,x,0"]), DataError, "cannot be read"),
         (text([ROWS[0], "b,yes,no,0,1,7"]), DataError, "cannot be read"),
+        (text([ROWS[0], "b,yes,no,0.9,0.9"]), DataError, "line 3: its probabilities do not sum to"),
+        (text([ROWS[0], "b,yes,no,0.4,0.6"]), DataError, "line 3: its predicted class is not the"),
+        (text(ROWS)[:-2], DataError, "line 4: its probabilities do not sum to 1"),
+        (text(ROWS, "id,label,predicted,p_yes,p_no\n"), DataError, "line 2: its predicted class"),
+        (
+            text([f"{row},0.5" for row in ROWS], HEADER.replace("\n", ",note\n")),
+            DataError,
+            "its other columns are not p_<class>",
+        ),
         (text([ROWS[0], "b,maybe,no,0,1"]), ModelError, "line 3: label maybe is no class"),
         (text([ROWS[0], "b,no,May,0,1"]), ModelError, "line 3: predicted May is no class"),
         (text(ROWS, "id,predicted,label,p_no,p_yes\n"), DataError, "its first columns are not id"),
@@ -92,6 +102,10 @@ def test_a_damaged_file_is_refused(content: bytes, error: type[UserError], messa
     assert message in str(caught.value)
     assert str(caught.value).startswith("error: x.csv: ")
     assert str(caught.value).endswith("Fix: mend it")
+
+
+def test_of_equals_either_may_be_predicted() -> None:
+    read(text(["a,no,no,0.5,0.5", "b,yes,yes,0.5,0.5"]))
 
 
 def test_a_missing_file_is_for_the_caller_to_name(tmp_path: Path) -> None:
@@ -141,7 +155,7 @@ def test_rows_are_paired_by_their_id() -> None:
         (text(ROWS[:2]), DataError, "one and two: other test rows: 1 rows stand in one"),
         (text([*ROWS[:2], "d,no,no,1,0"]), DataError, "other test rows: 2 rows"),
         (text(["a,yes,no,0.9,0.1", *ROWS[1:]]), DataError, "disagree on the true label of row a"),
-        (text(ROWS, HEADER.replace("yes", "no").replace("p_no", "p_yes", 1)), ModelError, "other"),
+        (text(SWAPPED, "id,label,predicted,p_yes,p_no\n"), ModelError, "have other classes: "),
     ],
 )
 def test_files_that_do_not_pair_are_refused(
