@@ -56,7 +56,8 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "bert-lora-dvc",
 }
-MANY = 8  # classes from which a confusion matrix shows no numbers
+MANY = 8  # classes up to which a confusion matrix shows numbers, and the two stand side by side
+DEEP = 0.9  # share from which white on the blue of a cell contrasts more than ink
 
 
 def draw(results: Results) -> dict[str, Figure]:
@@ -89,12 +90,14 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
-    """Return a figure of so many inches and its axes, side by side."""
+def _figure(
+    width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
+) -> tuple[Figure, Any]:
+    """Return a figure of so many inches and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns)
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def draw_ladder(results: Results) -> Figure:
@@ -104,7 +107,9 @@ def draw_ladder(results: Results) -> Figure:
     for place, rung in enumerate(rungs):
         trained = rung.key in ("lora", "full")
         kind = "adapter" if trained else "base" if rung.key == "base" else "muted"
-        axes.barh(place, 100 * rung.accuracy, 0.55, color=COLOURS[kind])
+        # Pale where no model of the comparison is shown, so that the interval stands out.
+        depth = 0.45 if kind == "muted" else 0.85
+        axes.barh(place, 100 * rung.accuracy, 0.55, color=COLOURS[kind], alpha=depth)
         low, high = 100 * (rung.accuracy - rung.low), 100 * (rung.high - rung.accuracy)
         bar = [[max(low, 0)], [max(high, 0)]]
         axes.errorbar(
@@ -131,7 +136,7 @@ def draw_gain(results: Results) -> Figure:
                  label=f"95 % interval {low:.1f} to {high:.1f}")  # fmt: skip
     axes.axvline(0, color=COLOURS["ink"], linestyle=":", label="no gain")
     axes.set_xlabel("gain in accuracy (points)")
-    axes.set_ylabel(f"of {len(gains):,} resamples")
+    axes.set_ylabel(f"resamples (of {len(gains):,})")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return figure
 
@@ -141,33 +146,50 @@ def draw_confusion(results: Results) -> Figure:
     from matplotlib.colors import LinearSegmentedColormap
 
     count = len(results.labels)
+    few = count <= MANY
     side = min(max(0.7 * count, 2.6), 6.5)
-    figure, both = _figure(2 * side + 1.8, side + 1.0, 2)
-    names = [printable(label, 14) for label in results.labels]
+    size = (2 * side + 1.8, side + 1.0) if few else (side + 1.8, 2 * side + 2)
+    figure, both = _figure(*size, columns=2 if few else 1, rows=1 if few else 2)
+    names = _short(results.labels)
     for axes, model in zip(both, MODELS, strict=True):
         table = results.curves.confusion[model]
         shares = table / table.sum(axis=1, keepdims=True).clip(min=1)
         shade = LinearSegmentedColormap.from_list(model, [COLOURS["paper"], COLOURS[model]])
-        axes.imshow(shares, cmap=shade, vmin=0, vmax=1)
-        if count <= MANY:
-            for row in range(count):
-                for column in range(count):
-                    text = f"{100 * shares[row, column]:.1f} %\n{table[row, column]:,}"
-                    _over(axes, column, row, text, shares[row, column], model)
-        axes.set_xticks(range(count), names, rotation=0 if count <= 3 else 45)
+        cells = axes.imshow(100 * shares, cmap=shade, vmin=0, vmax=100)
+        if few:
+            _write_cells(axes, table, shares, model)
+        else:
+            figure.colorbar(cells, ax=axes, label="share of the true label's rows (%)", shrink=0.9)
+        turned = {} if count <= 3 else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(count), names, **turned)
         axes.set_yticks(range(count), names)
         axes.set_title(model)
         axes.set_xlabel("predicted label")
+        axes.set_ylabel("true label" if axes is both[0] or not few else "")
         axes.grid(visible=False)
-    both[0].set_ylabel("true label")
     return figure
 
 
-def _over(axes: Axes, x: int, y: int, text: str, share: float, model: str) -> None:
-    """Write on a cell, in the colour that can be read there; cells look the same in the dark."""
-    colour = "#ffffff" if model == "adapter" and share > 0.5 else "#1b1f25"
-    size = 9 if len(text) < 14 else 8
-    axes.text(x, y, text, ha="center", va="center", color=colour, fontsize=size)
+def _short(labels: list[str]) -> list[str]:
+    """Return labels of at most 14 characters; if some are then alike, each has its number."""
+    names = [printable(label, 14) for label in labels]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{n}: {printable(label, 10)}" for n, label in enumerate(labels, start=1)]
+
+
+def _write_cells(axes: Axes, table: Any, shares: Any, model: str) -> None:
+    """Write share and count on each cell, in the colour that can be read there.
+
+    Cells look the same in the dark, so these colours are not those of the page.
+    """
+    import numpy as np
+
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{100 * share:.1f} %\n{table[row, column]:,}"
+        colour = "#ffffff" if model == "adapter" and share > DEEP else "#1b1f25"
+        size = 9 if len(text) < 14 else 8
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
 def draw_roc(results: Results) -> Figure:
@@ -177,8 +199,9 @@ def draw_roc(results: Results) -> Figure:
     for model in MODELS:
         false, true = results.curves.roc[model]
         area = results.details[model]["roc_auc"]
+        known = "" if area is None else f", area {area:.3f}"  # None: the test has one class only
         axes.plot(100 * false, 100 * true, LINES[model], color=COLOURS[model],
-                  label=f"{model}, area {area:.3f}")  # fmt: skip
+                  label=f"{model}{known}")  # fmt: skip
     axes.set_xlabel("false positive rate (%)")
     axes.set_ylabel("true positive rate (%)")
     axes.set_aspect("equal")
@@ -197,17 +220,18 @@ def draw_reliability(results: Results) -> Figure:
         error = results.details[model]["calibration_error"]
         axes.plot(x, y, LINES[model], color=COLOURS[model], marker=MARKERS[model], markersize=3,
                   label=f"{model}, error {100 * error:.1f} points")  # fmt: skip
-        size = 250 * bins["rows"] / bins["rows"].sum()
+        size = 600 * bins["rows"] / bins["rows"].sum()
         axes.scatter(x, y, size, color=COLOURS[model], marker=MARKERS[model], alpha=0.35)
     axes.set_xlabel("confidence (%)")
     axes.set_ylabel("accuracy (%)")
-    axes.legend(loc="upper left")
+    # Where the fewest points lie; a curve may still pass below it.
+    axes.legend(loc="best", frameon=True, facecolor=COLOURS["paper"], edgecolor="none")
     return figure
 
 
 def draw_training(results: Results) -> Figure:
     """Draw loss, validation accuracy and learning rate over the optimiser's steps."""
-    figure, (loss, accuracy, rate) = _figure(9.5, 3, 3)
+    figure, (loss, accuracy, rate) = _figure(9.5, 3, 3, sharex=True)
     train, held_out = results.curves.training, results.curves.validation
     loss.plot(train["step"], train["loss"], color=COLOURS["muted"], label="train")
     loss.plot(held_out["step"], held_out["loss"], color=COLOURS["adapter"], marker="o",
@@ -218,7 +242,7 @@ def draw_training(results: Results) -> Figure:
                   marker="o", markersize=4)  # fmt: skip
     accuracy.set_title("validation accuracy (%)")
     rate.plot(train["step"], 1000 * train["learning_rate"], color=COLOURS["adapter"])
-    rate.set_title("learning rate (thousandths)")
+    rate.set_title("learning rate (× 0.001)")
     for axes in (loss, accuracy, rate):
         axes.set_xlabel("optimiser step")
     return figure
@@ -242,6 +266,9 @@ def svg_of(figure: Figure) -> str:
     for name, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # A name that nothing points at, such as axes_1, would stand in the page once for each figure.
+    used = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
     # The page says how wide a figure is; its viewBox keeps the proportions.
     opening, rest = svg.split(">", 1)
     return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest

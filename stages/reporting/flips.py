@@ -99,12 +99,13 @@ def groupings(rows: pd.DataFrame) -> list[tuple[str, str, pd.Series[bool]]]:
     sure, words = rows["base_confidence"], rows["words"]
     low, high = CONFIDENCE
     short, long = (int(words.quantile(q)) for q in (1 / 3, 2 / 3))
+    middle = f"{short + 1} to {long} words" if long > short + 1 else f"{long} words"
     return [
         ("base's confidence", f"below {100 * low:.0f} %", sure < low),
         ("base's confidence", f"{100 * low:.0f} to {100 * high:.0f} %", sure.between(low, high)),
         ("base's confidence", f"above {100 * high:.0f} %", sure > high),
         ("length", f"up to {short} words", words <= short),
-        ("length", f"{short + 1} to {long} words", (words > short) & (words <= long)),
+        ("length", middle, (words > short) & (words <= long)),
         ("length", f"more than {long} words", words > long),
         ("negation", "with a negation", rows["negation"]),
         ("negation", "without", ~rows["negation"]),

@@ -41,7 +41,10 @@ def build_ladder(
     untrained, sd = base["untrained"], base["untrained_sd"]
     found = {
         "majority": (base["majority"], "the most frequent class of the training rows"),
-        "untrained": (untrained, f"mean of ten fresh heads, sd {100 * sd:.1f} points"),
+        "untrained": (
+            untrained,
+            f"mean of ten fresh heads, sd {100 * sd:.1f} points; interval of a head",
+        ),
         "tfidf": (
             tfidf["accuracy"],
             f"words and up to {tfidf['ngrams']:g}-word sequences, C {tfidf['c']:g} by validation",

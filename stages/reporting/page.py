@@ -40,8 +40,21 @@ SCORES = [
     ("brier_scaled", "Brier score after temperature scaling", "number", "lower"),
     ("calibration_error", "expected calibration error", "percent", "lower"),
     ("calibration_error_scaled", "the same after temperature scaling", "percent", "lower"),
-    ("temperature", "temperature fitted on validation", "number", "1 = as sure as right"),
+    ("temperature", "temperature fitted on validation", "number", "1"),
 ]
+ABOUT = {  # what a score says, in a few words
+    "accuracy": "rows whose most probable class is the true one",
+    "accuracy_at_90": "if it may pass on the 10 % it is least sure of",
+    "accuracy_at_80": "the same with 20 %",
+    "f1_macro": "precision and recall, every class weighing the same",
+    "matthews": "agreement beyond chance: 0 = none, 1 = all",
+    "roc_auc": "chance that the right one of two rows ranks higher",
+    "log_loss": "how improbable it finds the true class",
+    "brier": "squared distance of the probabilities from the truth",
+    "calibration_error": "how far confidence is from accuracy",
+    "temperature": "above 1 = surer than right, below 1 = less sure",
+}
+SCALED = "with confidence mended on validation rows"
 
 
 def percent(share: float | None) -> str:
@@ -134,8 +147,9 @@ def _content(results: Results) -> dict[str, Any]:
         "gain": results.gain,
         "models": MODELS,
         "scores": [
-            (name, better, *(_score(results.details[model][key], unit) for model in MODELS))
+            (name, better, about, *(_score(results.details[m][key], unit) for m in MODELS))
             for key, name, unit, better in SCORES
+            for about in [ABOUT.get(key, SCALED)]
         ],
         "examples": {
             **{change: rows[:EXAMPLES].to_dict("records") for change, rows in of.items()},
@@ -181,4 +195,4 @@ def _card_head(results: Results) -> str:
             }
         ],
     }
-    return "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items())
+    return "\n".join(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in head.items())
