@@ -263,12 +263,19 @@ def svg_of(figure: Figure) -> str:
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
-    for name, colour in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # A name that nothing points at, such as axes_1, would stand in the page once for each figure.
     used = set(re.findall(r"#([\w-]+)", svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: _themed(tag[0], used), svg)  # tags alone: not the labels
     # The page says how wide a figure is; its viewBox keeps the proportions.
     opening, rest = svg.split(">", 1)
     return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest
+
+
+def _themed(tag: str, used: set[str]) -> str:
+    """Return an SVG tag with CSS variables for colours, and no name that nothing points at.
+
+    Such a name, for example axes_1, would stand in the page once for each figure.
+    """
+    for name, colour in COLOURS.items():
+        tag = tag.replace(colour, f"var(--{name})")
+    return re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", tag)

@@ -79,9 +79,10 @@ def shown(text: object, limit: int = SHOWN) -> str:
     return printable(text, limit)
 
 
-def plain(text: object) -> str:
+def plain(text: object, limit: int = 80) -> str:
     """Return a text of the data as one line that Markdown shows as it is."""
-    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+!|~&@:" else c for c in printable(text))
+    line = printable(text, limit)
+    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+!|~&@:." else c for c in line)
 
 
 def write_page(results: Results, drawn: dict[str, Figure], path: Path) -> None:
@@ -175,7 +176,7 @@ def _card_head(results: Results) -> str:
     params, details = results.params, results.details["adapter"]
     library = {"library_name": "peft"} if params.train.method == "lora" else {}
     head = library | {
-        "base_model": params.model.source,
+        "base_model": params.model.source.split("@")[0],  # the Hub wants no revision here
         "pipeline_tag": "text-classification",
         "tags": [params.train.method, "text-classification", "dvc"],
         "metrics": ["accuracy", "f1"],

@@ -74,3 +74,9 @@ def test_a_test_set_of_one_class_has_no_area_to_show(own: Params) -> None:
     legend = figures.draw_roc(replace(results, details=details)).axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["chance", "base", "adapter"]
+
+
+def test_a_label_that_looks_like_a_colour_or_a_name_is_shown_as_it_is(own: Params) -> None:
+    labels = [figures.COLOURS["base"], 'b id="x"']
+    svg = figures.svg_of(figures.draw_confusion(example(own, labels)))
+    assert all(f">{label}</text>" in svg for label in labels)

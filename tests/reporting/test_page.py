@@ -101,6 +101,16 @@ def test_the_head_of_the_card_is_yaml(own: Params) -> None:
     assert {entry["type"] for entry in metrics} == {"accuracy", "f1"}
 
 
+def test_the_card_tells_the_verdict_and_the_sources_whole(own: Params) -> None:
+    pinned = "an-owner/a-rather-long-name-of-a-model@" + 4 * "0123456789"
+    results = example(changed(own, model__source=pinned), ["no", "yes"])
+    card = page.model_card(results)
+    assert f"{results.verdict}." in card
+    assert page.plain(pinned, len(pinned)) in card
+    head = YAML(typ="safe").load(card.split("---\n")[1])
+    assert head["base_model"] == "an-owner/a-rather-long-name-of-a-model"
+
+
 def test_the_card_of_full_fine_tuning_loads_no_adapter(own: Params) -> None:
     card = page.model_card(example(changed(own, train__method="full"), ["no", "yes"]))
     assert "PeftModel" not in card
