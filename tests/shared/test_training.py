@@ -71,7 +71,13 @@ def test_training_lowers_the_loss_and_moves_only_lora_and_head(
 
 @pytest.mark.usefixtures("project")
 def test_the_best_weights_by_validation_are_kept(params: Params) -> None:
-    wild = changed(params, train__epochs=3, train__learning_rate=0.05, train__patience=0)
+    wild = changed(
+        params,
+        train__epochs=3,
+        train__learning_rate=0.05,
+        train__schedule="constant",
+        train__patience=0,
+    )
     classifier, history = train(wild)
     looks = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert len(looks) == 6
@@ -146,8 +152,10 @@ def test_the_rate_climbs_and_falls_along_the_schedule(
 def test_dropout_comes_from_the_pool_on_a_processor(params: Params) -> None:
     classifier = start(params)
     make_trainer(classifier, splits(), params.data, params.train, params.seed, set_up(COMPUTE))
-    kinds = {type(m) for m in classifier.model.modules() if "Dropout" in type(m).__name__}
-    assert kinds == {PooledDropout}
+    found = [m for m in classifier.model.modules() if "Dropout" in type(m).__name__]
+    pooled = {m.rate for m in found if isinstance(m, PooledDropout)}
+    assert pooled == {params.lora.lora_dropout}
+    assert all(m.p == 0 for m in found)  # the rest drops nothing
 
 
 @pytest.mark.usefixtures("project")

@@ -24,6 +24,7 @@ def setting(project: Path, params: Params) -> Setting:
     return Setting(params, set_up(params.compute), labels, train, held_out)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("setting")
 def test_every_contender_trains_and_scores(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark.benchmark(Request(steps=2, repeats=2))

@@ -16,6 +16,8 @@ from small_project import bert_lora, call, make
 from stages.shared import paths
 from stages.shared.significance import paired_gain, verdict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
