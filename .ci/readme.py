@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from stages.tools.benchmark import table_of
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
@@ -104,7 +106,18 @@ def experiments() -> str:
     return "\n".join(lines)
 
 
-BLOCKS = {"ladder": ladder, "headline": headline, "diff": diff, "experiments": experiments}
+def benchmark() -> str:
+    """Return the measured speeds as a table."""
+    return table_of(metrics("benchmark"))
+
+
+BLOCKS = {
+    "benchmark": benchmark,
+    "ladder": ladder,
+    "headline": headline,
+    "diff": diff,
+    "experiments": experiments,
+}
 
 
 def filled(text: str) -> str:

@@ -25,7 +25,7 @@ LIBRARIES = [
     *("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "safetensors"),
     *("dvc", "numpy", "scipy", "scikit-learn", "statsmodels", "pandas", "pyarrow"),
 ]
-LOCK = Path("dvc.lock")
+LOCK = Path("dvc.lock")  # hashed before DVC writes the last stage into it
 
 
 def record(stage: str, params: Params, seconds: float) -> None:

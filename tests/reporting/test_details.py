@@ -67,6 +67,13 @@ def test_calibration_by_hand() -> None:
     assert calibration_error(table, targets) == pytest.approx((0.55 + 0.4 + 2 * 0.405) / 4)
 
 
+def test_fifteen_bins_of_equal_width() -> None:
+    surest = np.array([0.5, 0.53, 0.54, 0.61, 0.66, 0.69, 0.93, 0.94, 1.0])
+    _, _, rows = bins_of(np.stack([1 - surest, surest], axis=1), np.ones(9, dtype=int))
+    # Edges at 8/15 = 0.533, 10/15 = 0.667, 14/15 = 0.933; 1.0 belongs to the last bin.
+    assert rows.tolist() == [2, 1, 2, 1, 1, 2]
+
+
 def test_certain_and_wrong_is_finite() -> None:
     found = confidence_scores(np.array([[1.0, 0.0]]), np.array([1]))
     assert math.isfinite(found["log_loss"])
@@ -78,6 +85,15 @@ def test_coverage_keeps_the_surest_rows() -> None:
     targets = np.array([0, 1, 1, 0, 1])
     found = [accuracy_at_coverage(table, targets, percent) for percent in (40, 60, 80, 100)]
     assert found == pytest.approx([1, 2 / 3, 2 / 4, 2 / 5])
+
+
+def test_ties_of_confidence_keep_the_order_of_the_rows() -> None:
+    chance = np.random.default_rng(5)
+    surest = chance.choice([0.8, 0.9], 1000)
+    targets = chance.integers(2, size=1000)
+    kept = sorted(range(1000), key=lambda row: -surest[row])[:900]  # Python's sort is stable
+    found = accuracy_at_coverage(np.stack([surest, 1 - surest], axis=1), targets, 90)
+    assert found == pytest.approx((targets[kept] == 0).mean())
 
 
 def test_a_class_without_test_rows_has_no_curve() -> None:
