@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -10,6 +12,8 @@ import torch
 
 from stages.shared.errors import HostError
 from stages.shared.params import ComputeParams
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,33 @@ def set_up(params: ComputeParams) -> Compute:
         HostError: if CUDA is asked for and there is none.
     """
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    _keep_freed_memory()
     torch.use_deterministic_algorithms(True)
     # Filling every new tensor is for finding bugs: nothing reads what was not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
+    return chosen(params)
+
+
+def chosen(params: ComputeParams) -> Compute:
+    """Return device and precision for the machine at hand.
+
+    Raises:
+        HostError: if CUDA is asked for and there is none.
+    """
     if params.device == "cuda" and not torch.cuda.is_available():
         raise HostError("compute.device: cuda: no CUDA device here", "set compute.device to auto")
     use_cuda = params.device != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if use_cuda else "cpu")
     bf16 = computes_bf16(device) if params.precision == "auto" else params.precision == "bf16"
     return Compute(device, bf16)
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to use freed memory again: each step would get its pages anew from the system."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def computes_bf16(device: torch.device) -> bool:

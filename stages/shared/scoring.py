@@ -10,11 +10,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from stages.shared.compute import Compute
-from stages.shared.dataset import batches, encode
+from stages.shared.dataset import batches, encode, padded
 from stages.shared.errors import NumericsError
 from stages.shared.model import Classifier, features, head_logits
 
-ROWS_PER_BATCH = 64
+TOKENS_PER_BATCH = {"cpu": 1 << 10, "cuda": 1 << 16}  # what keeps the device busy, no more
 
 
 def cached_features(
@@ -26,24 +26,19 @@ def cached_features(
     """
     model = classifier.model.to(compute.device).eval()
     encoded = encode(classifier.tokenizer, texts, max_length)
-    first: list[Tensor] = [torch.empty(0)] * len(texts)
-    pooled: list[Tensor] = [torch.empty(0)] * len(texts)
-    has_pooled = True
-    steps = -(-len(texts) // ROWS_PER_BATCH)
-    with torch.no_grad(), compute.autocast():
-        pad = classifier.tokenizer.pad_token_id
-        todo = batches(encoded, pad, ROWS_PER_BATCH)
-        for rows, batch in tqdm(
-            todo, total=steps, desc=what, unit="batch", leave=False, disable=None
-        ):
-            on_device = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            states, pool = features(classifier, on_device)
-            has_pooled = pool is not None
-            for place, row in enumerate(rows):
-                first[row] = states[place].cpu()
-                if pool is not None:
-                    pooled[row] = pool[place].cpu()
-    return torch.stack(first), torch.stack(pooled) if has_pooled else None
+    todo = batches(encoded.lengths, TOKENS_PER_BATCH[compute.device.type])
+    found: list[tuple[Tensor, Tensor | None]] = []
+    with torch.inference_mode(), compute.autocast():
+        for rows in tqdm(todo, desc=what, unit="batch", leave=False, disable=None):
+            batch = padded([encoded[row] for row in rows], classifier.tokenizer.pad_token_id)
+            states, pool = features(
+                classifier, {name: tensor.to(model.device) for name, tensor in batch.items()}
+            )
+            found.append((states.cpu(), None if pool is None else pool.cpu()))
+    order = torch.tensor([row for rows in todo for row in rows]).argsort()
+    first = torch.cat([states for states, _ in found])[order]
+    pooled = [pool for _, pool in found if pool is not None]
+    return first, torch.cat(pooled)[order] if pooled else None
 
 
 def predict_logits(

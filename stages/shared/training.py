@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
@@ -22,10 +21,13 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from stages.shared import paths, scoring
+from stages.shared.checkpoints import EpochSampler, Seal
 from stages.shared.compute import Compute
-from stages.shared.dataset import encode
+from stages.shared.dataset import Encoded, encode, padded
 from stages.shared.dropout import pool_dropout
 from stages.shared.errors import NumericsError
+from stages.shared.frozen import round_frozen
+from stages.shared.fused import fused_projections
 from stages.shared.model import Classifier
 from stages.shared.params import DataParams, TrainParams
 from stages.shared.splits import Split
@@ -45,6 +47,16 @@ class ClassifierTrainer(Trainer):
         self.validation = validation
         self.hardware: Compute
         self.max_length: int
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Train as the Trainer does, with what reads the same states computed together."""
+        with fused_projections(self.classifier.model):
+            return super().train(*arguments, **options)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        dataset: Any = train_dataset or self.train_dataset
+        lengths = dataset.encoded.lengths.tolist()
+        return EpochSampler(self.args.train_batch_size, lengths, self.args.seed)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -117,18 +129,12 @@ def make_trainer(
     The best checkpoint by validation log loss is put back at the end; early stopping looks at the
     same figure. Batches hold rows of like length, so little of them is padding.
     """
+    round_frozen(classifier, hardware)
     if hardware.device.type == "cpu":
         pool_dropout(classifier.model, seed)
     rows, validation = splits
     encoded = encode(classifier.tokenizer, rows.texts, data.max_length)
-    dataset = Dataset.from_dict(
-        {
-            "input_ids": encoded,
-            "labels": rows.targets,
-            "rows": list(range(len(encoded))),
-            "length": [len(ids) for ids in encoded],
-        }
-    )
+    dataset = _Rows(encoded, rows.targets)
     steps = math.ceil(len(encoded) / train.batch_size)
     trainer = ClassifierTrainer(
         classifier,
@@ -138,7 +144,7 @@ def make_trainer(
         train_dataset=dataset,
         eval_dataset=dataset,
         data_collator=_Collator(classifier.tokenizer.pad_token_id),
-        callbacks=[EarlyStoppingCallback(train.patience)] if train.patience else [],
+        callbacks=[Seal(), *([EarlyStoppingCallback(train.patience)] if train.patience else [])],
     )
     trainer.hardware = hardware
     trainer.max_length = data.max_length
@@ -165,17 +171,15 @@ def _arguments(
         warmup_steps=round(train.warmup_fraction * steps_per_epoch * train.epochs),
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         bf16=hardware.bf16,
         use_cpu=hardware.device.type == "cpu",
         seed=seed,
-        data_seed=seed,
         eval_strategy="steps",
         eval_steps=look,
         save_strategy="steps",
         save_steps=look,
-        save_total_limit=1,
+        save_total_limit=2,  # should the last one be damaged
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
@@ -187,6 +191,19 @@ def _arguments(
     )
 
 
+class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
+    """The training rows: token ids, label number, and the row's own number."""
+
+    def __init__(self, encoded: Encoded, targets: list[int]) -> None:
+        self.encoded, self.targets = encoded, targets
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {"input_ids": self.encoded[row], "labels": self.targets[row], "rows": row}
+
+
 class _Collator:
     """Pad a batch to its longest row: input_ids, attention_mask (rows, longest), labels, rows."""
 
@@ -194,12 +211,8 @@ class _Collator:
         self.pad = pad_token_id
 
     def __call__(self, batch: list[Mapping[str, Any]]) -> dict[str, Any]:
-        ids = [torch.tensor(row["input_ids"]) for row in batch]
-        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.pad)
-        lengths = torch.tensor([len(row) for row in ids])
         return {
-            "input_ids": padded,
-            "attention_mask": (torch.arange(padded.shape[1]) < lengths[:, None]).long(),
+            **padded([row["input_ids"] for row in batch], self.pad),
             "labels": torch.tensor([row["labels"] for row in batch]),
             "rows": [row["rows"] for row in batch],
         }

@@ -35,8 +35,8 @@ def test_the_batch_size_changes_no_prediction(
 ) -> None:
     classifier = standing(name)
     whole = predicted(classifier)
-    for size in (1, 7):
-        monkeypatch.setattr(scoring, "ROWS_PER_BATCH", size)
+    for size in (1, 40):
+        monkeypatch.setattr(scoring, "TOKENS_PER_BATCH", {"cpu": size})
         found = predicted(classifier)
         torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
         assert torch.equal(found.argmax(dim=1), whole.argmax(dim=1))

@@ -1,0 +1,44 @@
+"""The frozen body: what trains and what does not, and its weights kept as they are used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+
+from stages.shared.compute import Compute
+from stages.shared.model import Classifier, body_of, within
+
+
+def freeze_body(classifier: Classifier) -> None:
+    """Let the head alone take gradients."""
+    for name, parameter in classifier.model.named_parameters():
+        parameter.requires_grad_(within(name, classifier.head))
+
+
+def merge_lora(classifier: Classifier) -> Classifier:
+    """Return the classifier for scoring: LoRA's update added to the weights it adapts, in float32.
+
+    The logits are those of the adapter up to rounding, without the cost of its own products.
+    """
+    model = classifier.model
+    merged: Any = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    return replace(classifier, model=merged.requires_grad_(False))
+
+
+def round_frozen(classifier: Classifier, compute: Compute) -> None:
+    """Keep the body's frozen linear weights in bf16, where every use would round them anew.
+
+    The head stays in float32, and so does what trains.
+    """
+    if not compute.bf16:
+        return
+    body: Any = body_of(classifier.model)
+    inner: Any = getattr(classifier.model, "get_base_model", lambda: classifier.model)()
+    for name, module in body.named_modules(prefix=inner.base_model_prefix):
+        frozen = not any(parameter.requires_grad for parameter in module.parameters())
+        if isinstance(module, nn.Linear) and frozen and not within(name, classifier.head):
+            module.to(torch.bfloat16)
