@@ -12,7 +12,16 @@ FLOORS = ("majority", "untrained", "untrained_sd")
 def evaluate_adapter(params: Params) -> None:
     """Write the adapter's test scores and predictions to metrics/."""
     # Heavy libraries are imported once the params are known to be right.
-    from stages.shared import adapter_files, compute, metric, model, predictions, scoring, splits
+    from stages.shared import (
+        adapter_files,
+        compute,
+        frozen,
+        metric,
+        model,
+        predictions,
+        scoring,
+        splits,
+    )
     from stages.shared.temperature import fit_temperature
 
     hardware = compute.set_up(params.compute)
@@ -21,7 +30,10 @@ def evaluate_adapter(params: Params) -> None:
     test = splits.read_split(paths.TEST, labels)
     floors = read_floors()
     base = model.load_base(paths.BASE_MODEL, labels, params.seed)
-    classifier = adapter_files.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
+    classifier = frozen.merge_lora(
+        adapter_files.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
+    )
+    frozen.round_frozen(classifier, hardware)
 
     held_out, probabilities = (
         scoring.probabilities_of(

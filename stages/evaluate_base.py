@@ -25,7 +25,7 @@ Features = tuple["Tensor", "Tensor | None"]
 
 def evaluate_base(params: Params) -> None:
     """Write the fitted head to models/head, its test scores and predictions to metrics/."""
-    from stages.shared import compute, headline, metric, model, predictions, scoring, splits
+    from stages.shared import compute, frozen, headline, metric, model, predictions, scoring, splits
     from stages.shared.temperature import fit_temperature
 
     hardware = compute.set_up(params.compute)
@@ -34,6 +34,8 @@ def evaluate_base(params: Params) -> None:
     validation = splits.read_split(paths.VALIDATION, labels)
     test = splits.read_split(paths.TEST, labels)
     base = model.load_base(paths.BASE_MODEL, labels, params.seed)
+    frozen.freeze_body(base)
+    frozen.round_frozen(base, hardware)
 
     seen = {
         name: scoring.cached_features(base, split.texts, params.data.max_length, hardware, name)

@@ -74,34 +74,59 @@ def sample(checked: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
 def split_rows(kept: pd.DataFrame, params: DataParams) -> dict[str, pd.DataFrame]:
     """Return train, validation and test: the source's own where it has them, else drawn by seed.
 
-    Drawn evenly over the classes. Shares are of all rows; where the source has train and test but
-    no validation split, one is drawn from train, and its share is of train.
+    Drawn evenly over the classes. Shares are of all rows (with groups: of all groups, which stay
+    whole); where the source has train and test but no validation split, one is drawn from train,
+    and its share is of train.
 
     Raises:
-        DataError: if a class has too few rows to stand in every split.
+        DataError: if a class has too few rows, or groups, to stand in every split.
     """
-    from sklearn.model_selection import train_test_split
-
     parts = {str(name): part for name, part in kept.groupby("split", sort=False)}
     rest = parts.pop("all", None)
     train = parts.pop("train", rest)
     if train is None:
         raise DataError(f"{params.source}: no rows to train on", "give a train file with rows")
     rows_to_split = len(train)
+    groups = train["group"].nunique() if "group" in train else 0
     for name, share in (("test", params.test_fraction), ("validation", params.validation_fraction)):
         if name in parts:
             continue
         counts = train["label"].value_counts()
         size = max(round(share * rows_to_split), len(counts))
-        if counts.min() < 2 or len(train) - size < len(counts):
+        whole = max(round(share * groups), 1) if groups else None
+        too_few_groups = whole is not None and whole >= train["group"].nunique()
+        if counts.min() < 2 or len(train) - size < len(counts) or too_few_groups:
             raise _too_few(counts.index[-1], kept, params)
-        train, parts[name] = train_test_split(
-            train, test_size=size, stratify=train["label"], random_state=params.split_seed
-        )
+        train, parts[name] = draw(train, size, whole, params.split_seed)
         for label in counts.index:  # the draw may leave a rare class out of one side
             if label not in set(train["label"]) & set(parts[name]["label"]):
                 raise _too_few(label, kept, params)
     return {"train": train, "validation": parts["validation"], "test": parts["test"]}
+
+
+def draw(
+    rows: pd.DataFrame, size: int, groups: int | None, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what stays and what is drawn, evenly over the classes: rows, or whole groups.
+
+    Groups cannot be drawn evenly as rows can: the evenest of 20 draws is taken.
+    """
+    from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+    if groups is None:
+        stays, drawn = train_test_split(
+            rows, test_size=size, stratify=rows["label"], random_state=seed
+        )
+        return stays, drawn
+    shares = rows["label"].value_counts(normalize=True)
+
+    def unevenness(places: Any) -> float:
+        found = rows["label"].iloc[places[1]].value_counts(normalize=True)
+        return float(found.sub(shares, fill_value=0).abs().sum())
+
+    draws = GroupShuffleSplit(20, test_size=groups, random_state=seed)
+    stay, go = min(draws.split(rows, groups=rows["group"]), key=unevenness)
+    return rows.iloc[stay], rows.iloc[go]
 
 
 def _too_few(label: str, kept: pd.DataFrame, params: DataParams) -> DataError:

@@ -42,6 +42,7 @@ def train_lora(params: Params) -> None:
         adapter_files.save_adapter(classifier, folder, paths.BASE_MODEL, params.data.max_length)
     with replacing(paths.TRAINING_CURVES) as folder:
         write_curves(history, folder)
+    shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
 
 
 def trainable(base: Classifier, params: Params) -> Classifier:
@@ -93,18 +94,20 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train the classifier in place and return the log, one entry for each look.
 
-    With train.epochs 0 nothing changes and the log is empty.
+    A training of the same inputs that was stopped goes on from its last whole checkpoint, to the
+    same bytes. With train.epochs 0 nothing changes and the log is empty.
     """
     if params.train.epochs == 0:
         return []
-    from stages.shared.training import make_trainer
+    from stages.shared import checkpoints, training
 
-    shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
-    trainer = make_trainer(
+    trainer = training.make_trainer(
         classifier, (train, validation), params.data, params.train, params.seed, hardware
     )
-    trainer.train()
-    shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
+    last = checkpoints.take_up(checkpoints.inputs_of(params, hardware))
+    if last:
+        print(f"going on from {last}")
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     return list(trainer.state.log_history)
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import chdir
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from stages.shared.model import Classifier
 
 ROOT = Path(__file__).parents[1]
+pytest_plugins = ["faults_kit"]
 SIGNS = ("bad", "good", "plain")  # the word that gives the label
 NAMES = ("negative", "positive", "neutral")
 FILLERS = [f"w{number}" for number in range(60)]
@@ -49,9 +51,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # name: model class, fields o
 COMPUTE = ComputeParams(device="cpu", precision="fp32", threads=1)
 
 
+@cache
+def shipped() -> Params:
+    """Return the project's own params."""
+    return load_params(ROOT / "params.yaml")
+
+
 def params_for(source: Path | str, **changes: Any) -> Params:
     """Return the shipped params with another data source and other keys of `data`."""
-    params = load_params(ROOT / "params.yaml")
+    params = shipped()
     data = params.data.model_copy(update={"source": str(source), **changes})
     return params.model_copy(update={"data": data})
 
@@ -176,7 +184,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def params(models: dict[str, Path]) -> Params:
     """Return the project's own params, shrunk to the tiny world."""
     return changed(
-        load_params(ROOT / "params.yaml"),
+        shipped(),
         data__source="data/raw/mine.csv",
         data__validation_fraction=0.2,
         data__test_fraction=0.2,

@@ -21,7 +21,8 @@ CONTENT = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 STAGES: dict[str, dict[str, Any]] = CONTENT["stages"]
 # Their effect reaches a stage through its inputs, outputs and params.
 LEFT_OUT = {
-    f"shared/{name}" for name in ("errors", "paths", "params", "artefacts", "run", "provenance")
+    f"shared/{name}"
+    for name in ("errors", "paths", "params", "artefacts", "run", "guard", "provenance")
 }
 PACKAGES = ("stages.shared", "stages.reporting")
 PATHS = {value.as_posix() for value in vars(paths).values() if isinstance(value, Path)}
@@ -124,7 +125,10 @@ def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
     made.add(paths.ADAPTER.as_posix())  # its files are outputs, of two stages
     unmade = {
         path.as_posix()
-        for path in (paths.PARAMS, paths.CHECKPOINTS, paths.PROVENANCE, paths.BENCHMARK)
+        for path in (
+            *(paths.PARAMS, paths.PIPELINE, paths.LOCK),
+            *(paths.CHECKPOINTS, paths.PROVENANCE, paths.BENCHMARK),
+        )
     }
     assert made == PATHS - unmade
     assert {path.as_posix() for path in paths.MADE_BY} <= made

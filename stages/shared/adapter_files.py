@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def load_adapter(classifier: Classifier, folder: Path, base: Path) -> Classifier
         ModelError: if the folder is incomplete or damaged, or belongs to another base, tokenizer
             or label list.
     """
-    check_adapter(classifier, folder, base)
+    check_adapter(classifier.labels, folder, base)
     saved = load_tensors(folder / WEIGHTS, RETRAIN)
     try:
         if read_manifest(folder)["method"] == "full":
@@ -93,7 +94,7 @@ def load_adapter(classifier: Classifier, folder: Path, base: Path) -> Classifier
     return replace(classifier, model=model.eval())
 
 
-def check_adapter(classifier: Classifier, folder: Path, base: Path) -> None:
+def check_adapter(labels: Sequence[str], folder: Path, base: Path) -> None:
     """Check the manifest against the files, the base model and the label list.
 
     Raises:
@@ -109,10 +110,10 @@ def check_adapter(classifier: Classifier, folder: Path, base: Path) -> None:
     for name in sorted({*manifest["base"], *found}):
         fix = f"use the base it was trained on (dvc checkout {base}), or {RETRAIN}"
         _same(base / name, manifest["base"].get(name), found.get(name), fix)
-    if manifest["labels"] != list(classifier.labels):
+    if manifest["labels"] != list(labels):
         raise ModelError(
             f"{folder}: trained for the labels {printable(manifest['labels'])}, "
-            f"the data has {printable(list(classifier.labels))}",
+            f"the data has {printable(list(labels))}",
             RETRAIN,
         )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared.errors import DataError, HostError, printable
+from stages.shared.guard import is_alive
 from stages.shared.paths import MADE_BY
 
 Json = dict[str, Any]
@@ -62,13 +63,7 @@ def _is_another_run(temporary: Path) -> bool:
     found = re.search(r"\.tmp-(\d+)", temporary.name)
     if found is None or int(found[1]) == os.getpid():
         return False
-    try:
-        os.kill(int(found[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return is_alive(int(found[1]))
 
 
 def _put(temporary: Path, path: Path) -> None:

@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+Array = np.ndarray[Any, Any]
+AT_ONCE = 10_000  # texts: what the tokenizer keeps of each until it is done takes kilobytes
 
 
-def encode(tokenizer: Any, texts: list[str], max_length: int) -> list[list[int]]:
+class Encoded:
+    """Token ids of many texts in one array: as lists they would take ten times the memory.
+
+    Args:
+        ids: shape (tokens,), the texts one behind the other.
+        lengths: shape (texts,), the tokens of each.
+    """
+
+    def __init__(self, ids: Array, lengths: Array) -> None:
+        self.lengths = lengths
+        self._ids, self._ends = ids, lengths.cumsum()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, row: int) -> Array:
+        end = self._ends[row]
+        return self._ids[end - self.lengths[row] : end]
+
+
+def encode(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
     """Return the token ids of each text, special tokens included, cut at max_length."""
     limit = min(max_length, tokenizer.model_max_length)
-    ids: list[list[int]] = tokenizer(
-        texts, truncation=True, max_length=limit, padding=False, return_attention_mask=False
-    )["input_ids"]
-    return ids
+    ids, lengths = [np.empty(0, dtype=np.int32)], []
+    for start in range(0, len(texts), AT_ONCE):
+        found: list[list[int]] = tokenizer(
+            texts[start : start + AT_ONCE],
+            truncation=True,
+            max_length=limit,
+            padding=False,
+            return_attention_mask=False,
+        )["input_ids"]
+        lengths += [len(row) for row in found]
+        ids.append(np.fromiter(chain.from_iterable(found), dtype=np.int32))
+    return Encoded(np.concatenate(ids), np.array(lengths, dtype=np.int64))
 
 
-def batches(
-    encoded: list[list[int]], pad_token_id: int, size: int
-) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Yield (row numbers, padded batch) over all rows, longest first, so that little is padding.
+def batches(lengths: Array, tokens: int) -> list[list[int]]:
+    """Return the row numbers of each batch over all rows, longest first, so little is padding.
 
-    Each batch holds `size` rows: input_ids and attention_mask of shape (rows, longest row).
+    A padded batch holds at most `tokens` tokens, or a single row.
     """
-    order = sorted(range(len(encoded)), key=lambda row: (-len(encoded[row]), row))
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        width = len(encoded[rows[0]])
-        ids = torch.full((len(rows), width), pad_token_id)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, : len(encoded[row])] = torch.tensor(encoded[row])
-            mask[place, : len(encoded[row])] = 1
-        yield rows, {"input_ids": ids, "attention_mask": mask}
+    found: list[list[int]] = []
+    widest = 0
+    for row in np.argsort(-lengths, kind="stable").tolist():
+        if not found or (len(found[-1]) + 1) * widest > tokens:
+            found.append([])
+            widest = int(lengths[row])
+        found[-1].append(row)
+    return found
+
+
+def padded(rows: Sequence[Array], pad_token_id: int) -> dict[str, Tensor]:
+    """Return input_ids and attention_mask of shape (rows, longest row) as int64."""
+    ids = nn.utils.rnn.pad_sequence(
+        [torch.from_numpy(row.astype(np.int64)) for row in rows],
+        batch_first=True,
+        padding_value=pad_token_id,
+    )
+    lengths = torch.tensor([len(row) for row in rows])
+    return {
+        "input_ids": ids,
+        "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+    }

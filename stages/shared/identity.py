@@ -18,7 +18,8 @@ def settings_of(params: Params) -> str:
     The seed is left out, so that runs which differ in it alone belong together; and so is what
     the method at hand does not read.
     """
-    content = params.model_dump(exclude={"seed", "compute", "tfidf"})
+    # A key that came later has a default, at which the settings keep the name that they had.
+    content = params.model_dump(exclude={"seed", "compute", "tfidf"}, exclude_defaults=True)
     if params.train.method == "full":
         del content["lora"], content["train"]["learning_rate"]
     else:

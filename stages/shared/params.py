@@ -54,6 +54,8 @@ class DataParams(Section):
     source: Name = _field("a catalogue name, owner/name@revision, or a path", "movie-reviews")
     text_column: Name = _field("the name of a column", "text")
     label_column: Name = _field("the name of a column", "label")
+    # With a default, since the params of older commits, which people compare with, lack it.
+    group_column: Name | None = _field("the name of a column, or null", "film", default=None)
     limit: Annotated[int, Field(ge=20)] | None = _field("an integer >= 20, or null", 300)
     max_length: int = _field("an integer from 8 to 8192", 128, ge=8, le=8192)
     split_seed: int = _field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
@@ -75,6 +77,11 @@ class DataParams(Section):
             raise ValueError(
                 "data.label_column: expected another column than data.text_column",
                 "set each to the name of its own column",
+            )
+        if self.group_column in (self.text_column, self.label_column):
+            raise ValueError(
+                "data.group_column: expected another column than that of text or label",
+                "set it to the column of what the rows of a group share, or to null",
             )
         return self
 

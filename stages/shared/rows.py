@@ -40,7 +40,9 @@ def row_id(text: str) -> str:
 
 
 def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
-    """Return the checked rows of all splits: split, file, line, id, text, label, folded, [rating].
+    """Return the checked rows of all splits.
+
+    Columns: split, file, line, id, text, label, folded, and rating and group where there are such.
 
     Raises:
         DataError: with every fault of the first step that finds one.
@@ -55,6 +57,7 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
     rows = _without_conflicts(rows, params, counts)
     rows = _without_repeats(rows, counts)
     rows = _without_leaks(rows, params, counts)
+    _check_groups(rows, params)
     for split, file in source.splits.items():
         if split not in set(rows["split"]):  # else it would be drawn anew from the others
             raise DataError(
@@ -70,7 +73,7 @@ def _read_split(
     import pandas as pd
 
     label_column = source.label_from_sign or params.label_column
-    frame = read_table(file, params.text_column, label_column, source.columns)
+    frame = read_table(file, params.text_column, label_column, source.columns, params.group_column)
     counts["rows_source"] += len(frame)
     faults = Faults(file)
     if source.label_from_sign:
@@ -79,19 +82,25 @@ def _read_split(
         frame = frame[frame["rating"] != 0]
     labels = [_label(value, source.label_names) for value in frame["label"]]
     folded = [fold(text or "") for text in frame["text"]]
+    if params.group_column:
+        frame["group"] = [_label(value, None) or "" for value in frame["group"]]
+    groups = frame["group"] if params.group_column else ["-"] * len(frame)
     keep = []
-    for line, seen, label in zip(frame["line"], folded, labels, strict=True):
-        whole = bool(seen and label and label.strip())  # zero-width characters alone are no text
+    for line, seen, label, group in zip(frame["line"], folded, labels, groups, strict=True):
+        labelled = bool(label and label.strip())
+        whole = bool(seen and labelled and group)  # zero-width characters alone are no text
         keep.append(whole)
         if not whole and params.on_incomplete == "refuse":
-            what = "no label" if seen else "empty text"
+            what = "no group" if seen and labelled else "no label" if seen else "empty text"
             faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
         if whole and label is not None and label != label.strip():
             faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
     _check_label_types(frame, source.label_names, faults)
     faults.check()
     counts["rows_incomplete"] += len(keep) - sum(keep)
-    columns = ["line", "text", "label", *(["rating"] if source.label_from_sign else [])]
+    wanted = ("line", "text", "label", "rating", "group")
+    used = {"rating": source.label_from_sign, "group": params.group_column}
+    columns = [name for name in wanted if used.get(name, True)]
     frame["label"] = pd.Series(labels, index=frame.index, dtype=object)
     return frame[columns].assign(folded=folded, split=split, file=str(file))[keep]
 
@@ -199,6 +208,23 @@ def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str])
     leaked = rows.assign(rank=rank).sort_values("rank", kind="stable").duplicated("folded")
     counts["rows_leaked"] += int(leaked.sum())
     return rows[~leaked.reindex(rows.index)]
+
+
+def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
+    """Refuse a group that stands in two splits of the source: it would be known before the test."""
+    if params.group_column is None:
+        return
+    splits = rows.groupby("group", sort=False)["split"].nunique()
+    shared = [printable(group) for group in splits.index[splits > 1]]
+    if shared:
+        one = len(shared) == 1
+        more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
+        raise DataError(
+            f"params.yaml: data.group_column: {printable(params.group_column)}: {len(shared)} "
+            f"{'group stands' if one else 'groups stand'} in two splits: "
+            f"{', '.join(shared[:SHOWN])}{more}",
+            "keep the rows of a group in one split, or set data.group_column to null",
+        )
 
 
 def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:

@@ -15,7 +15,9 @@ from typing import NoReturn
 
 from stages.shared import paths
 from stages.shared.artefacts import read_json
+from stages.shared.disk import enough_room
 from stages.shared.errors import HostError, UserError, printable
+from stages.shared.guard import Terminated, end_with_the_run, sole_run
 from stages.shared.params import ComputeParams, Params, load_params
 from stages.shared.provenance import record
 from stages.shared.rows import source_changed
@@ -30,9 +32,11 @@ def run_stage(stage: Callable[[Params], None]) -> NoReturn:
         if stage.__name__ != "prepare":  # prepare reads the source anew
             warn_of_changed_source(params)
         start = time.perf_counter()
-        stage(params)
+        with sole_run(stage.__name__), enough_room(stage.__name__):
+            stage(params)
         record(stage.__name__, params, time.perf_counter() - start)
 
+    end_with_the_run()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a label may hold what the locale cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(exit_code_of(load_and_run))
@@ -46,27 +50,40 @@ def exit_code_of(work: Callable[[], None]) -> int:
     try:
         work()
     except UserError as error:
-        print(error, file=sys.stderr)
+        _say(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return 128 + signal.SIGINT
+    except Terminated:
+        _say("terminated")
+        return 128 + signal.SIGTERM
     except OSError as error:
         fault = _environment_fault(error)
         if fault is None:
             raise
-        print(fault, file=sys.stderr)
+        _say(fault)
         return fault.exit_code
     return 0
 
 
+def _say(last: object) -> None:
+    """Print the last line on stderr, behind what a log still waits for on stdout."""
+    with suppress(OSError, ValueError):  # a closed pipe, or none
+        sys.stdout.flush()
+    print(last, file=sys.stderr)
+
+
 def _environment_fault(error: OSError) -> HostError | None:
-    """Return the user's view of a full disk or a missing permission, None for anything else."""
+    """Return the user's view of what the disk does not allow, None for anything else."""
     place = printable(error.filename or "the disk")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return HostError(f"{place}: no space left", "free some space and run again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return HostError(f"{place}: no permission", "make it writable for this user and run again")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        what = f"{place}: a file stands where a folder belongs, or a folder where a file does"
+        return HostError(what, "move it away and run again")
     return None
 
 

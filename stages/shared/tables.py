@@ -65,8 +65,9 @@ def read_table(
     text_column: str,
     label_column: str | None = None,
     columns: tuple[str, ...] | None = None,
+    group_column: str | None = None,
 ) -> pd.DataFrame:
-    """Return the rows of a file as columns line, text, label, and the file's other columns.
+    """Return the rows of a file as columns line, text, label, [group], and the file's others.
 
     `line` counts from 1 as an editor does (in parquet: rows). Text and label are verbatim, and
     None where the file has nothing. With `columns` the file is tab-separated without a header and
@@ -78,7 +79,8 @@ def read_table(
     import pandas as pd
 
     frame = _read_parquet(path) if path.suffix == ".parquet" else _read_text(path, columns)
-    wanted = {"text": text_column} | ({"label": label_column} if label_column else {})
+    named_columns = {"text": text_column, "label": label_column, "group": group_column}
+    wanted = {new: old for new, old in named_columns.items() if old}
     for name in wanted.values():
         if name not in frame.columns:
             raise _no_column(path, name, list(frame.columns))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from stages.shared.dataset import batches, encode
+from stages.shared import dataset
+from stages.shared.dataset import batches, encode, padded
 
 
 def test_a_text_is_cut_with_its_special_tokens(standing: Any) -> None:
     tokenizer = standing("bert").tokenizer
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     word = tokenizer.convert_tokens_to_ids("w1")
-    assert encode(tokenizer, ["w1", "", "w1 " * 100], 8) == [
+    encoded = encode(tokenizer, ["w1", "", "w1 " * 100], 8)
+    assert [encoded[row].tolist() for row in range(len(encoded))] == [
         [cls, word, sep],
         [cls, sep],
         [cls, *[word] * 6, sep],
@@ -22,26 +25,36 @@ def test_a_text_is_cut_with_its_special_tokens(standing: Any) -> None:
     assert len(encode(tokenizer, ["w1 " * 100], 8192)[0]) == tokenizer.model_max_length == 64
 
 
-@pytest.mark.parametrize("size", [1, 3, 64])
-def test_batches_hold_every_row_once_padded_and_masked(size: int) -> None:
-    encoded = [[row + 1] * length for row, length in enumerate([2, 5, 1, 5, 3, 4, 2])]
-    seen: list[int] = []
-    widths: list[int] = []
-    for rows, batch in batches(encoded, pad_token_id=99, size=size):
-        assert batch["input_ids"].dtype == batch["attention_mask"].dtype == torch.long
-        assert batch["input_ids"].shape == batch["attention_mask"].shape
-        assert len(rows) <= size
-        width = max(len(encoded[row]) for row in rows)
-        for row, ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
-            padding = width - len(encoded[row])
-            assert ids.tolist() == encoded[row] + [99] * padding
-            assert mask.tolist() == [1] * len(encoded[row]) + [0] * padding
-        seen += rows
-        widths.append(width)
-    assert sorted(seen) == list(range(7))
+@pytest.mark.parametrize("tokens", [1, 10, 64])
+def test_batches_hold_every_row_once_the_longest_first(tokens: int) -> None:
+    lengths = np.array([2, 5, 1, 5, 3, 4, 2])
+    found = batches(lengths, tokens)
+    assert sorted(row for rows in found for row in rows) == list(range(7))
+    widths = [lengths[rows].max() for rows in found]
     assert widths == sorted(widths, reverse=True)  # the longest first, where memory is short
-    assert len(widths) == -(-7 // size)
+    for rows, width in zip(found, widths, strict=True):
+        assert len(rows) == 1 or len(rows) * width <= tokens
+    assert len(found) == {1: 7, 10: 3, 64: 1}[tokens]
+
+
+def test_a_batch_is_padded_and_masked() -> None:
+    found = padded([np.array([5, 6, 7]), np.array([8])], pad_token_id=99)
+    assert found["input_ids"].tolist() == [[5, 6, 7], [8, 99, 99]]
+    assert found["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert found["input_ids"].dtype == found["attention_mask"].dtype == torch.long
+
+
+def test_texts_in_portions_are_encoded_as_all_at_once(
+    standing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = standing("bert").tokenizer
+    texts = ["w1 " * (number % 5) for number in range(20)]
+    whole = encode(tokenizer, texts, 8)
+    monkeypatch.setattr(dataset, "AT_ONCE", 7)
+    portions = encode(tokenizer, texts, 8)
+    assert portions.lengths.tolist() == whole.lengths.tolist()
+    assert all((portions[row] == whole[row]).all() for row in range(20))
 
 
 def test_no_rows_make_no_batch() -> None:
-    assert list(batches([], 0, 4)) == []
+    assert batches(np.array([], dtype=int), 4) == []

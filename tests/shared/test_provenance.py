@@ -103,10 +103,14 @@ def test_a_record_that_fails_is_a_warning(
     assert not paths.PROVENANCE.exists()
 
 
-def test_a_folder_that_takes_no_file_stops_no_stage() -> None:
-    Path("models").rename("elsewhere")
-    Path("models").write_text("a file", encoding="utf-8")
-    process = new_process(f"{STAGE}run_stage(prepare)")
+FULL = """from stages.shared import provenance
+def write_json(*_): raise OSError(28, "No space left on device")
+provenance.write_json = write_json
+"""
+
+
+def test_a_record_that_cannot_be_written_stops_no_stage() -> None:
+    process = new_process(f"{FULL}{STAGE}run_stage(prepare)")
     output, _ = process.communicate()
     assert process.returncode == 0
     assert output.startswith("warning: models/provenance.json: not written: ")
