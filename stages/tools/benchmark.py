@@ -2,97 +2,163 @@
 
 The contenders take turns, so that a slow moment of the machine hits all of them; what counts is
 the ratio within a turn. Beside them stands the physical limit: how fast this machine multiplies
-matrices, and how many multiplications the work needs at the least.
+matrices, and how many multiplications the model needs at the least.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from stages.shared import paths
 from stages.shared.artefacts import write_json
-from stages.shared.params import Params, load_params
-from stages.shared.run import set_environment
+from stages.shared.errors import HostError, printable
+from stages.tools.contenders import WARM_UP, Setting, fresh, read_setting, steps_of
 
-if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right
-    from torch import nn
-
-    from stages.shared.compute import Compute
-    from stages.shared.model import Classifier
-    from stages.shared.splits import Split
-
-WARM_UP = 3  # optimiser steps that are not timed
-TUTORIAL_BATCH = 32  # rows of an evaluation batch, where a Trainer scores
 # Weights that are looked up, or used once a row and not once a token: too little to count.
 ONCE_A_ROW = ("embeddings", "pooler", "classifier")
 NAMES = {
     "tutorial": "PEFT and Trainer as tutorials do it: padded to max_length, fp32, random batches",
     "tuned": "PEFT and Trainer, tuned: dynamic padding, batches of like length, bf16",
+    "adapters": "the AdapterHub library with LoRA, tuned likewise, in an environment of its own",
     "full": "full fine-tuning with the tuned Trainer",
     "ours": "this pipeline's own code path",
 }
+# Padded to one length, every step takes the same time: fewer of them do.
+SHARE_OF_STEPS = {"tutorial": 0.2}
+# The tutorial's loop sees the same rows in another order, and takes hours.
+TRAINED_THROUGH = ("tuned", "adapters", "full", "ours")
+ADAPTERHUB = Path(__file__).with_name("adapterhub.py")
 
 
 @dataclass(frozen=True)
 class Request:
     """What the user asks for; see `bert-lora benchmark --help`."""
 
-    steps: int = 20
+    steps: int = 50
     repeats: int = 3
+    accuracy: bool = False
+    adapters: Path | None = None
+    seeds: int = 3
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What all contenders share."""
-
-    params: Params
-    hardware: Compute
-    labels: list[str]
-    train: Split
-    validation: Split
+    def contenders(self) -> list[str]:
+        """Return who takes part."""
+        return [name for name in NAMES if name != "adapters" or self.adapters]
 
 
 def benchmark(request: Request) -> None:
     """Print the contenders' speed and write it to metrics/benchmark.json.
 
     Raises:
-        HostError: if the data or the base model are missing.
+        HostError: if the data or the base model are missing, or a contender fails.
     """
-    params = load_params()
-    set_environment(params.compute)
-    from stages.shared import compute, splits
-
-    hardware = compute.set_up(params.compute)
-    labels = splits.read_labels()
-    setting = Setting(
-        params,
-        hardware,
-        labels,
-        splits.read_split(paths.TRAIN, labels),
-        splits.read_split(paths.VALIDATION, labels),
-    )
+    setting = read_setting(tuned_process=True)
     results = measure(setting, request)
+    if request.accuracy:
+        results["accuracy"] = trained_through(setting, request)
+    elif paths.BENCHMARK.exists():  # what takes long is kept until it is asked for anew
+        before = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
+        results |= {"accuracy": before["accuracy"]} if "accuracy" in before else {}
     write_json(paths.BENCHMARK, results)
     print(table_of(results))
 
 
+def run_contender(
+    name: str, steps: int, seed: int, setting: Setting, request: Request
+) -> dict[str, float]:
+    """Return what a contender measured in a process of its own; see contenders.time_one.
+
+    Raises:
+        HostError: if it fails, with its last line.
+    """
+    if name == "adapters":
+        return run_adapterhub(str(request.adapters), steps, seed, setting)
+    return _run(
+        name, [sys.executable, "-m", "stages.tools.contenders", name, str(steps), str(seed)]
+    )
+
+
+def run_adapterhub(python: str, steps: int, seed: int, setting: Setting) -> dict[str, float]:
+    """Return what the AdapterHub library measured, run by a Python that has it.
+
+    Raises:
+        HostError: if it fails, with its last line.
+    """
+    params = setting.params
+    with tempfile.TemporaryDirectory() as folder:
+        job = {
+            "folder": folder,
+            "model": str(paths.BASE_MODEL.absolute()),
+            "classes": len(setting.labels),
+            "max_length": params.data.max_length,
+            "batch_size": params.train.batch_size,
+            "epochs": params.train.epochs,
+            "learning_rate": params.train.learning_rate,
+            "r": params.lora.r,
+            "alpha": params.lora.lora_alpha,
+            "dropout": params.lora.lora_dropout,
+            "warm_up": WARM_UP,
+            "max_steps": steps + WARM_UP if steps else -1,
+            "warmup_steps": round(params.train.warmup_fraction * steps_of(setting)),
+            "seed": seed,
+            "bf16": setting.hardware.bf16,
+            "cpu": setting.hardware.device.type == "cpu",
+            "threads": int(os.environ["OMP_NUM_THREADS"]),
+            **{
+                name: {"texts": rows.texts, "targets": list(rows.targets)}
+                for name, rows in (("train", setting.train), ("validation", setting.validation))
+            },
+        }
+        write_json(Path(folder) / "job.json", job, decimals=None)
+        return _run("adapters", [python, str(ADAPTERHUB), f"{folder}/job.json"])
+
+
+def _run(name: str, command: list[str]) -> dict[str, float]:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise HostError(
+            f"benchmark: {command[0]}: {printable(error.strerror)}", "give the path of a Python"
+        ) from None
+    if done.returncode:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise HostError(f"benchmark: {name}: {printable(last, 200)}", f"run: {' '.join(command)}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def trained_through(setting: Setting, request: Request) -> dict[str, list[float]]:
+    """Return the validation accuracy after all epochs, one figure a seed, of those that compete."""
+    names = [name for name in TRAINED_THROUGH if name in request.contenders()]
+    accuracy: dict[str, list[float]] = {name: [] for name in names}
+    for seed in range(1, request.seeds + 1):
+        for name in names:
+            print(f"training through, seed {seed} of {request.seeds}: {name}", flush=True)
+            accuracy[name].append(run_contender(name, 0, seed, setting, request)["accuracy"])
+    return accuracy
+
+
 def measure(setting: Setting, request: Request) -> dict[str, Any]:
     """Return examples per second of each contender: one figure a repeat, their median, ratios."""
-    training: dict[str, list[float]] = {name: [] for name in NAMES}
-    scoring: dict[str, list[float]] = {name: [] for name in NAMES if name != "full"}
+    names = request.contenders()
+    training: dict[str, list[float]] = {name: [] for name in names}
+    scoring: dict[str, list[float]] = {name: [] for name in names if name != "full"}
     for repeat in range(request.repeats):
-        for name in NAMES:
+        for name in names:
             print(f"repeat {repeat + 1} of {request.repeats}: {name}", flush=True)
-            train_speed, score_speed = time_one(name, setting, request.steps, repeat)
-            training[name].append(train_speed)
+            steps = max(2, round(request.steps * SHARE_OF_STEPS.get(name, 1)))
+            found = run_contender(name, steps, repeat, setting, request)
+            training[name].append(found["training"])
             if name in scoring:
-                scoring[name].append(score_speed)
+                scoring[name].append(found["scoring"])
     rate = multiplication_rate(setting)
     work = least_work(setting)
     return {
@@ -124,160 +190,6 @@ def summary(name: str, speeds: dict[str, list[float]], limit: float) -> dict[str
     }
 
 
-def time_one(name: str, setting: Setting, steps: int, seed: int) -> tuple[float, float]:
-    """Return a contender's rows per second in training and in scoring the validation rows."""
-    trainer, score = CONTENDERS[name](setting, steps, seed)
-    marks: list[float] = []
-    trainer.add_callback(_stopwatch(marks))
-    with _silence():
-        trainer.train()
-    timed = len(marks) - 1 - WARM_UP
-    train_speed = timed * setting.params.train.batch_size / (marks[-1] - marks[WARM_UP])
-    start = time.perf_counter()
-    with _silence():
-        score()
-    return train_speed, len(setting.validation.ids) / (time.perf_counter() - start)
-
-
-def _stopwatch(marks: list[float]) -> Any:
-    from transformers import TrainerCallback
-
-    class Stopwatch(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            marks.append(time.perf_counter())
-
-    return Stopwatch()
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        yield
-
-
-def make_ours(setting: Setting, steps: int, seed: int) -> tuple[Any, Callable[[], object]]:
-    """Return our Trainer, stopped after so many steps, and our scoring."""
-    from stages.shared import adapter, scoring
-    from stages.shared.training import make_trainer
-
-    params = setting.params
-    classifier = adapter.attach_lora(_fresh(setting, seed), params.lora)
-    trainer = make_trainer(
-        classifier,
-        (setting.train, setting.validation),
-        params.data,
-        params.train.model_copy(update={"patience": 0}),  # there is no look at validation
-        seed,
-        setting.hardware,
-    )
-    trainer.args.max_steps = steps + WARM_UP
-    trainer.args.eval_strategy = trainer.args.save_strategy = "no"
-    trainer.args.load_best_model_at_end = False
-
-    def score() -> object:
-        return scoring.predict_logits(
-            classifier, setting.validation.texts, params.data.max_length, setting.hardware, "x"
-        )
-
-    return trainer, score
-
-
-def make_tutorial(setting: Setting, steps: int, seed: int) -> tuple[Any, Callable[[], object]]:
-    """Return PEFT and Trainer as course notebooks use them."""
-    return _plain(setting, steps, seed, tuned=False, lora=True)
-
-
-def make_tuned(setting: Setting, steps: int, seed: int) -> tuple[Any, Callable[[], object]]:
-    """Return PEFT and Trainer with the options that make them fast."""
-    return _plain(setting, steps, seed, tuned=True, lora=True)
-
-
-def make_full(setting: Setting, steps: int, seed: int) -> tuple[Any, Callable[[], object]]:
-    """Return full fine-tuning with the tuned Trainer."""
-    return _plain(setting, steps, seed, tuned=True, lora=False)
-
-
-CONTENDERS = {
-    "tutorial": make_tutorial,
-    "tuned": make_tuned,
-    "full": make_full,
-    "ours": make_ours,
-}
-
-
-def _plain(
-    setting: Setting, steps: int, seed: int, tuned: bool, lora: bool
-) -> tuple[Any, Callable[[], object]]:
-    """Return a Trainer as the library gives it, without a line of ours in the loop."""
-    from datasets import Dataset
-    from peft import LoraConfig, get_peft_model
-    from transformers import (
-        AutoModelForSequenceClassification,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-    )
-
-    from stages.shared.adapter import resolve_targets
-
-    params = setting.params
-    base = _fresh(setting, seed)
-    targets = resolve_targets(base, params.lora.target_modules)
-    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
-        paths.BASE_MODEL, num_labels=len(setting.labels), local_files_only=True
-    )
-    if lora:
-        config = LoraConfig(
-            r=params.lora.r,
-            lora_alpha=int(params.lora.lora_alpha),
-            lora_dropout=params.lora.lora_dropout,
-            target_modules=targets,
-            task_type="SEQ_CLS",
-        )
-        model = get_peft_model(model, config)
-    padding = False if tuned else "max_length"
-
-    def encoded(split: Split) -> Any:
-        columns = base.tokenizer(
-            split.texts, truncation=True, max_length=params.data.max_length, padding=padding
-        )
-        lengths = [sum(mask) for mask in columns["attention_mask"]]
-        return Dataset.from_dict({**columns, "labels": split.targets, "length": lengths})
-
-    arguments = TrainingArguments(
-        output_dir=str(paths.CHECKPOINTS),
-        max_steps=steps + WARM_UP,
-        per_device_train_batch_size=params.train.batch_size,
-        per_device_eval_batch_size=TUTORIAL_BATCH,
-        learning_rate=params.train.learning_rate if lora else params.train.full_learning_rate,
-        bf16=tuned and setting.hardware.bf16,
-        bf16_full_eval=tuned and setting.hardware.bf16,
-        train_sampling_strategy="group_by_length" if tuned else "random",
-        length_column_name="length",
-        use_cpu=setting.hardware.device.type == "cpu",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        logging_steps=1000,
-        dataloader_pin_memory=False,
-        seed=seed,
-    )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=encoded(setting.train),
-        data_collator=DataCollatorWithPadding(base.tokenizer) if tuned else None,
-    )
-    held_out = encoded(setting.validation)
-    return trainer, lambda: trainer.predict(held_out)
-
-
-def _fresh(setting: Setting, seed: int) -> Classifier:
-    from stages.shared.model import load_base
-
-    return load_base(paths.BASE_MODEL, setting.labels, seed)
-
-
 def multiplication_rate(setting: Setting) -> float:
     """Return the floating-point operations a second of this machine's matrix products.
 
@@ -297,7 +209,9 @@ def multiplication_rate(setting: Setting) -> float:
 
 
 def least_work(setting: Setting) -> dict[str, float]:
-    """Return the floating-point operations that a row needs at the least, without any padding.
+    """Return the floating-point operations that the model takes for a row, without any padding.
+
+    This is the measure for all contenders; one that skips work without effect saves some of it.
 
     A linear layer of so many weights takes two operations a weight and token, forward and again
     for the gradient of its inputs; weights that train take as much once more. Attention takes
@@ -305,12 +219,11 @@ def least_work(setting: Setting) -> dict[str, float]:
     """
     from stages.shared import adapter, dataset
 
-    classifier = adapter.attach_lora(_fresh(setting, 0), setting.params.lora)
+    classifier = adapter.attach_lora(fresh(setting, 0), setting.params.lora)
     texts = setting.train.texts
-    lengths = [
-        len(ids)
-        for ids in dataset.encode(classifier.tokenizer, texts, setting.params.data.max_length)
-    ]
+    lengths = dataset.encode(
+        classifier.tokenizer, texts, setting.params.data.max_length
+    ).lengths.tolist()
     tokens = statistics.mean(lengths)
     squares = statistics.mean(length * length for length in lengths)
     matrices = [
@@ -336,11 +249,17 @@ def table_of(results: dict[str, Any]) -> str:
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for what in ("training", "scoring"):
-        for name, found in results[what].items():
+        for name in NAMES:
+            if (found := results[what].get(name)) is None:
+                continue
             ratios = [found[f"to_{peer}"] for peer in ("tutorial", "tuned")]
             shown = [f"{r['median']:.1f} ({r['low']:.1f} to {r['high']:.1f})" for r in ratios]
             lines.append(
                 f"| {what}: *{name}* | {found['median']:.0f} | {shown[0]} | {shown[1]} "
                 f"| {100 * found['share_of_limit']:.0f} % |"
             )
+    if accuracy := results.get("accuracy"):
+        seeds = max(len(one) for one in accuracy.values())
+        shown = [f"*{n}* {100 * statistics.mean(v):.1f} %" for n, v in sorted(accuracy.items())]
+        lines += ["", f"Validation accuracy after all epochs, {seeds} seeds: {', '.join(shown)}."]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ import typer
 
 from stages.shared.errors import HostError, ParamsError, printable
 from stages.shared.run import exit_code_of
-from stages.tools import benchmark, compare, seeds
+from stages.tools import benchmark, compare, doctor, seeds, verify
 from stages.tools.predict import OUTPUT_ENDINGS, Request, predict
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -158,7 +158,8 @@ def seeds_command(
     """
     changes = tuple(overrides or ())
     for change in changes:
-        if "=" not in change.strip("=") or change.split("=")[0].strip() == "seed":
+        key = change.partition("=")[0].rpartition(":")[2].strip("+~ ")  # as Hydra reads it
+        if "=" not in change.strip("=") or key in ("", "seed"):
             what = f"bert-lora seeds: -S {printable(change)}"
             raise ParamsError(what, "give KEY=VALUE, any param of params.yaml but seed")
     enter_project()
@@ -167,15 +168,45 @@ def seeds_command(
 
 @app.command("benchmark")
 def benchmark_command(
-    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Steps that are timed.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Steps that are timed.")] = 50,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Turns of each contender.")] = 3,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="Train through too, once a seed: takes long.")
+    ] = False,
+    seeds_of: Annotated[
+        int, typer.Option("--seeds", min=1, max=100, help="Seeds of --accuracy.")
+    ] = 3,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(help="Python of an environment with the AdapterHub library (adapters)."),
+    ] = None,
 ) -> None:
     """Time training and scoring beside a tutorial's loop, a tuned one, and full fine-tuning.
 
     All on the prepared rows and the same base model; takes a few minutes.
     """
     enter_project()
-    benchmark.benchmark(benchmark.Request(steps, repeats))
+    benchmark.benchmark(benchmark.Request(steps, repeats, accuracy, adapters, seeds_of))
+
+
+@app.command("verify")
+def verify_command() -> None:
+    """Hash every artefact anew, in workspace and cache, and check that all belong together.
+
+    Exit code 0 only if all of it holds; each fault comes with the command that mends it.
+    """
+    enter_project()
+    verify.verify()
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """Look for what stops a run: stale locks, leftovers, lack of space, other versions.
+
+    Exit code 5 if something must be mended first.
+    """
+    enter_project()
+    doctor.doctor()
 
 
 def enter_project() -> None:

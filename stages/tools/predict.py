@@ -130,7 +130,7 @@ def classify(texts: list[str], params: Params, with_base: bool, every_class: boo
     With `every_class`, p_<class> (and base_p_<class>) follow. Probabilities lie in [0, 1].
     """
     # Heavy libraries are imported once the texts are known to be right.
-    from stages.shared import adapter_files, compute, model, scoring
+    from stages.shared import adapter_files, compute, frozen, model, scoring
 
     hardware = compute.set_up(params.compute)
     manifest = adapter_files.read_manifest(paths.ADAPTER)
@@ -147,7 +147,8 @@ def classify(texts: list[str], params: Params, with_base: bool, every_class: boo
     if with_base:  # scored first: the adapter goes into this very model
         model.load_head(base, paths.HEAD)
         beside["base_"] = scores(base, "base")
-    tuned = adapter_files.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
+    tuned = frozen.merge_lora(adapter_files.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL))
+    frozen.round_frozen(tuned, hardware)
     return _rows(texts, labels, {"": scores(tuned, "adapter")} | beside, every_class)
 
 

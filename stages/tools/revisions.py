@@ -1,23 +1,43 @@
-"""Read what a revision recorded: a commit, a tag, a branch, an experiment, or the workspace."""
+"""Read what a revision recorded: a commit, a tag, a branch, an experiment, or the workspace.
+
+Also asks git and DVC what the commands that work on revisions need to know.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.shared import paths
-from stages.shared.artefacts import require
+from stages.shared.artefacts import require, sha256_of
 from stages.shared.errors import HostError, ParamsError, printable
+from stages.shared.params import Params, parse_params
 from stages.shared.predictions import read_predictions
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right
     import pandas as pd
 
 WORKSPACE = "workspace"
+# What a run does not hang on: results, and words.
+UNREAD = (":!metrics", ":!dvc.lock", ":!README.md", ":!tests", ":!.github", ":!.ci")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an experiment recorded: its params, and the predictions of both models."""
+
+    params: Params
+    base: pd.DataFrame
+    adapter: pd.DataFrame
 
 
 def predictions_of(revision: str, path: Path) -> pd.DataFrame:
@@ -40,20 +60,23 @@ def content_of(revision: str, path: Path) -> bytes:
 
     Raises:
         ParamsError: if there is no such revision.
-        HostError: if it has no such file, or its content lies neither in the cache nor in a remote.
+        HostError: if it records no such file, or the content lies neither in the cache nor in a
+            remote.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc.scm import RevError
 
     shown = printable(revision)
+    if not revision.strip():  # an unset variable; DVC would take it for the workspace
+        raise ParamsError("a revision is empty", "name a commit, tag, branch or experiment")
     try:
         with _quiet():
             files = DVCFileSystem(".", rev=revision)
-            files.info(path.as_posix())  # `exists` would hide that there is no such revision
-            content: bytes = files.read_bytes(path.as_posix())
-            return content
-    except RevError:
+            known = files.info(path.as_posix())  # `exists` would hide an unknown revision
+            recorded = "md5" in known or "dvc_info" not in known  # DVC has run it, or git keeps it
+            content: bytes = files.read_bytes(path.as_posix()) if recorded else b""
+    except (RevError, AttributeError):  # the latter for HEAD:a/file and other things of git's
         raise ParamsError(
             f"{shown}: no such commit, tag, branch or experiment",
             "see: git log --oneline, dvc exp list --all-commits",
@@ -61,8 +84,78 @@ def content_of(revision: str, path: Path) -> bytes:
     except (OSError, DvcException) as error:
         raise HostError(
             f"{shown}: {path} lies neither in git nor in the DVC cache nor in a remote",
-            f"fetch it: dvc fetch --all-commits, or make it: dvc exp apply {shown}, then dvc repro",
+            "fetch it: dvc fetch --all-commits, or make it there: git checkout (of an experiment: "
+            "dvc exp apply), then dvc repro",
         ) from error
+    if not recorded:
+        raise HostError(
+            f"{shown}: its dvc.lock records no {path}",
+            "name a revision that ran, or run dvc repro there and commit dvc.lock",
+        )
+    return content
+
+
+def read_run(name: str) -> Run:
+    """Return what an experiment recorded.
+
+    Raises:
+        HostError: if its results are not to be had.
+    """
+    return Run(
+        parse_params(content_of(name, paths.PARAMS).decode(), paths.PARAMS),
+        predictions_of(name, paths.BASE_PREDICTIONS),
+        predictions_of(name, paths.ADAPTER_PREDICTIONS),
+    )
+
+
+def experiments_of_head() -> set[str]:
+    """Return the names of the experiments that the present commit has.
+
+    Raises:
+        HostError: if this is no git clone.
+    """
+    commit = git("rev-parse", "HEAD").strip()
+    lines = git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/")
+    return {line.rpartition("/")[2] for line in lines.splitlines()}
+
+
+def state_of(overrides: tuple[str, ...]) -> tuple[str, str]:
+    """Return the last commit, and 8 hex digits of the overrides and every change since then.
+
+    The user's own data counts too: git does not see it, but DVC takes it along into an experiment.
+    """
+    changes = git("diff", "HEAD", "--", ".", *UNREAD)
+    files = (path for path in sorted(paths.RAW.rglob("*")) if path.is_file())
+    data = [(path.as_posix(), sha256_of(path)) for path in files if path.suffix != ".dvc"]
+    mark = hashlib.sha256(json.dumps([overrides, changes, data]).encode()).hexdigest()[:8]
+    return git("rev-parse", "HEAD").strip(), mark
+
+
+def dvc(*arguments: str) -> int:
+    """Run a DVC command, whose output is the user's to see, and return its exit code."""
+    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments]) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            # The terminal interrupts DVC too, which ends the stage and clears up after itself.
+            child.wait()
+            print("interrupted: the same command goes on from here", file=sys.stderr)
+            raise
+
+
+def git(*arguments: str) -> str:
+    """Return what a git command prints.
+
+    Raises:
+        HostError: if it fails.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")  # noqa: S607  # git as the user has it
+    if done.returncode:
+        raise HostError(
+            f"git {arguments[0]}: {printable(done.stderr.strip(), 200)}",
+            "work in a git clone of the project",
+        )
+    return done.stdout
 
 
 @contextmanager

@@ -7,29 +7,24 @@ scored on the same test rows.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.shared import paths
 from stages.shared.artefacts import read_json, write_json
-from stages.shared.errors import HostError, ParamsError, printable
+from stages.shared.errors import DataError, HostError, ParamsError
 from stages.shared.identity import digest_of_rows, settings_of
-from stages.shared.params import Params, load_params, parse_params
+from stages.shared.params import load_params
 from stages.shared.predictions import aligned
 from stages.shared.significance import Spread, row_interval, spread
-from stages.tools.revisions import content_of, predictions_of
+from stages.tools.revisions import Run, dvc, experiments_of_head, read_run, state_of
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right
     import pandas as pd
 
 FIGURES = ("accuracy_base", "accuracy_adapter", "accuracy_gain")
-# What a run does not hang on: results, and words.
-UNREAD = (":!metrics", ":!dvc.lock", ":!README.md", ":!tests", ":!.github", ":!.ci")
+REMOVE = "remove the experiments of other settings: dvc exp remove"
 
 
 @dataclass(frozen=True)
@@ -46,90 +41,84 @@ def seeds(request: Request) -> None:
 
     Raises:
         ParamsError: if the params are wrong.
-        HostError: if a run fails.
+        DataError: if metrics/seeds.json is damaged.
+        HostError: if a run fails, or the project changes in between.
     """
     load_params()
+    read_records()  # found damaged after the runs, it would cost a second call
     numbers = range(request.first, request.first + request.count)
-    mark = mark_of(request.overrides)
-    names = {number: f"seeds-{mark}-{number}" for number in numbers}
-    done = finished()
-    for place, (number, name) in enumerate(names.items(), start=1):
-        known = name in done
-        state = "done before" if known else "running"
-        print(f"seed {number} ({place} of {len(names)}): {state}", flush=True)
-        if not known:
-            run(name, number, request.overrides)
-    record = summarise(names, request.overrides)
+    start = state_of(request.overrides)
+    runs: dict[int, Run] = {}
+    for place, number in enumerate(numbers, start=1):
+        name = f"seeds-{start[1]}-{number}"
+        known = name in experiments_of_head()
+        found = read_finished(name) if known else None
+        state = "running" if found is None else "done before"
+        print(f"seed {number} ({place} of {len(numbers)}): {state}", flush=True)
+        if found is None:
+            if state_of(request.overrides) != start:
+                raise HostError(
+                    f"seed {number}: the project changed since the first seed",
+                    "undo the change to go on, or give the command again for new runs of all",
+                )
+            run(name, number, request.overrides, replace=known)
+            found = read_run(name)
+        runs[number] = found
+    record = summarise(runs) | {"overrides": list(request.overrides)}
     store(record)
     print(table_of(record))
 
 
-def mark_of(overrides: tuple[str, ...]) -> str:
-    """Return 8 hex digits that name the overrides and every change since the last commit."""
-    changes = _git("diff", "HEAD", "--", ".", *UNREAD)
-    return hashlib.sha256(json.dumps([overrides, changes]).encode()).hexdigest()[:8]
+def read_finished(name: str) -> Run | None:
+    """Return what an experiment recorded, None if its results are lost: it has to run again."""
+    try:
+        return read_run(name)
+    except HostError as error:
+        print(f"{name}: its results are lost, so it runs again ({error.faults[0][0]})", flush=True)
+    return None
 
 
-def finished() -> set[str]:
-    """Return the names of the experiments that the present commit has."""
-    commit = _git("rev-parse", "HEAD").strip()
-    lines = _git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/")
-    return {line.rpartition("/")[2] for line in lines.splitlines()}
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")  # noqa: S607  # git as the user has it
-    if done.returncode:
-        raise HostError(
-            f"git {arguments[0]}: {printable(done.stderr.strip(), 200)}",
-            "work in a git clone of the project",
-        )
-    return done.stdout
-
-
-def run(name: str, seed: int, overrides: tuple[str, ...]) -> None:
+def run(name: str, seed: int, overrides: tuple[str, ...], replace: bool) -> None:
     """Run one seed as an experiment, apart from the workspace; its output is the user's to see.
+
+    With `replace` it takes the place of an experiment of its name, but only once it has ended
+    well: what a remote that is out of reach may still hold is not given up before.
 
     Raises:
         HostError: if it fails.
     """
     sets = [part for value in (f"seed={seed}", *overrides) for part in ("-S", value)]
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "-n", name, *sets]
-    if subprocess.run(command).returncode:
+    force = ["--force"] if replace else []
+    if dvc("exp", "run", "--temp", "-n", name, *sets, *force):
         raise HostError(
             f"seed {seed}: its run failed, see above",
             "mend it and give the same command again: it goes on with this seed",
         )
 
 
-def summarise(names: dict[int, str], overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Return the record of the runs that `names` holds by seed.
+def summarise(runs: dict[int, Run]) -> dict[str, Any]:
+    """Return the record of the runs, which `runs` holds by seed.
 
     Raises:
+        ParamsError: if a run has another seed than it should, or other settings than the rest.
         DataError: if two of them have other test rows.
     """
-    bases: list[pd.DataFrame] = []
-    adapters: list[pd.DataFrame] = []
-    settings = set[str]()
-    params: Params | None = None
-    for name in names.values():
-        params = parse_params(content_of(name, paths.PARAMS).decode(), paths.PARAMS)
-        settings.add(settings_of(params))
-        base = predictions_of(name, paths.BASE_PREDICTIONS)
-        fix = "remove the experiments of other data: dvc exp remove"
-        first = bases[0] if bases else base
-        bases.append(aligned(first, base, (next(iter(names.values())), name), fix)[1])
-        adapter = predictions_of(name, paths.ADAPTER_PREDICTIONS)
-        adapters.append(aligned(first, adapter, (name, f"{name}: adapter"), fix)[1])
-    if params is None or len(settings) != 1:
-        raise ParamsError(
-            "bert-lora seeds: the runs have other settings", "remove them: dvc exp remove"
-        )
-    return record_of(list(names), bases, adapters) | {
-        "settings": settings.pop(),
-        "overrides": list(overrides),
-        "method": params.train.method,
-        "model": params.model.source,
+    first = next(iter(runs.values()))
+    settings = settings_of(first.params)
+    for number, one in runs.items():
+        if one.params.seed != number or settings_of(one.params) != settings:
+            what = f"seed {number}: its experiment has another seed or other settings"
+            raise ParamsError(what, REMOVE)
+
+    def in_order(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        return aligned(first.base, frame, ("the first seed", name), REMOVE)[1]
+
+    bases = [in_order(one.base, f"seed {number}") for number, one in runs.items()]
+    adapters = [in_order(one.adapter, f"seed {number}") for number, one in runs.items()]
+    return record_of(list(runs), bases, adapters) | {
+        "settings": settings,
+        "method": first.params.train.method,
+        "model": first.params.model.source,
     }
 
 
@@ -173,11 +162,28 @@ def _fields(name: str, found: Spread) -> dict[str, Any]:
     return {name: values} | {f"{name}_{key}": value for key, value in ends.items()}
 
 
+def read_records() -> list[dict[str, Any]]:
+    """Return the records of metrics/seeds.json, none where there is no such file.
+
+    Raises:
+        DataError: if it is no list of records.
+    """
+    try:
+        content = read_json(paths.SEEDS) if paths.SEEDS.exists() else []
+    except DataError:
+        content = None
+    if isinstance(content, list) and all(
+        isinstance(one, dict) and {"settings", "test_rows"} <= set(one) for one in content
+    ):
+        return content
+    fix = f"restore it with: git checkout {paths.SEEDS}"
+    raise DataError(f"{paths.SEEDS}: no list of records", fix)
+
+
 def store(record: dict[str, Any]) -> None:
     """Put the record into metrics/seeds.json, in the place of one of the same settings and rows."""
     key = (record["settings"], record["test_rows"])
-    old = read_json(paths.SEEDS) if paths.SEEDS.exists() else []
-    kept = [one for one in old if (one["settings"], one["test_rows"]) != key]
+    kept = [one for one in read_records() if (one["settings"], one["test_rows"]) != key]
     write_json(paths.SEEDS, sorted([*kept, record], key=lambda one: str(one["settings"])))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import new_process
 
 from stages.shared import paths, splits
 from stages.shared.compute import set_up
+from stages.shared.errors import HostError
 from stages.shared.params import Params
 from stages.tools import benchmark
 from stages.tools.benchmark import NAMES, Request, Setting, least_work, summary
@@ -29,8 +31,8 @@ def setting(project: Path, params: Params) -> Setting:
 def test_every_contender_trains_and_scores(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark.benchmark(Request(steps=2, repeats=2))
     found = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
-    assert set(found["training"]) == set(NAMES)
-    assert set(found["scoring"]) == set(NAMES) - {"full"}
+    assert set(found["training"]) == set(NAMES) - {"adapters"}
+    assert set(found["scoring"]) == set(NAMES) - {"adapters", "full"}
     for part in ("training", "scoring"):
         for one in found[part].values():
             assert len(one["rows_per_second"]) == 2
@@ -42,6 +44,37 @@ def test_every_contender_trains_and_scores(capsys: pytest.CaptureFixture[str]) -
     assert sum(line.startswith("| scoring: ") for line in lines) == 3
     assert not paths.CHECKPOINTS.exists() or not list(paths.CHECKPOINTS.iterdir())
     assert paths.ADAPTER_WEIGHTS.exists()  # the project's own adapter is left alone
+
+
+STAND_IN = """#!{python}
+import json, sys
+job = json.load(open(sys.argv[2]))
+assert sys.argv[1].endswith("adapterhub.py")
+assert len(job["train"]["texts"]) == len(job["train"]["targets"]) == 60
+assert (job["r"], job["alpha"], job["classes"], job["seed"]) == (4, 8, 2, 7)
+assert (job["max_steps"], job["batch_size"], job["bf16"]) == (8, 8, False)
+print(json.dumps({{"training": 1.0, "scoring": 2.0, "accuracy": 0.5}}))
+"""
+
+
+def test_adapterhub_is_given_the_same_rows_and_settings(setting: Setting) -> None:
+    python = Path("python").absolute()
+    python.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
+    python.chmod(0o755)
+    request = Request(adapters=python)
+    assert request.contenders() == list(NAMES)
+    found = benchmark.run_contender("adapters", 5, 7, setting, request)
+    assert found == {"training": 1.0, "scoring": 2.0, "accuracy": 0.5}
+
+
+@pytest.mark.parametrize("content", [None, "#!/bin/sh\necho no such library >&2; exit 1\n"])
+def test_a_python_without_adapterhub_is_named(setting: Setting, content: str | None) -> None:
+    python = Path("python").absolute()
+    if content:
+        python.write_text(content, encoding="utf-8")
+        python.chmod(0o755)
+    with pytest.raises(HostError, match="no such library" if content else "No such file"):
+        benchmark.run_contender("adapters", 5, 7, setting, Request(adapters=python))
 
 
 def test_ratios_are_taken_turn_by_turn() -> None:

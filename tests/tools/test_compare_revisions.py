@@ -113,7 +113,10 @@ def test_checks_end_with_one(arguments: tuple[str, ...], code: int, message: str
     [
         (("nosuch", "one"), 2, "nosuch: no such commit, tag, branch or experiment"),
         (("\x1b[31m", "one"), 2, "no such commit"),
-        (("before", "one"), 5, "before: metrics/predictions/adapter.csv lies neither in git nor"),
+        (("", "one"), 2, "a revision is empty"),  # an unset variable of a pull-request check
+        (("one", " ", "--tolerance", "0"), 2, "a revision is empty"),
+        (("HEAD:params.yaml", "one"), 2, "no such commit"),
+        (("before", "one"), 5, "before: its dvc.lock records no metrics/predictions/adapter.csv"),
         (("one", "small"), 3, "one and small: other test rows: 100 rows"),
         (("one", "two", "--of", "both"), 2, "--of: both. Fix: use adapter or base"),
         (("one", "two", "--md", "--json"), 2, "both --json and --md"),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -11,10 +16,55 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from small_project import bert_lora, call, make, set_param
 
 from stages.shared import paths
+from stages.shared.errors import DataError, HostError, ParamsError
+from stages.shared.identity import settings_of
+from stages.shared.params import HeadParams, load_params
 from stages.tools import seeds
+from stages.tools.revisions import Run, state_of
+
+# Says that it runs, and takes longer to end than a parent that kills its child would wait.
+LINGER = """
+import signal, sys, time
+try:
+    print("started", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    time.sleep(2)
+    print("cleared up", flush=True)
+    sys.exit(1)
+"""
+
+
+def start_bert_lora(*arguments: str) -> subprocess.Popen[str]:
+    """Start the command in a process group of its own; its output is one stream."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.tools.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+
+
+def seeds_that_fail(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where the stage finds no python; nothing in the project changes."""
+    folder = Path("no-python").absolute()
+    folder.mkdir()
+    (folder / "python").write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
+    (folder / "python").chmod(0o755)
+    old = os.environ["PATH"]
+    os.environ["PATH"] = f"{folder}{os.pathsep}{old}"
+    try:
+        return bert_lora(*arguments)
+    finally:
+        os.environ["PATH"] = old
+        shutil.rmtree(folder)
 
 
 def frame(right: list[bool]) -> pd.DataFrame:
@@ -95,6 +145,8 @@ def _inside(made: Path) -> Iterator[None]:
         (("2", "-S", "seed=3"), "any param of params.yaml but seed"),
         (("2", "-S", "lora.r"), "give KEY=VALUE"),
         (("2", "-S", "=3"), "give KEY=VALUE"),
+        (("2", "-S", "++seed=3"), "any param of params.yaml but seed"),
+        (("2", "-S", "params.yaml:seed=3"), "any param of params.yaml but seed"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: tuple[str, ...], message: str) -> None:
@@ -102,6 +154,43 @@ def test_a_mistake_is_one_line(arguments: tuple[str, ...], message: str) -> None
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", ["{", '{"settings": "a"}', '[{"seeds": [1]}]'])
+def test_a_damaged_file_of_records_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths.SEEDS.parent.mkdir()
+    paths.SEEDS.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"git checkout metrics/seeds\.json"):
+        seeds.read_records()
+
+
+def test_a_run_of_another_seed_or_other_settings_is_refused() -> None:
+    params = load_params(ROOT / paths.PARAMS)
+    table = frame([True, False])
+    other = params.model_copy(update={"seed": 2, "head": HeadParams(l2=[0.5])})
+    run = Run(params.model_copy(update={"seed": 1}), table, table)
+    for faulty in (params.model_copy(update={"seed": 1}), other):
+        with pytest.raises(ParamsError, match="seed 2: its experiment has another seed or other"):
+            seeds.summarise({1: run, 2: Run(faulty, table, table)})
+    right = Run(params.model_copy(update={"seed": 2}), table, table)
+    assert seeds.summarise({1: run, 2: right})["settings"] == settings_of(params)
+
+
+@pytest.mark.usefixtures("_inside")
+def test_a_change_of_the_data_that_git_does_not_see_gives_another_name() -> None:
+    before = state_of(())
+    file = paths.RAW / "mine.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("text,label\n", encoding="utf-8")
+    first = state_of(())
+    file.write_text("text,label\ngood,yes\n", encoding="utf-8")
+    second = state_of(())
+    file.unlink()
+    assert len({before, first, second}) == 3
+    assert state_of(()) == before
 
 
 def record_of(folder: Path) -> list[dict[str, Any]]:
@@ -134,6 +223,62 @@ def test_seeds_are_experiments_and_a_second_call_goes_on() -> None:
     other = bert_lora("seeds", "1", "-S", "train.learning_rate=0.0005")
     assert other.returncode == 0, other.stderr
     assert len(record_of(Path())) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_inside")
+def test_a_seed_whose_results_are_lost_runs_again() -> None:
+    arguments = ("seeds", "1", "-S", "train.learning_rate=0.0007")
+    first = bert_lora(*arguments)
+    assert first.returncode == 0, first.stderr
+    for kept in ("files", "runs"):  # the run cache would bring them back
+        shutil.rmtree(f".dvc/cache/{kept}")
+    ref = call("git", "for-each-ref", "refs/exps/*/*/seeds-*")
+    failed = seeds_that_fail(*arguments)
+    assert failed.returncode == 5
+    assert call("git", "for-each-ref", "refs/exps/*/*/seeds-*") == ref  # not given up for nothing
+    again = bert_lora(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "-1: its results are lost, so it runs again" in again.stdout
+    assert "seed 1 (1 of 1): running" in again.stdout
+    assert first.stdout.splitlines()[-4:] == again.stdout.splitlines()[-4:]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_inside")
+def test_an_interrupt_lets_dvc_clear_up_and_leaves_no_traceback() -> None:
+    script = Path("make.py").read_text(encoding="utf-8")
+    Path("make.py").write_text(script + LINGER, encoding="utf-8")
+    try:
+        process = start_bert_lora("seeds", "1")
+        assert process.stdout is not None
+        while "started" not in process.stdout.readline():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        output = process.stdout.read()
+    finally:
+        Path("make.py").write_text(script, encoding="utf-8")
+    assert process.wait() == 130
+    assert "cleared up" in output
+    assert "interrupted: the same command goes on from here" in output
+    assert "Traceback" not in output
+    assert list(Path(".dvc/tmp/exps/standalone").glob("tmp*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_inside")
+def test_a_change_between_two_seeds_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_and_edit(name: str, number: int, overrides: tuple[str, ...], replace: bool) -> None:
+        original(name, number, overrides, replace)
+        set_param("  weight_decay: 0.01", "  weight_decay: 0.02")
+
+    original = seeds.run
+    monkeypatch.setattr(seeds, "run", run_and_edit)
+    try:
+        with pytest.raises(HostError, match="seed 2: the project changed since the first seed"):
+            seeds.seeds(seeds.Request(2, ("train.learning_rate=0.0008",)))
+    finally:
+        call("git", "checkout", "-q", "params.yaml")
 
 
 @pytest.mark.slow

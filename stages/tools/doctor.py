@@ -1,0 +1,162 @@
+"""Look at what surrounds a run, and say what to type where something stands in its way."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from stages.shared import paths
+from stages.shared.disk import SPARE, cache_folder, room
+from stages.shared.errors import HostError
+from stages.shared.guard import is_alive, lock_holder
+from stages.shared.params import load_params
+from stages.shared.pipeline import Recorded, recorded_outputs
+from stages.shared.run import cores
+from stages.tools.revisions import git
+from stages.tools.verify import Fault, object_of
+
+CONSTRAINTS = Path(".github/constraints.txt")
+RWLOCK = Path(".dvc/tmp/rwlock")
+TEMPORARY = re.compile(r"\.tmp-(\d+)(\.old)?$")
+GIT_KEEPS = ("params.yaml", "dvc.lock", "metrics")  # what `dvc exp run` changes, and git restores
+
+
+def doctor() -> None:
+    """Print how things stand.
+
+    Raises:
+        ParamsError: if params.yaml is faulty.
+        HostError: with every thing that must be mended before a run.
+    """
+    for line in surroundings():
+        print(line)
+    cache = cache_folder()
+    records = recorded_outputs() if paths.LOCK.exists() else []
+    faults = [
+        *lock_faults(),
+        *leftover_faults(),
+        *half_run_faults(records),
+        *space_faults(records, cache),
+        *object_faults(records, cache),
+        *version_faults(),
+    ]
+    if faults:
+        raise HostError.from_faults(faults)
+    print("nothing stands in the way of: dvc repro")
+
+
+def surroundings() -> Iterator[str]:
+    """Yield lines about the machine: Python, processor, threads, precision, GPU, a training."""
+    params = load_params()
+    from stages.shared import compute
+    from stages.shared.provenance import processor
+
+    hardware = compute.chosen(params.compute)
+    threads = cores() if params.compute.threads == "auto" else params.compute.threads
+    yield f"python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield f"processor: {processor()}, {cores()} cores, {threads} threads in use"
+    precision = "bf16" if hardware.bf16 else "fp32"
+    native = compute.computes_bf16(hardware.device)
+    yield f"device: {hardware.device.type}, {precision} ({'has' if native else 'no'} bf16 units)"
+    holder = lock_holder("train_lora")
+    if holder:
+        yield f"a training is running: process {holder}"
+    elif any(paths.CHECKPOINTS.glob("checkpoint-*")):
+        yield "a training was stopped: dvc repro goes on with it"
+        yield f"(to start afresh: rm -r {paths.CHECKPOINTS})"
+
+
+def lock_faults() -> Iterator[Fault]:
+    """Yield what blocks DVC: a damaged lock file, or a process that holds one."""
+    if not RWLOCK.exists():
+        return
+    try:
+        content = json.loads(RWLOCK.read_text(encoding="utf-8"))
+        holders = [h for entry in content.values() for h in _holders(entry)]
+    except (ValueError, AttributeError, TypeError, KeyError, OSError):
+        yield f"{RWLOCK}: damaged by a run that was killed, DVC stops at it", f"rm {RWLOCK}"
+        return
+    alive = sorted({number for number in holders if is_alive(number)})
+    for number in alive:
+        yield f"{RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}"
+
+
+def _holders(entry: dict[str, object]) -> Iterator[int]:
+    """Yield the processes of an entry: {"write": {"pid": 1}, "read": [{"pid": 2}]}."""
+    for value in entry.values():
+        for holder in value if isinstance(value, list) else [value]:
+            if isinstance(holder, dict) and "pid" in holder:
+                yield int(holder["pid"])
+
+
+def leftover_faults() -> Iterator[Fault]:
+    """Yield what a killed run left half written; the next run of the stage clears it too."""
+    for folder in ("data", "metrics", "models"):
+        for path in sorted(Path(folder).rglob(".*.tmp-*")):
+            found = TEMPORARY.search(path.name)
+            if found is None or is_alive(int(found[1])):
+                continue
+            kept = path.with_name(path.name[1 : found.start()])
+            if found[2] and not kept.exists():  # the kill came between two renames
+                yield f"{path}: the only copy of {kept}", f"mv {path} {kept}"
+            else:
+                yield f"{path}: left by a run that was killed", f"rm -r {path}"
+
+
+def half_run_faults(records: list[Recorded]) -> Iterator[Fault]:
+    """Yield a fault if a run was cut off: params or metrics changed, and outputs gone."""
+    gone = [record.path for record in records if not record.path.exists()]
+    if not gone or len(gone) == len(records):  # nothing has run in this clone
+        return
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *GIT_KEEPS).split()[1::2]
+    if changed:
+        yield (
+            f"{', '.join(changed)} changed and {gone[0]} is gone: a run was cut off",
+            "go on with it: dvc repro; or go back to the last commit: "
+            f"git checkout {' '.join(GIT_KEEPS)} && dvc checkout --force",
+        )
+
+
+def space_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:
+    """Yield a fault for workspace or cache if a whole run would not fit."""
+    need = sum(record.size for record in records) + SPARE
+    for folder in (Path(), cache):
+        if (free := room(folder)) < need:
+            yield (
+                f"{folder.resolve()}: {free / 1e6:,.0f} MB free, a run takes {need / 1e6:,.0f} MB",
+                "free some space, or: dvc gc --workspace",
+            )
+
+
+def object_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:
+    """Yield a fault for each output that the workspace has and the cache lacks.
+
+    `bert-lora verify` looks into the objects; this only asks for them.
+    """
+    for record in records:
+        there = object_of(cache, record.md5)
+        if record.cached and record.path.exists() and not there.exists():
+            yield f"{record.path}: the cache lacks it", f"dvc commit --force {record.owner}"
+
+
+def version_faults() -> Iterator[Fault]:
+    """Yield a fault if packages differ from those that the committed numbers come from."""
+    other = []
+    for name, wanted in re.findall(r"(?m)^([\w.-]+)==([^\s;\\]+)", _constraints()):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue  # of another platform, or of an extra
+        if found.partition("+")[0] != wanted.partition("+")[0]:
+            other.append(f"{name} {found}, not {wanted}")
+    if other:
+        shown = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
+        yield f"{CONSTRAINTS}: {shown}", f"pip install -e . -c {CONSTRAINTS}"
+
+
+def _constraints() -> str:
+    return CONSTRAINTS.read_text(encoding="utf-8") if CONSTRAINTS.exists() else ""

@@ -1,0 +1,211 @@
+"""Check all that DVC keeps: every byte that dvc.lock names, and whether it belongs together.
+
+DVC trusts the time stamps of its cache and serves a damaged object as good, so every object is
+hashed anew here. What is stored is checked first, then what it says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from stages.shared import paths
+from stages.shared.artefacts import read_object, require
+from stages.shared.disk import cache_folder
+from stages.shared.errors import DataError, HostError, UserError, printable
+from stages.shared.pipeline import Recorded, files_of, recorded_outputs
+
+Fault = tuple[str, str]  # what is wrong, how to mend it
+ROUNDING = 2e-6  # of metrics with 6 decimals
+
+
+def verify() -> None:
+    """Print what was checked.
+
+    Raises:
+        HostError: with every artefact that is missing, damaged or out of date.
+        ModelError, DataError: with everything that does not belong together.
+    """
+    records = recorded_outputs()
+    faults = [*stored_faults(records, cache_folder()), *changed_since(_dvc_status())]
+    if faults:
+        raise HostError.from_faults(faults)
+    check_meaning()
+    size = sum(record.size for record in records)
+    print(f"{len(records)} artefacts, {size / 1e6:,.1f} MB: whole in workspace and cache")
+    print("weights finite; adapter, base, tokenizer and labels belong together")
+    print("predictions, metrics and dvc.lock agree")
+
+
+def stored_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:
+    """Yield what is wrong with the bytes of each output, in workspace and cache.
+
+    Objects of other commits and experiments, which dvc.lock does not name, are hashed too.
+    """
+    named: set[Path] = set()
+    for record in records:
+        if not record.cached:
+            if md5_of(record.path) != record.md5:
+                yield (
+                    f"{record.path}: is not what stage {record.owner} wrote",
+                    f"git checkout {record.path} {paths.LOCK}, or: dvc repro {record.owner}",
+                )
+        else:
+            yield from _cached_faults(record, cache, named)
+    for stored in files_of(cache / "files" / "md5"):
+        name = (stored.parent.name + stored.name).removesuffix(".dir")
+        if stored not in named and stored.suffix in ("", ".dir") and md5_of(stored) != name:
+            yield f"{stored}: an object of another run, damaged", f"remove it: rm -f {stored}"
+
+
+def _cached_faults(record: Recorded, cache: Path, named: set[Path]) -> Iterator[Fault]:
+    files = {record.path: record.md5}
+    if record.md5.endswith(".dir"):
+        listing = object_of(cache, record.md5)
+        named.add(listing)
+        if md5_of(listing) != record.md5.removesuffix(".dir"):
+            yield _object_fault(listing, record, intact=record.path.is_dir())
+            return
+        entries = json.loads(listing.read_text(encoding="utf-8"))
+        files = {record.path / entry["relpath"]: entry["md5"] for entry in entries}
+    for path, md5 in files.items():
+        stored, intact = object_of(cache, md5), md5_of(path) == md5
+        named.add(stored)
+        if md5_of(stored) != md5:
+            yield _object_fault(stored, record, intact)
+        elif not intact:
+            state = "is not what dvc.lock names" if path.exists() else "missing"
+            yield f"{path}: {state}", f"dvc checkout --force {record.owner}"
+    for path in sorted(set(files_of(record.path)) - set(files)):
+        what = f"{printable(path)}: dvc.lock names no such file"
+        yield what, f"remove it: rm {printable(path)}"
+
+
+def _object_fault(stored: Path, record: Recorded, intact: bool) -> Fault:
+    state = "damaged" if stored.exists() else "missing"
+    clear = f"rm -f {stored}" if stored.exists() else ""
+    if intact:  # the workspace still has it
+        heal = f"dvc commit --force {record.owner}"
+    elif record.owner.endswith(".dvc"):
+        heal = f"dvc pull {record.owner}, or put {record.path} back and: dvc add {record.path}"
+    else:
+        heal = f"rm -rf {record.path} && (dvc pull {record.path} || dvc repro {record.owner})"
+    return (
+        f"{record.path}: its object in the cache is {state}: {stored}",
+        f"{clear} && {heal}" if clear else heal,
+    )
+
+
+def object_of(cache: Path, md5: str) -> Path:
+    """Return where DVC's cache keeps the object of this hash."""
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def md5_of(path: Path) -> str | None:
+    """Return the hex md5 of a file's bytes, None if there is no such file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _dvc_status() -> object:
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        why = said[0].removeprefix("ERROR: ") if said else "no message"
+        raise HostError(f"dvc status: {printable(why, 200)}", "run: bert-lora doctor") from None
+
+
+def changed_since(status: object) -> Iterator[Fault]:
+    """Yield a fault for each stage whose inputs are others than when it ran.
+
+    `status` is what `dvc status --json` prints; its outputs are left to `stored_faults`.
+    """
+    for stage, changes in status.items() if isinstance(status, dict) else ():
+        names: list[str] = []
+        for change in changes:
+            if change in ("changed command", "always changed"):
+                names.append(change)
+            elif isinstance(change, dict):
+                for path, what in change.get("changed deps", {}).items():
+                    keys = what if isinstance(what, dict) else {"": what}
+                    names += [f"{path} {key}".strip() for key in keys]
+        if names:
+            shown = printable(", ".join(names), 200)
+            yield f"stage {stage}: has not run since a change of {shown}", "run: dvc repro"
+
+
+def check_meaning() -> None:
+    """Check that weights are finite, and that all artefacts belong together.
+
+    Raises:
+        ModelError, DataError: with every fault that was found.
+    """
+    faults: list[UserError] = []
+    for check in (_check_weights, _check_adapter, _check_scores, _check_comparison):
+        try:
+            check()
+        except UserError as error:
+            faults.append(error)
+    if faults:
+        pairs = [pair for error in faults for pair in error.faults]
+        raise type(faults[0]).from_faults(pairs)
+
+
+def _check_weights() -> None:
+    from stages.shared.model import load_tensors
+
+    for folder in (paths.BASE_MODEL, paths.HEAD, paths.ADAPTER):
+        for file in sorted(require(folder).glob("*.safetensors")):
+            load_tensors(file, f"make it again: dvc repro -f {paths.MADE_BY[folder]}")
+
+
+def _check_adapter() -> None:
+    from stages.shared import adapter_files, splits
+
+    adapter_files.check_adapter(splits.read_labels(), paths.ADAPTER, paths.BASE_MODEL)
+
+
+def _check_scores() -> None:
+    """Check each model's metrics against its predictions, and those against the test rows."""
+    from stages.shared import headline, predictions, splits
+
+    labels = splits.read_labels()
+    test = splits.read_split(paths.TEST, labels)
+    truth = dict(zip(test.ids, (labels[target] for target in test.targets), strict=True))
+    for metrics, path in (
+        (paths.BASE_METRICS, paths.BASE_PREDICTIONS),
+        (paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS),
+    ):
+        fix = f"make it again: dvc repro -f {paths.MADE_BY[path]}"
+        frame = predictions.read_predictions(require(path), str(path), fix)
+        if dict(zip(frame["id"], frame["label"], strict=True)) != truth:
+            raise DataError(f"{path}: its rows or labels are not those of {paths.TEST}", fix)
+        if predictions.labels_of(frame) != labels:
+            raise DataError(f"{path}: its classes are not those of {paths.LABELS}", fix)
+        scores = headline.headline_scores(
+            predictions.probabilities_of(frame), predictions.targets_of(frame).tolist()
+        )
+        recorded = read_object(metrics, *scores)
+        for name, value in scores.items():
+            if abs(recorded[name] - value) > ROUNDING:
+                what = f"{metrics}: {name} {recorded[name]}, the predictions give {value:.6f}"
+                raise DataError(what, fix)
+
+
+def _check_comparison() -> None:
+    compared = read_object(paths.COMPARISON, "accuracy_base", "accuracy_adapter")
+    for name, path in (("base", paths.BASE_METRICS), ("adapter", paths.ADAPTER_METRICS)):
+        if read_object(path, "accuracy")["accuracy"] != compared[f"accuracy_{name}"]:
+            raise DataError(
+                f"{paths.COMPARISON}: accuracy_{name} is not that of {path}",
+                "make it again: dvc repro -f compare",
+            )
