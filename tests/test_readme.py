@@ -8,7 +8,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.shared.params import LoraParams, Params
+from stages.shared.identity import settings_of
+from stages.shared.params import LoraParams, Params, load_params
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,10 +28,11 @@ def test_every_figure_stands_as_the_metrics_have_it() -> None:
     assert writer().filled(README) == README, "run: python .ci/readme.py"
 
 
-def test_the_seeds_are_of_the_committed_data() -> None:
+def test_the_seeds_are_of_the_committed_data_and_settings() -> None:
     record = writer().default_seeds()
     comparison = json.loads((ROOT / "metrics/comparison.json").read_text(encoding="utf-8"))
     assert record["rows"] == comparison["rows"]
+    assert record["settings"] == settings_of(load_params(ROOT / "params.yaml"))
     assert len(set(record["seeds"])) == len(record["seeds"]) >= 5
 
 
