@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, save_params
 
+from stages.shared import paths
 from stages.shared.artefacts import sha256_of
 from stages.shared.params import Params
 
@@ -154,6 +155,12 @@ def heal(output: str) -> None:
     shell(fix)
 
 
+def undo(output: str) -> None:
+    """Type what doctor says to go back to the last commit; drop the training that was stopped."""
+    shell(output.splitlines()[-1].partition("the last commit: ")[2])
+    shutil.rmtree(paths.CHECKPOINTS)
+
+
 def shell(line: str) -> str:
     """Type a line into a shell that finds dvc and bert-lora, and return what it prints."""
     scripts = str(Path(sys.executable).parent)
@@ -186,7 +193,6 @@ def finished_lab(finished: Path, params: Params, tmp_path_factory: pytest.TempPa
         shutil.copy(ROOT / name, folder / name)
     with chdir(folder):
         shutil.copytree(params.model.source, "data/raw/model")
-        Path("data/raw/.gitignore").write_text("*\n", encoding="utf-8")
         source = {"source": "data/raw/model"}
         save_params(params.model_copy(update={"model": params.model.model_copy(update=source)}))
         done = stage("compare")  # report and card name the model as params.yaml does

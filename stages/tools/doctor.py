@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import shlex
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,17 +109,32 @@ def leftover_faults() -> Iterator[Fault]:
 
 
 def half_run_faults(records: list[Recorded]) -> Iterator[Fault]:
-    """Yield a fault if a run was cut off: params or metrics changed, and outputs gone."""
+    """Yield a fault if a run was cut off: params or metrics changed, and outputs or branch gone."""
     gone = [record.path for record in records if not record.path.exists()]
-    if not gone or len(gone) == len(records):  # nothing has run in this clone
+    if len(gone) == len(records):  # nothing has run in this clone
         return
     changed = git("status", "--porcelain", "--untracked-files=no", "--", *GIT_KEEPS).split()[1::2]
-    if changed:
+    staged = git("diff", "--cached", "--name-only", "--", *GIT_KEEPS)  # DVC stages what it changes
+    branch = left_branch() if staged else ""
+    if changed and (gone or branch):
+        signs = [f"{path} is gone" for path in gone[:1]] + ["HEAD is detached"] * bool(branch)
+        switch = f"git switch {shlex.quote(branch)} && " if branch else ""
         yield (
-            f"{', '.join(changed)} changed and {gone[0]} is gone: a run was cut off",
-            "go on with it: dvc repro; or go back to the last commit: "
-            f"git checkout {' '.join(GIT_KEEPS)} && dvc checkout --force",
+            f"{', '.join(changed)} changed and {' and '.join(signs)}: a run was cut off",
+            f"go on with it: {switch}dvc repro; or go back to the last commit: "
+            f"{switch}git checkout HEAD -- {' '.join(GIT_KEEPS)} && dvc checkout --force",
         )
+
+
+def left_branch() -> str:
+    """Return the branch that `dvc exp run` left and, being killed, did not come back to, or ''."""
+    if git("rev-parse", "--abbrev-ref", "HEAD").strip() != "HEAD":
+        return ""
+    last = git("reflog", "-1", "--format=%gs HEAD").split()
+    if last[:2] != ["checkout:", "moving"] or git("rev-parse", "HEAD").strip() not in last:
+        return ""
+    branch = last[last.index("from") + 1]
+    return branch if git("branch", "--list", branch, "--contains", "HEAD").strip() else ""
 
 
 def space_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:

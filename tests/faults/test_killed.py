@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import changed, save_params
-from faults_kit import Run, bert_lora, dvc, refused, run_of, wait_for, well
+from faults_kit import Run, bert_lora, dvc, refused, run_of, undo, wait_for
 
 from stages.shared import paths
 from stages.shared.artefacts import sha256_of
@@ -194,10 +194,7 @@ def test_row_05_the_trainer_ends_with_the_dvc_that_was_killed(shell: str) -> Non
     parent.wait()
     wait_for(lambda: not alive(child), 5)
     assert not paths.ADAPTER_WEIGHTS.exists()  # DVC removes outputs before it runs a stage
-    refused(bert_lora("doctor"), 5, "a run was cut off")
-    well("git", "checkout", "--", ".")
-    dvc("checkout", "--force")
-    shutil.rmtree(paths.CHECKPOINTS)
+    undo(refused(bert_lora("doctor"), 5, "a run was cut off"))
     dvc("repro")
     assert bert_lora("verify").returncode == 0
 

@@ -18,15 +18,16 @@ from faults_kit import (
     dvc,
     heal,
     refused,
-    shell,
     stage,
     tree,
+    undo,
     wait_for,
     well,
 )
 
 from stages.shared import paths
 from stages.shared.disk import cache_folder
+from stages.shared.guard import lock_holder
 from stages.shared.pipeline import recorded_outputs
 from stages.tools.verify import stored_faults
 
@@ -162,7 +163,7 @@ def test_row_10_a_full_workspace_leaves_the_old_adapter(small_disk: Path) -> Non
 
 @pytest.mark.slow
 def test_row_11_a_killed_experiment_is_undone_by_the_command_doctor_prints() -> None:
-    before = tree()
+    before, branch = tree(), well("git", "symbolic-ref", "HEAD")
     command = [sys.executable, "-m", "dvc", "exp", "run", "-S", "train.epochs=500"]
     command += ["-S", "train.patience=0"]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
@@ -172,10 +173,12 @@ def test_row_11_a_killed_experiment_is_undone_by_the_command_doctor_prints() -> 
     wait_for(lambda: any(paths.CHECKPOINTS.glob("checkpoint-*")))
     process.kill()
     process.wait()
-    output = refused(bert_lora("doctor"), 5, "a run was cut off", "git checkout params.yaml")
-    shell(output.splitlines()[-1].partition("the last commit: ")[2])
-    shutil.rmtree(paths.CHECKPOINTS)
+    wait_for(lambda: lock_holder("train_lora") is None, 5)
+    assert well("git", "branch", "--show-current") == ""  # DVC stands on a commit as it works
+    output = refused(bert_lora("doctor"), 5, "and HEAD is detached: a run was cut off")
+    undo(output)
     assert tree() == before
+    assert well("git", "symbolic-ref", "HEAD") == branch
     assert well("git", "status", "--porcelain") == ""
     dvc("repro")
 
@@ -185,9 +188,13 @@ def test_row_12_a_killed_queue_keeps_what_is_done() -> None:
     for epochs in (0, 600, 1):
         settings = ["-S", f"train.epochs={epochs}", "-S", "train.patience=0"]
         dvc("exp", "run", "--queue", "-n", f"epochs-{epochs}", *settings)
-    dvc("queue", "start")
+    start = [sys.executable, "-m", "dvc", "queue", "start"]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run(start, stdout=subprocess.DEVNULL, env=environment, check=True)  # worker keeps it
     try:
-        wait_for(lambda: any(Path(".dvc/tmp/exps").rglob("checkpoint-*")), 120)
+        wait_for(
+            lambda: any(Path(".dvc/tmp/exps").glob(f"tmp*/{paths.CHECKPOINTS}/checkpoint-*")), 120
+        )
         dvc("queue", "kill", "--force", "epochs-600")
         wait_for(lambda: "Success" in state("epochs-1"), 120)
     finally:
