@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 
 from stages.shared.compute import Compute
@@ -25,7 +24,7 @@ def merge_lora(classifier: Classifier) -> Classifier:
     The logits are those of the adapter up to rounding, without the cost of its own products.
     """
     model = classifier.model
-    merged: Any = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    merged: Any = model.merge_and_unload() if hasattr(model, "peft_config") else model
     return replace(classifier, model=merged.requires_grad_(False))
 
 

@@ -43,7 +43,7 @@ ADAPTERHUB = Path(__file__).with_name("adapterhub.py")
 class Request:
     """What the user asks for; see `bert-lora benchmark --help`."""
 
-    steps: int = 50
+    steps: int = 50  # one round of batches of like length, from long to short
     repeats: int = 3
     accuracy: bool = False
     adapters: Path | None = None
@@ -151,7 +151,9 @@ def measure(setting: Setting, request: Request) -> dict[str, Any]:
     names = request.contenders()
     training: dict[str, list[float]] = {name: [] for name in names}
     scoring: dict[str, list[float]] = {name: [] for name in names if name != "full"}
+    rates = []
     for repeat in range(request.repeats):
+        rates.append(multiplication_rate(setting))
         for name in names:
             print(f"repeat {repeat + 1} of {request.repeats}: {name}", flush=True)
             steps = max(2, round(request.steps * SHARE_OF_STEPS.get(name, 1)))
@@ -159,7 +161,7 @@ def measure(setting: Setting, request: Request) -> dict[str, Any]:
             training[name].append(found["training"])
             if name in scoring:
                 scoring[name].append(found["scoring"])
-    rate = multiplication_rate(setting)
+    rate = statistics.median(rates)
     work = least_work(setting)
     return {
         "rows_per_step": setting.params.train.batch_size,
