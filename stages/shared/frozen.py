@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stages.shared.compute import Compute
 from stages.shared.model import Classifier, body_of, within
@@ -41,3 +43,40 @@ def round_frozen(classifier: Classifier, compute: Compute) -> None:
         frozen = not any(parameter.requires_grad for parameter in module.parameters())
         if isinstance(module, nn.Linear) and frozen and not within(name, classifier.head):
             module.to(torch.bfloat16)
+
+
+@contextmanager
+def packed_weights(model: nn.Module) -> Iterator[None]:
+    """Keep bf16 weights in the order that the processor's kernels read, while the block runs.
+
+    Else every product puts them into that order anew, a sixth of the time of scoring; the results
+    are the same bits. For use without gradients. On other devices and processors nothing changes.
+    """
+    can_pack = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    packed: list[Any] = [
+        module
+        for module in model.modules()
+        if can_pack
+        and isinstance(module, nn.Linear)
+        and module.weight.dtype == torch.bfloat16
+        and module.weight.device.type == "cpu"
+    ]
+    for layer in packed:
+        layer.forward = _packed(layer)
+    try:
+        yield
+    finally:
+        for layer in packed:
+            del layer.forward
+
+
+def _packed(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
+
+    def forward(states: Tensor) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(
+            states.to(torch.bfloat16), weight, layer.bias, "none", [], ""
+        )
+        return result
+
+    return forward

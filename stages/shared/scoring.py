@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from stages.shared.compute import Compute
 from stages.shared.dataset import batches, encode, padded
 from stages.shared.errors import NumericsError
+from stages.shared.frozen import packed_weights
 from stages.shared.model import Classifier, features, head_logits
 
 TOKENS_PER_BATCH = {"cpu": 1 << 10, "cuda": 1 << 16}  # what keeps the device busy, no more
@@ -28,7 +29,7 @@ def cached_features(
     encoded = encode(classifier.tokenizer, texts, max_length)
     todo = batches(encoded.lengths, TOKENS_PER_BATCH[compute.device.type])
     found: list[tuple[Tensor, Tensor | None]] = []
-    with torch.inference_mode(), compute.autocast():
+    with torch.inference_mode(), compute.autocast(), packed_weights(model):
         for rows in tqdm(todo, desc=what, unit="batch", leave=False, disable=None):
             batch = padded([encoded[row] for row in rows], classifier.tokenizer.pad_token_id)
             states, pool = features(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from conftest import COMPUTE, MODELS, table
 from torch import nn
 
+from stages.shared import scoring
 from stages.shared.adapter import attach_lora
 from stages.shared.compute import Compute, set_up
-from stages.shared.frozen import freeze_body, merge_lora, round_frozen
+from stages.shared.frozen import freeze_body, merge_lora, packed_weights, round_frozen
 from stages.shared.model import body_of, within
 from stages.shared.params import LoraParams, Params
 from stages.shared.scoring import predict_logits
@@ -47,6 +49,23 @@ def test_rounding_what_is_frozen_changes_no_bit_in_bf16(standing: Any, name: str
     )
     assert kinds == {torch.bfloat16}
     assert {tensor.dtype for tensor in base.head_state().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_packed_weights_change_no_bit_and_are_put_back(
+    standing: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = standing(name)
+    freeze_body(base)
+    round_frozen(base, BF16)
+    with packed_weights(base.model):
+        taken = [m for m in base.model.modules() if "forward" in vars(m)]
+    native = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    assert bool(taken) == native
+    assert not [m for m in base.model.modules() if "forward" in vars(m)]
+    packed = logits(base, BF16)
+    monkeypatch.setattr(scoring, "packed_weights", lambda _: nullcontext())
+    assert torch.equal(logits(base, BF16), packed)
 
 
 def test_nothing_is_rounded_that_trains_or_in_float32(standing: Any, lora: LoraParams) -> None:
