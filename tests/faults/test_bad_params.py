@@ -71,7 +71,7 @@ def test_row_18_more_than_a_hundred_bad_values_are_named_each(
 
 @pytest.mark.usefixtures("elsewhere")
 def test_row_18_all_faults_come_together(capfd: pytest.CaptureFixture[str]) -> None:
-    text = SHIPPED.replace("epochs: 3", "epochs: fast").replace("  r: 32", "  r: -1")
+    text = SHIPPED.replace("epochs: 2", "epochs: fast").replace("  r: 32", "  r: -1")
     said = read(text.replace("batch_size: 32", "batch_size: yes"), capfd)
     assert len(said.splitlines()) == 3
 

@@ -59,7 +59,7 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_refuses_bad_params_in_one_line_before_anything_heavy(stage: str) -> None:
-    params_file(("  epochs: 3\n", "  epochs: three\n"))
+    params_file(("  epochs: 2\n", "  epochs: three\n"))
     call = (
         f"import runpy, sys\ntry: runpy.run_module('stages.{stage}', run_name='__main__')\n"
         f"finally: print(sorted(set({HEAVY}) & set(sys.modules)))"
