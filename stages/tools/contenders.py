@@ -28,7 +28,9 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params are known to b
 
 WARM_UP = 3  # optimiser steps that are not timed
 SCORED_AT_ONCE = 32  # rows of an evaluation batch, where a Trainer scores
-Scored = Callable[[], Any]  # gives the logits (rows, classes) of the validation rows
+# Gives logits (rows, classes) and label numbers (rows,) of the validation rows, in one order: a
+# Trainer that groups by length predicts in another than the rows stand in.
+Scored = Callable[[], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,10 @@ def time_one(name: str, setting: Setting, steps: int, seed: int) -> dict[str, fl
     train_speed = timed * setting.params.train.batch_size / (marks[-1] - marks[WARM_UP])
     start = time.perf_counter()
     with _silence():
-        predicted = score().argmax(-1).tolist()
-    score_speed = len(predicted) / (time.perf_counter() - start)
-    truth = setting.validation.targets
-    right = sum(a == b for a, b in zip(predicted, truth, strict=True))
-    return {"training": train_speed, "scoring": score_speed, "accuracy": right / len(truth)}
+        logits, labels = score()
+    score_speed = len(logits) / (time.perf_counter() - start)
+    right = sum(int(row.argmax()) == int(label) for row, label in zip(logits, labels, strict=True))
+    return {"training": train_speed, "scoring": score_speed, "accuracy": right / len(labels)}
 
 
 def _stopwatch(marks: list[float]) -> Any:
@@ -121,12 +122,13 @@ def make_ours(setting: Setting, steps: int, seed: int) -> tuple[Any, Scored]:
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"
     trainer.args.load_best_model_at_end = False
 
-    def score() -> Any:
+    def score() -> tuple[Any, Any]:
         ready = frozen.merge_lora(classifier)
         frozen.round_frozen(ready, setting.hardware)
-        return scoring.predict_logits(
+        logits = scoring.predict_logits(
             ready, setting.validation.texts, params.data.max_length, setting.hardware, "x"
         )
+        return logits, setting.validation.targets
 
     return trainer, score
 
@@ -218,7 +220,12 @@ def _plain(setting: Setting, steps: int, seed: int, tuned: bool, lora: bool) -> 
         data_collator=DataCollatorWithPadding(base.tokenizer) if tuned else None,
     )
     held_out = encoded(setting.validation)
-    return trainer, lambda: trainer.predict(held_out).predictions
+
+    def score() -> tuple[Any, Any]:
+        found = trainer.predict(held_out)
+        return found.predictions, found.label_ids
+
+    return trainer, score
 
 
 def steps_of(setting: Setting) -> int:

@@ -49,6 +49,15 @@ def test_row_21_an_adapter_without_its_head_is_refused(sealed: bool) -> None:
     refused(stage("evaluate_adapter"), 4, "classifier" if sealed else "sha256", "dvc repro")
 
 
+def test_row_21_an_adapter_without_one_of_its_tensors_is_refused() -> None:
+    def thin(tensors: dict[str, Any]) -> None:
+        del tensors[next(name for name in tensors if "lora_A" in name)]
+
+    edit_tensors(paths.ADAPTER_WEIGHTS, thin)
+    sealed_again()
+    refused(stage("evaluate_adapter"), 4, "1 tensors do not match", "lora_A", "dvc repro")
+
+
 @pytest.mark.slow
 def test_row_22_a_base_without_pooler_gets_one_that_is_saved(
     models: dict[str, Path], params: Params
