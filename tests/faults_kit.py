@@ -107,6 +107,15 @@ def call(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def mount(folder: Path, *arguments: str) -> None:
+    """Mount a file system on the folder; skip the test where that is not to be had."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    mounted = call("mount", *arguments, str(folder))
+    if mounted.returncode:
+        pytest.skip(f"no mount here: {mounted.stdout.strip()}")
+
+
 def well(*command: str, **environment: str) -> str:
     """Run a command that must succeed, and return what it prints."""
     done = call(*command, **environment)
