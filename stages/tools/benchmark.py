@@ -58,15 +58,22 @@ def benchmark(request: Request) -> None:
     """Print the contenders' speed and write it to metrics/benchmark.json.
 
     Raises:
-        HostError: if the data or the base model are missing, or a contender fails.
+        HostError: if the data or the base model are missing, a contender fails, or there is no
+            repeat and nothing measured before.
     """
+    results: dict[str, Any] = {}
+    if paths.BENCHMARK.exists():  # what is not measured anew is kept
+        results = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
+    elif not request.repeats:
+        raise HostError("benchmark: no speeds are measured yet", "give --repeats 1 or more")
     setting = read_setting(tuned_process=True)
-    results = measure(setting, request)
+    if request.repeats:
+        results |= measure(setting, request)
     if request.accuracy:
-        results["accuracy"] = trained_through(setting, request)
-    elif paths.BENCHMARK.exists():  # what takes long is kept until it is asked for anew
-        before = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
-        results |= {"accuracy": before["accuracy"]} if "accuracy" in before else {}
+        results["accuracy"] = {
+            "precision": precision_of(setting),
+            "validation": trained_through(setting, request),
+        }
     write_json(paths.BENCHMARK, results)
     print(table_of(results))
 
@@ -142,7 +149,9 @@ def trained_through(setting: Setting, request: Request) -> dict[str, list[float]
     for seed in range(1, request.seeds + 1):
         for name in names:
             print(f"training through, seed {seed} of {request.seeds}: {name}", flush=True)
-            accuracy[name].append(run_contender(name, 0, seed, setting, request)["accuracy"])
+            found = run_contender(name, 0, seed, setting, request)["accuracy"]
+            print(f"validation accuracy {100 * found:.2f} %", flush=True)
+            accuracy[name].append(found)
     return accuracy
 
 
@@ -166,13 +175,18 @@ def measure(setting: Setting, request: Request) -> dict[str, Any]:
     return {
         "rows_per_step": setting.params.train.batch_size,
         "steps": request.steps,
-        "precision": "bf16" if setting.hardware.bf16 else "fp32",
+        "precision": precision_of(setting),
         "multiplication_gflops": rate / 1e9,
         "training_gflop_per_row": work["training"] / 1e9,
         "scoring_gflop_per_row": work["scoring"] / 1e9,
         "training": {n: summary(n, training, rate / work["training"]) for n in training},
         "scoring": {n: summary(n, scoring, rate / work["scoring"]) for n in scoring},
     }
+
+
+def precision_of(setting: Setting) -> str:
+    """Return the number type of the matrix products as params.yaml names it."""
+    return "bf16" if setting.hardware.bf16 else "fp32"
 
 
 def summary(name: str, speeds: dict[str, list[float]], limit: float) -> dict[str, Any]:
@@ -261,7 +275,16 @@ def table_of(results: dict[str, Any]) -> str:
                 f"| {100 * found['share_of_limit']:.0f} % |"
             )
     if accuracy := results.get("accuracy"):
-        seeds = max(len(one) for one in accuracy.values())
-        shown = [f"*{n}* {100 * statistics.mean(v):.1f} %" for n, v in sorted(accuracy.items())]
-        lines += ["", f"Validation accuracy after all epochs, {seeds} seeds: {', '.join(shown)}."]
+        found = accuracy["validation"]
+        seeds = max(len(one) for one in found.values())
+        shown = [
+            f"*{name}* {100 * statistics.mean(one):.1f} % ({100 * min(one):.1f} to "
+            f"{100 * max(one):.1f})"
+            for name, one in sorted(found.items())
+        ]
+        lines += [
+            "",
+            f"Validation accuracy after all epochs in {accuracy['precision']}, the mean of "
+            f"{seeds} seeds: {', '.join(shown)}.",
+        ]
     return "\n".join(lines)

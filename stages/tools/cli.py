@@ -169,7 +169,9 @@ def seeds_command(
 @app.command("benchmark")
 def benchmark_command(
     steps: Annotated[int, typer.Option(min=1, max=10_000, help="Steps that are timed.")] = 50,
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="Turns of each contender.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(min=0, max=100, help="Turns of each contender; 0 keeps the speeds.")
+    ] = 3,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="Train through too, once a seed: takes long.")
     ] = False,

@@ -77,6 +77,37 @@ def test_a_python_without_adapterhub_is_named(setting: Setting, content: str | N
         benchmark.run_contender("adapters", 5, 7, setting, Request(adapters=python))
 
 
+@pytest.mark.usefixtures("setting")
+def test_accuracy_is_measured_beside_speeds_that_are_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accuracy = {"tuned": 0.5, "full": 0.6, "ours": 0.7}
+
+    def measured(name: str, steps: int, seed: int, *_: object) -> dict[str, float]:
+        through = accuracy[name] + seed / 100 if steps == 0 else 0.0
+        return {"training": 2.0, "scoring": 4.0, "accuracy": through}
+
+    monkeypatch.setattr(benchmark, "run_contender", measured)
+    with pytest.raises(HostError, match="no speeds are measured yet"):
+        benchmark.benchmark(Request(repeats=0, accuracy=True))
+    benchmark.benchmark(Request(steps=2, repeats=1))
+    before = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
+    assert "accuracy" not in before
+    benchmark.benchmark(Request(repeats=0, accuracy=True, seeds=3))
+    after = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
+    found = after.pop("accuracy")
+    assert after == before
+    assert found["precision"] == "fp32"
+    assert found["validation"]["ours"] == pytest.approx([0.71, 0.72, 0.73])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        "Validation accuracy after all epochs in fp32, the mean of 3 seeds: "
+        "*full* 62.0 % (61.0 to 63.0), *ours* 72.0 % (71.0 to 73.0), *tuned* 52.0 % (51.0 to 53.0)."
+    )
+    benchmark.benchmark(Request(steps=2, repeats=1))
+    assert json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))["accuracy"] == found
+
+
 def test_ratios_are_taken_turn_by_turn() -> None:
     speeds = {"ours": [10.0, 40.0, 30.0], "tutorial": [1.0, 2.0, 3.0], "tuned": [5.0, 10.0, 30.0]}
     found = summary("ours", speeds, limit=60.0)
