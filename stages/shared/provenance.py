@@ -13,12 +13,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.shared import paths
 from stages.shared.artefacts import read_json, sha256_of, write_json
 from stages.shared.errors import UserError, printable
 from stages.shared.params import Params
+
+if TYPE_CHECKING:
+    from stages.shared.compute import Compute
 
 LAST_STAGE = "compare"  # hashing the base's weights takes a moment, so it is done once a run
 LIBRARIES = [
@@ -86,7 +89,12 @@ def hardware_of(params: Params) -> dict[str, str]:
     from stages.shared.compute import set_up
 
     hardware = set_up(params.compute)
-    return {"device": hardware.device.type, "precision": "bf16" if hardware.bf16 else "fp32"}
+    return {"device": hardware.device.type, "precision": precision_of(hardware)}
+
+
+def precision_of(hardware: Compute) -> str:
+    """Return the number type of the matrix products, bf16 or fp32, as params.yaml names it."""
+    return "bf16" if hardware.bf16 else "fp32"
 
 
 def content_hashes() -> dict[str, str]:

@@ -21,6 +21,7 @@ from typing import Any
 from stages.shared import paths
 from stages.shared.artefacts import write_json
 from stages.shared.errors import HostError, printable
+from stages.shared.provenance import precision_of
 from stages.tools.contenders import WARM_UP, Setting, fresh, read_setting, steps_of
 
 # Weights that are looked up, or used once a row and not once a token: too little to count.
@@ -71,7 +72,7 @@ def benchmark(request: Request) -> None:
         results |= measure(setting, request)
     if request.accuracy:
         results["accuracy"] = {
-            "precision": precision_of(setting),
+            "precision": precision_of(setting.hardware),
             "validation": trained_through(setting, request),
         }
     write_json(paths.BENCHMARK, results)
@@ -175,18 +176,13 @@ def measure(setting: Setting, request: Request) -> dict[str, Any]:
     return {
         "rows_per_step": setting.params.train.batch_size,
         "steps": request.steps,
-        "precision": precision_of(setting),
+        "precision": precision_of(setting.hardware),
         "multiplication_gflops": rate / 1e9,
         "training_gflop_per_row": work["training"] / 1e9,
         "scoring_gflop_per_row": work["scoring"] / 1e9,
         "training": {n: summary(n, training, rate / work["training"]) for n in training},
         "scoring": {n: summary(n, scoring, rate / work["scoring"]) for n in scoring},
     }
-
-
-def precision_of(setting: Setting) -> str:
-    """Return the number type of the matrix products as params.yaml names it."""
-    return "bf16" if setting.hardware.bf16 else "fp32"
 
 
 def summary(name: str, speeds: dict[str, list[float]], limit: float) -> dict[str, Any]:

@@ -54,13 +54,13 @@ def surroundings() -> Iterator[str]:
     """Yield lines about the machine: Python, processor, threads, precision, GPU, a training."""
     params = load_params()
     from stages.shared import compute
-    from stages.shared.provenance import processor
+    from stages.shared.provenance import precision_of, processor
 
     hardware = compute.chosen(params.compute)
     threads = cores() if params.compute.threads == "auto" else params.compute.threads
     yield f"python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield f"processor: {processor()}, {cores()} cores, {threads} threads in use"
-    precision = "bf16" if hardware.bf16 else "fp32"
+    precision = precision_of(hardware)
     native = compute.computes_bf16(hardware.device)
     yield f"device: {hardware.device.type}, {precision} ({'has' if native else 'no'} bf16 units)"
     holder = lock_holder("train_lora")
