@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from stages.shared.identity import settings_of
-from stages.shared.params import load_params
+from stages.core.fingerprints import settings_of
+from stages.core.params import load_params
 
 FROZEN = 0.01  # of the base's accuracy and F1: 11 of 1,057 rows
 LOG_LOSS = 2  # times as much, in nats

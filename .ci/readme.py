@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stages.shared.identity import settings_of
-from stages.shared.params import load_params
-from stages.tools.benchmark import table_of
+from stages.core.fingerprints import settings_of
+from stages.core.params import load_params
+from stages.tools.benchmark.run import table_of
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

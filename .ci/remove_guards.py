@@ -15,67 +15,67 @@ ROOT = Path(__file__).parents[1]
 # name: (file, what stands there, what replaces it, the test that must fail)
 GUARDS = {
     "unknown keys are refused": (
-        "stages/shared/params.py", 'extra="forbid"', 'extra="ignore"', "row_16"),
+        "stages/core/params.py", 'extra="forbid"', 'extra="ignore"', "row_16"),
     "secrets are refused": (
-        "stages/shared/params.py", "if _SECRET.search(line):", "if False:", "row_51"),
+        "stages/core/params.py", "if _SECRET.search(line):", "if False:", "row_51"),
     "two runs of a stage are kept apart": (
-        "stages/shared/guard.py", "            holder = printable(file.read(20)) or",
+        "stages/running/locks.py", "            holder = printable(file.read(20)) or",
         "            yield\n            return\n            holder = printable(file.read(20)) or",
         "row_06_a"),
     "a stage ends with DVC": (
-        "stages/shared/guard.py", "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
+        "stages/running/locks.py", "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
         "pass",
         "row_05"),
     "SIGTERM ends in a line": (
-        "stages/shared/guard.py", "signal.signal(signal.SIGTERM, _terminate)", "pass", "row_04"),
+        "stages/running/locks.py", "signal.signal(signal.SIGTERM, _terminate)", "pass", "row_04"),
     "the disk has room": (
-        "stages/shared/disk.py", "if free < size + SPARE:", "if False:", "row_09"),
+        "stages/running/disk.py", "if free < size + SPARE:", "if False:", "row_09"),
     "a damaged checkpoint is not used": (
-        "stages/shared/checkpoints.py", "return seal is not None and seal == _hashes(folder)",
+        "stages/training/checkpoints.py", "return seal is not None and seal == _hashes(folder)",
         "return True", "row_02_a_checkpoint_damaged"),
     "a checkpoint of other inputs is not used": (
-        "stages/shared/checkpoints.py", "known = _read(paths.CHECKPOINTS / INPUTS)",
+        "stages/training/checkpoints.py", "known = _read(paths.CHECKPOINTS / INPUTS)",
         "known = inputs", "row_03"),
     "the order of rows hangs on seed and epoch": (
-        "stages/shared/checkpoints.py", "self.generator = torch.Generator().manual_seed",
+        "stages/training/checkpoints.py", "self.generator = torch.Generator().manual_seed",
         "torch.Generator().manual_seed", "row_01_two"),
     "a loss that is no number ends it": (
-        "stages/shared/training.py", "if not bool(torch.isfinite(loss)):", "if False:", "row_30"),
+        "stages/training/trainer.py", "if not bool(torch.isfinite(loss)):", "if False:", "row_30"),
     "weights are finite": (
-        "stages/shared/model.py",
+        "stages/model/classifier.py",
         "if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):", "if False:",
         "row_27"),
     "the adapter belongs to the labels": (
-        "stages/shared/adapter_files.py", 'if manifest["labels"] != list(labels):', "if False:",
+        "stages/model/saved.py", 'if manifest["labels"] != list(labels):', "if False:",
         "row_25"),
     "the adapter holds every tensor": (
-        "stages/shared/adapter_files.py", "    if missing:", "    if False:", "row_21_an"),
+        "stages/model/saved.py", "    if missing:", "    if False:", "row_21_an"),
     "pickled weights are refused": (
-        "stages/shared/model_files.py", "pickle weights are refused", "no weights", "row_28"),
+        "stages/sources/model_folder.py", "pickle weights are refused", "no weights", "row_28"),
     "code of a model is refused": (
-        "stages/shared/model_files.py", '"auto_map"', '"auto_map_"', "row_29"),
+        "stages/sources/model_folder.py", '"auto_map"', '"auto_map_"', "row_29"),
     "a member has its size": (
-        "stages/shared/packages.py", "if size > expected.size:", "if False:", "row_45_a_bomb"),
+        "stages/sources/package_index.py", "if size > expected.size:", "if False:", "row_45_a_bomb"),
     "a member has its hash": (
-        "stages/shared/packages.py", "if digest.hexdigest() != expected.sha256:", "if False:",
+        "stages/sources/package_index.py", "if digest.hexdigest() != expected.sha256:", "if False:",
         "row_44_the_last"),
     "a member is a regular file": (
-        "stages/shared/packages.py", "if not member.isreg() or (content", "if (content",
+        "stages/sources/package_index.py", "if not member.isreg() or (content", "if (content",
         "row_44_a_wanted"),
     "wheels only": (
-        "stages/shared/packages.py", '"--no-binary" if package.sdist else "--only-binary"',
+        "stages/sources/package_index.py", '"--no-binary" if package.sdist else "--only-binary"',
         '"--no-binary"', "row_46_a_source"),
     "a text stands in one split": (
-        "stages/shared/rows.py", 'if several.any() and params.on_leak == "refuse":', "if False:",
+        "stages/rows/checks.py", 'if several.any() and params.on_leak == "refuse":', "if False:",
         "row_39"),
     "a text has one label": (
-        "stages/shared/rows.py", 'if several.any() and params.on_conflict == "refuse":',
+        "stages/rows/checks.py", 'if several.any() and params.on_conflict == "refuse":',
         "if False:", "row_40"),
     "a group stands in one split": (
-        "stages/shared/rows.py", "    if shared:\n        one", "    if False:\n        one",
+        "stages/rows/checks.py", "    if shared:\n        one", "    if False:\n        one",
         "row_43_a_group_in"),
     "control characters are escaped": (
-        "stages/shared/errors.py", 'not in "CZ" else ascii(c)[1:-1]', 'not in "" else c', "row_50"),
+        "stages/core/errors.py", 'not in "CZ" else ascii(c)[1:-1]', 'not in "" else c', "row_50"),
     "a word that gives the label away is told": (
         "stages/evaluate_tfidf.py", "for line in giveaways(train, labels):", "for line in []:",
         "row_42_a"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from stages.core import artefacts, paths
+from stages.core.params import Params
 from stages.reporting.results import Results
-from stages.shared import artefacts, paths
-from stages.shared.params import Params
-from stages.shared.run import run_stage
-from stages.shared.significance import Gain, wilson
+from stages.running.stage import run_stage
+from stages.scoring.significance import Gain, wilson
 
 
 def compare(params: Params) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stages.shared import artefacts, paths
-from stages.shared.params import Params
-from stages.shared.run import run_stage
+from stages.core import artefacts, paths
+from stages.core.params import Params
+from stages.running.stage import run_stage
 
 FLOORS = ("majority", "untrained", "untrained_sd")
 
@@ -12,17 +12,14 @@ FLOORS = ("majority", "untrained", "untrained_sd")
 def evaluate_adapter(params: Params) -> None:
     """Write the adapter's test scores and predictions to metrics/."""
     # Heavy libraries are imported once the params are known to be right.
-    from stages.shared import (
-        adapter_files,
-        compute,
-        frozen,
-        metric,
-        model,
-        predictions,
-        scoring,
-        splits,
-    )
-    from stages.shared.temperature import fit_temperature
+    from stages.model import classifier as model
+    from stages.model import device as compute
+    from stages.model import frozen
+    from stages.model import saved as adapter_files
+    from stages.rows import prepared as splits
+    from stages.scoring import logits as scoring
+    from stages.scoring import metric, predictions
+    from stages.scoring.temperature import fit_temperature
 
     hardware = compute.set_up(params.compute)
     labels = splits.read_labels()

@@ -10,14 +10,14 @@ from __future__ import annotations
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from stages.shared import artefacts, paths
-from stages.shared.params import Params
-from stages.shared.run import run_stage
+from stages.core import artefacts, paths
+from stages.core.params import Params
+from stages.running.stage import run_stage
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     from torch import Tensor
 
-    from stages.shared.model import Classifier
+    from stages.model.classifier import Classifier
 
 UNTRAINED_SEEDS = 10
 Features = tuple["Tensor", "Tensor | None"]
@@ -25,8 +25,13 @@ Features = tuple["Tensor", "Tensor | None"]
 
 def evaluate_base(params: Params) -> None:
     """Write the fitted head to models/head, its test scores and predictions to metrics/."""
-    from stages.shared import compute, frozen, headline, metric, model, predictions, scoring, splits
-    from stages.shared.temperature import fit_temperature
+    from stages.model import classifier as model
+    from stages.model import device as compute
+    from stages.model import frozen
+    from stages.rows import prepared as splits
+    from stages.scoring import headline, metric, predictions
+    from stages.scoring import logits as scoring
+    from stages.scoring.temperature import fit_temperature
 
     hardware = compute.set_up(params.compute)
     labels = splits.read_labels()
@@ -72,7 +77,7 @@ def untrained_accuracies(base: Classifier, seen: Features, targets: list[int]) -
     """Return the accuracy of fresh heads, one for each seed: the floor that chance gives."""
     import torch
 
-    from stages.shared import model
+    from stages.model import classifier as model
 
     truth = torch.tensor(targets)
     accuracies = []
@@ -98,7 +103,7 @@ def fit_head(
     import torch
     from torch.nn.functional import cross_entropy
 
-    from stages.shared import model
+    from stages.model import classifier as model
 
     fresh = base.head_state()
     truth, held_out = torch.tensor(train[1]), torch.tensor(validation[1])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.shared import artefacts, paths
-from stages.shared.errors import printable
-from stages.shared.params import Params, TfidfParams
-from stages.shared.run import run_stage
+from stages.core import artefacts, paths
+from stages.core.errors import printable
+from stages.core.params import Params, TfidfParams
+from stages.running.stage import run_stage
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     from sklearn.pipeline import Pipeline
 
-    from stages.shared.splits import Split
+    from stages.rows.prepared import Split
 
 
 WORD = r"(?u)\b\w+\b"  # single characters too: some languages write words with one
@@ -21,7 +21,8 @@ GIVEN_AWAY = 0.99
 
 def evaluate_tfidf(params: Params) -> None:
     """Write the baseline's test scores and predictions to metrics/."""
-    from stages.shared import headline, predictions, splits
+    from stages.rows import prepared as splits
+    from stages.scoring import headline, predictions
 
     labels = splits.read_labels()
     train = splits.read_split(paths.TRAIN, labels)

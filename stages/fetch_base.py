@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from stages.shared.artefacts import replacing
-from stages.shared.params import Params
-from stages.shared.paths import BASE_MODEL
-from stages.shared.run import run_stage
-from stages.shared.sources import locate_model
+from stages.core.artefacts import replacing
+from stages.core.params import Params
+from stages.core.paths import BASE_MODEL
+from stages.running.stage import run_stage
+from stages.sources.locate import locate_model
 
 
 def fetch_base(params: Params) -> None:

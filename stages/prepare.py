@@ -8,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.shared import artefacts, paths, rows
-from stages.shared.errors import DataError, printable
-from stages.shared.params import DataParams, Params
-from stages.shared.run import run_stage
-from stages.shared.sources import locate_data
+from stages.core import artefacts, paths
+from stages.core.errors import DataError, printable
+from stages.core.params import DataParams, Params
+from stages.rows import checks as rows
+from stages.running.stage import run_stage
+from stages.sources.locate import locate_data
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     import pandas as pd

@@ -6,24 +6,27 @@ import math
 import shutil
 from typing import TYPE_CHECKING
 
-from stages.shared import paths
-from stages.shared.artefacts import replacing
-from stages.shared.params import Params
-from stages.shared.run import run_stage
+from stages.core import paths
+from stages.core.artefacts import replacing
+from stages.core.params import Params
+from stages.running.stage import run_stage
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     from pathlib import Path
 
-    from stages.shared.compute import Compute
-    from stages.shared.model import Classifier
-    from stages.shared.splits import Split
+    from stages.model.classifier import Classifier
+    from stages.model.device import Compute
+    from stages.rows.prepared import Split
 
 FULL_FINE_TUNING_RATE = 1e-4
 
 
 def train_lora(params: Params) -> None:
     """Write the adapter to models/adapter and the training curves to metrics/training."""
-    from stages.shared import adapter_files, compute, model, splits
+    from stages.model import classifier as model
+    from stages.model import device as compute
+    from stages.model import saved as adapter_files
+    from stages.rows import prepared as splits
 
     hardware = compute.set_up(params.compute)
     labels = splits.read_labels()
@@ -47,7 +50,7 @@ def train_lora(params: Params) -> None:
 
 def trainable(base: Classifier, params: Params) -> Classifier:
     """Return the classifier with what the method trains: LoRA and the head, or every weight."""
-    from stages.shared import adapter
+    from stages.model import lora as adapter
 
     return adapter.attach_lora(base, params.lora) if params.train.method == "lora" else base
 
@@ -99,7 +102,8 @@ def fit(
     """
     if params.train.epochs == 0:
         return []
-    from stages.shared import checkpoints, training
+    from stages.training import checkpoints
+    from stages.training import trainer as training
 
     trainer = training.make_trainer(
         classifier, (train, validation), params.data, params.train, params.seed, hardware

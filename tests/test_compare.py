@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import new_process
 
 from stages.compare import compare
+from stages.core import paths
+from stages.core.errors import DataError, HostError, ModelError, UserError
+from stages.core.fingerprints import digest_of_rows, settings_of
+from stages.core.params import Params
 from stages.reporting.gather import read_records
-from stages.shared import paths
-from stages.shared.errors import DataError, HostError, ModelError, UserError
-from stages.shared.identity import digest_of_rows, settings_of
-from stages.shared.params import Params
+from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")
 FILES = (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
@@ -253,7 +253,7 @@ def test_the_stage_prints_the_verdict(params: Params, capsys: pytest.CaptureFixt
 
 
 def test_the_stage_imports_no_torch() -> None:
-    code = "import sys, stages.compare as c; from stages.shared.params import load_params\n"
+    code = "import sys, stages.compare as c; from stages.core.params import load_params\n"
     code += "c.compare(load_params()); assert not {'torch', 'transformers'} & set(sys.modules)"
     process = new_process(code)
     output, _ = process.communicate()

@@ -9,22 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NAMES, ROOT, changed, save_table, table
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 import stages
-from stages.shared import paths
-from stages.shared.params import Params
+from stages.core import paths
+from stages.core.params import Params
+from tests.support.tiny import NAMES, ROOT, changed, save_table, table
 
 CONTENT = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 STAGES: dict[str, dict[str, Any]] = CONTENT["stages"]
 # Their effect reaches a stage through its inputs, outputs and params.
-LEFT_OUT = {
-    f"shared/{name}"
-    for name in ("errors", "paths", "params", "artefacts", "run", "guard", "provenance")
-}
-PACKAGES = ("stages.shared", "stages.reporting")
+LEFT_OUT = {f"stages.core.{name}" for name in ("errors", "paths", "params", "artefacts")}
 PATHS = {value.as_posix() for value in vars(paths).values() if isinstance(value, Path)}
 
 
@@ -60,46 +56,75 @@ def test_a_stage_says_what_it_does(name: str) -> None:
     assert description[0].isupper()
 
 
-def imported(file: Path) -> set[str]:
-    """Return the modules of ours that a file imports anywhere but for type checking.
+def file_of(module: str) -> Path | None:
+    """Return the file of a module such as `stages.core.params`, None for a name inside a module."""
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    return path if path.is_file() else None
 
-    A module is named as `shared/params` or `reporting/page`.
-    """
+
+def left_out(module: str) -> bool:
+    return module in LEFT_OUT or module.startswith("stages.running.")
+
+
+def imported(file: Path) -> set[str]:
+    """Return our modules that a file imports anywhere but for type checking, by dotted name."""
     found = set()
     todo: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
-        if isinstance(node, ast.ImportFrom) and node.module in PACKAGES:
-            package = node.module.removeprefix("stages.")
-            found |= {f"{package}/{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGES):
-            found.add(str(node.module).removeprefix("stages.").replace(".", "/"))
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            names_in = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {str(node.module), *names_in}
         elif isinstance(node, ast.Import):
-            assert not any(alias.name.startswith("stages") for alias in node.names), file
+            found |= {alias.name for alias in node.names}
         todo += ast.iter_child_nodes(node)
-    return found - LEFT_OUT
+    return {name for name in found if name.startswith("stages.") and file_of(name)}
 
 
 def reached(file: Path) -> set[str]:
     found: set[str] = set()
-    todo = imported(file)
+    todo = {module for module in imported(file) if not left_out(module)}
     while todo:
         module = todo.pop()
         found.add(module)
-        todo |= imported(ROOT / "stages" / f"{module}.py") - found
+        more = imported(ROOT / f"{module.replace('.', '/')}.py")
+        todo |= {name for name in more if not left_out(name)} - found
     return found
+
+
+def every_folder() -> list[str]:
+    folders = {file.parent for file in (ROOT / "stages").rglob("*.py")} - {ROOT / "stages"}
+    return sorted(folder.relative_to(ROOT).as_posix() for folder in folders)
+
+
+@pytest.mark.parametrize("folder", every_folder())
+@pytest.mark.parametrize("form", ["from {} import {}", "from {}.{} import x", "import {}.{}"])
+def test_an_import_from_any_folder_is_seen(folder: str, form: str, tmp_path: Path) -> None:
+    module = next(file for file in sorted((ROOT / folder).glob("*.py")))
+    package, name = folder.replace("/", "."), module.stem
+    file = tmp_path / "stage.py"
+    file.write_text(f"def work():\n    {form.format(package, name)}\n", encoding="utf-8")
+    assert imported(file) == {f"{package}.{name}"}
+
+
+def test_a_package_holds_no_code_of_its_own() -> None:
+    for file in (ROOT / "stages").rglob("__init__.py"):
+        (docstring,) = ast.parse(file.read_text(encoding="utf-8")).body
+        assert isinstance(docstring, ast.Expr), file
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_code_it_reaches(name: str) -> None:
     code = {dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")}
     modules = reached(ROOT / "stages" / f"{name}.py")
-    expected = {f"stages/{name}.py", *(f"stages/{module}.py" for module in modules)}
-    if "shared/catalogue" in modules:
-        expected.add("stages/shared/catalogue.yaml")
-    if "reporting/page" in modules:
+    files = {f"{module.replace('.', '/')}.py" for module in modules}
+    expected = {f"stages/{name}.py", *files}
+    if "stages.sources.catalogue" in modules:
+        expected.add("stages/sources/catalogue.yaml")
+    if "stages.reporting.page" in modules:
         templates = ROOT.glob("stages/reporting/templates/*")
         expected |= {file.relative_to(ROOT).as_posix() for file in templates}
     assert code == expected

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import changed
 from safetensors.torch import load_file, save_file
 
+from stages.core import paths
+from stages.core.errors import DataError, HostError, ModelError
+from stages.core.params import Params
 from stages.evaluate_adapter import FLOORS, evaluate_adapter
-from stages.shared import paths
-from stages.shared.errors import DataError, HostError, ModelError
-from stages.shared.params import Params
+from tests.support.tiny import changed
 
 
 def metrics(folder: Path, path: Path) -> dict[str, float]:

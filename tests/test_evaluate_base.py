@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import COMPUTE, NAMES, changed, table
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy
 
+from stages.core import paths
+from stages.core.artefacts import sha256_of
+from stages.core.errors import HostError
+from stages.core.params import Params
 from stages.evaluate_base import UNTRAINED_SEEDS, evaluate_base, fit_head, untrained_accuracies
-from stages.shared import paths
-from stages.shared.artefacts import sha256_of
-from stages.shared.compute import set_up
-from stages.shared.errors import HostError
-from stages.shared.model import head_logits, load_base, load_head, reset_head
-from stages.shared.params import Params
-from stages.shared.scoring import cached_features, predict_logits
-from stages.shared.splits import read_split
+from stages.model.classifier import head_logits, load_base, load_head, reset_head
+from stages.model.device import set_up
+from stages.rows.prepared import read_split
+from stages.scoring.logits import cached_features, predict_logits
+from tests.support.tiny import COMPUTE, NAMES, changed, table
 
 ROWS = table(classes=3, rows=90)
 TARGETS = [NAMES.index(label) for _, label in ROWS]

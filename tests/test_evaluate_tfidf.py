@@ -6,13 +6,13 @@ import json
 
 import pandas as pd
 import pytest
-from conftest import changed, new_process
 
+from stages.core import paths
+from stages.core.errors import HostError
+from stages.core.params import Params, TfidfParams
 from stages.evaluate_tfidf import evaluate_tfidf, fit_tfidf
-from stages.shared import paths
-from stages.shared.errors import HostError
-from stages.shared.params import Params, TfidfParams
-from stages.shared.splits import Split
+from stages.rows.prepared import Split
+from tests.support.tiny import changed, new_process
 
 TRAIN = Split([], ["good film", "bad film", "good work", "bad work"] * 5, [1, 0, 1, 0] * 5)
 
@@ -60,7 +60,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: obj
 
 @pytest.mark.usefixtures("project")
 def test_the_stage_imports_no_torch() -> None:
-    code = "import sys, stages.evaluate_tfidf as e; from stages.shared.params import load_params\n"
+    code = "import sys, stages.evaluate_tfidf as e; from stages.core.params import load_params\n"
     code += "e.evaluate_tfidf(load_params()); assert 'torch' not in sys.modules"
     process = new_process(code)
     output, _ = process.communicate()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.errors import ModelError
+from stages.core.params import Params, load_params
 from stages.fetch_base import fetch_base
-from stages.shared.errors import ModelError
-from stages.shared.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]
 HEADER = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'

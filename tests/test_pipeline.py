@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import NAMES, changed, new_process, run_all, save_params, save_table, table
 
+from stages.core import paths
+from stages.core.params import Params
 from stages.reporting.results import MODELS
-from stages.shared import paths
-from stages.shared.params import Params
+from tests.support.tiny import NAMES, changed, new_process, run_all, save_params, save_table, table
 
 MADE = {
     *(paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS, paths.DATA_SUMMARY),

@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import params_for
 
 from stages import prepare as stage
+from stages.core.errors import DataError
 from stages.prepare import prepare
-from stages.shared.errors import DataError
-from stages.shared.rows import fold
-from stages.shared.sources import DataSource
+from stages.rows.checks import fold
+from stages.sources.locate import DataSource
+from tests.support.tiny import params_for
 
 ROOT = Path(__file__).parents[1]
 SPLITS = ("train", "validation", "test")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import params_for
 
+from stages.core.errors import DataError
 from stages.prepare import prepare
-from stages.shared.errors import DataError
-from stages.shared.rows import source_changed
+from stages.rows.checks import source_changed
+from tests.support.tiny import params_for
 
 ROOT = Path(__file__).parents[1]
 Rows = list[tuple[str, Any]]

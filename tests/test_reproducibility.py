@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from conftest import changed, read_in_another_process, run_all, save_params, save_table, table
 
-from stages.shared import paths
-from stages.shared.adapter import attach_lora
-from stages.shared.adapter_files import save_adapter
-from stages.shared.params import Params
+from stages.core import paths
+from stages.core.params import Params
+from stages.model.lora import attach_lora
+from stages.model.saved import save_adapter
+from tests.support.tiny import (
+    changed,
+    read_in_another_process,
+    run_all,
+    save_params,
+    save_table,
+    table,
+)
 
 if TYPE_CHECKING:
-    from stages.shared.model import Classifier
+    from stages.model.classifier import Classifier
 
 SPLITS = (paths.TRAIN, paths.VALIDATION, paths.TEST)
 PREDICTIONS = (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)

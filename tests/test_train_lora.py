@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import NAMES, changed
 from safetensors.torch import load_file, save_file
 
+from stages.core import paths
+from stages.core.errors import HostError, ModelError, NumericsError, ParamsError
+from stages.core.params import Params
 from stages.evaluate_adapter import evaluate_adapter
 from stages.evaluate_base import evaluate_base
-from stages.shared import adapter, paths
-from stages.shared.adapter import attach_lora
-from stages.shared.errors import HostError, ModelError, NumericsError, ParamsError
-from stages.shared.params import Params
+from stages.model import lora as adapter
+from stages.model.lora import attach_lora
 from stages.train_lora import describe, train_lora, unusual, write_curves
+from tests.support.tiny import NAMES, changed
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core import paths
+from stages.core.artefacts import replacing, require
+from stages.core.errors import DataError, printable
 from stages.reporting.details import bins_of
 from stages.reporting.results import MODELS, Curves
-from stages.shared import paths
-from stages.shared.artefacts import replacing, require
-from stages.shared.errors import DataError, printable
-from stages.shared.significance import Gain, resampled_gains
+from stages.scoring.significance import Gain, resampled_gains
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     import numpy as np

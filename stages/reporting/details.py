@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stages.shared.significance import wilson
-from stages.shared.temperature import with_temperature
+from stages.scoring.significance import wilson
+from stages.scoring.temperature import with_temperature
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     import numpy as np

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.errors import printable
 from stages.reporting.curves import gain_edges
 from stages.reporting.results import MODELS, Results
-from stages.shared.errors import printable
-from stages.shared.significance import interval
+from stages.scoring.significance import interval
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     from matplotlib.axes import Axes

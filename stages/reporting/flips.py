@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.core.artefacts import replacing
 from stages.reporting.results import Flips, Group
-from stages.shared.artefacts import replacing
-from stages.shared.significance import paired_gain
+from stages.scoring.significance import paired_gain
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     import pandas as pd
@@ -51,7 +51,7 @@ def find_flips(base: pd.DataFrame, adapter: pd.DataFrame, test: pd.DataFrame, se
 
 def describe_rows(base: pd.DataFrame, adapter: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     """Return a line for each row: both answers, text, number of words, negation, contrast."""
-    from stages.shared.predictions import probabilities_of
+    from stages.scoring.predictions import probabilities_of
 
     rows = base[["id", "label"]].copy()
     for name, frame in (("base", base), ("adapter", adapter)):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stages.core import artefacts, paths
+from stages.core.errors import DataError
+from stages.core.params import Params
 from stages.reporting.results import MODELS, Results
-from stages.shared import artefacts, paths
-from stages.shared.errors import DataError
-from stages.shared.params import Params
-from stages.shared.significance import paired_gain, verdict
+from stages.scoring.significance import paired_gain, verdict
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     import pandas as pd
@@ -25,7 +25,7 @@ def gather(params: Params) -> Results:
         ModelError: if the classes of base and adapter differ.
     """
     from stages.reporting import curves, details, flips, ladder
-    from stages.shared.predictions import labels_of, probabilities_of, targets_of
+    from stages.scoring.predictions import labels_of, probabilities_of, targets_of
 
     base, adapter = read_both()
     labels, targets = labels_of(base), targets_of(base)
@@ -67,7 +67,7 @@ def read_both() -> tuple[pd.DataFrame, pd.DataFrame]:
         DataError: if a file cannot be read, or the two hold other rows.
         ModelError: if their classes differ.
     """
-    from stages.shared.predictions import aligned, read_predictions
+    from stages.scoring.predictions import aligned, read_predictions
 
     read = [
         read_predictions(
@@ -87,7 +87,7 @@ def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from stages.shared import splits
+    from stages.rows import prepared as splits
 
     split = splits.read_split(paths.TEST, splits.read_labels())
     if set(split.ids) != set(base["id"]):
@@ -101,7 +101,7 @@ def read_records(base: pd.DataFrame, params: Params) -> dict[str, dict[str, Any]
     Raises:
         DataError: if the file is no list of such records.
     """
-    from stages.shared.identity import digest_of_rows, settings_of
+    from stages.core.fingerprints import digest_of_rows, settings_of
 
     content = artefacts.read_json(paths.SEEDS) if paths.SEEDS.exists() else []
     wanted = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from stages.core.artefacts import replacing
 from stages.reporting.results import Rung
-from stages.shared.artefacts import replacing
-from stages.shared.significance import wilson
+from stages.scoring.significance import wilson
 
 NAMES = {
     "majority": "majority class",

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.artefacts import replacing
+from stages.core.errors import printable
 from stages.reporting import figures
 from stages.reporting.results import MODELS, Results
-from stages.shared.artefacts import replacing
-from stages.shared.errors import printable
-from stages.shared.significance import shown_p
+from stages.scoring.significance import shown_p
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     from jinja2 import Environment

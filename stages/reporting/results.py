@@ -9,8 +9,8 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params are known to b
     import numpy as np
     import pandas as pd
 
-    from stages.shared.params import Params
-    from stages.shared.significance import Gain
+    from stages.core.params import Params
+    from stages.scoring.significance import Gain
 
     Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -12,9 +12,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stages.shared.errors import HostError, ParamsError, printable
-from stages.shared.run import exit_code_of
-from stages.tools import benchmark, compare, doctor, seeds, verify
+from stages.core.errors import HostError, ParamsError, printable
+from stages.running.stage import exit_code_of
+from stages.tools import compare_revisions as compare
+from stages.tools import doctor, seeds, verify
+from stages.tools.benchmark import run as benchmark
 from stages.tools.predict import OUTPUT_ENDINGS, Request, predict
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from stages.shared import paths
-from stages.shared.disk import SPARE, cache_folder, room
-from stages.shared.errors import HostError
-from stages.shared.guard import is_alive, lock_holder
-from stages.shared.params import load_params
-from stages.shared.pipeline import Recorded, recorded_outputs
-from stages.shared.run import cores
+from stages.core import paths
+from stages.core.errors import HostError
+from stages.core.params import load_params
+from stages.running.disk import SPARE, cache_folder, room
+from stages.running.dvc_files import Recorded, recorded_outputs
+from stages.running.locks import is_alive, lock_holder
+from stages.running.stage import cores
 from stages.tools.revisions import git
 from stages.tools.verify import Fault, object_of
 
@@ -53,8 +53,8 @@ def doctor() -> None:
 def surroundings() -> Iterator[str]:
     """Yield lines about the machine: Python, processor, threads, precision, GPU, a training."""
     params = load_params()
-    from stages.shared import compute
-    from stages.shared.provenance import precision_of, processor
+    from stages.model import device as compute
+    from stages.running.provenance import precision_of, processor
 
     hardware = compute.chosen(params.compute)
     threads = cores() if params.compute.threads == "auto" else params.compute.threads

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.shared import paths
-from stages.shared.artefacts import replacing, require
-from stages.shared.errors import DataError, printable
-from stages.shared.params import Params, load_params
-from stages.shared.run import set_environment
-from stages.shared.tables import ENDINGS, Faults, read_table
+from stages.core import paths
+from stages.core.artefacts import replacing, require
+from stages.core.errors import DataError, printable
+from stages.core.params import Params, load_params
+from stages.rows.tables import ENDINGS, Faults, read_table
+from stages.running.stage import set_environment
 
 Row = dict[str, Any]
 
@@ -130,7 +130,11 @@ def classify(texts: list[str], params: Params, with_base: bool, every_class: boo
     With `every_class`, p_<class> (and base_p_<class>) follow. Probabilities lie in [0, 1].
     """
     # Heavy libraries are imported once the texts are known to be right.
-    from stages.shared import adapter_files, compute, frozen, model, scoring
+    from stages.model import classifier as model
+    from stages.model import device as compute
+    from stages.model import frozen
+    from stages.model import saved as adapter_files
+    from stages.scoring import logits as scoring
 
     hardware = compute.set_up(params.compute)
     manifest = adapter_files.read_manifest(paths.ADAPTER)

@@ -17,11 +17,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.shared import paths
-from stages.shared.artefacts import require, sha256_of
-from stages.shared.errors import HostError, ParamsError, printable
-from stages.shared.params import Params, parse_params
-from stages.shared.predictions import read_predictions
+from stages.core import paths
+from stages.core.artefacts import require, sha256_of
+from stages.core.errors import HostError, ParamsError, printable
+from stages.core.params import Params, parse_params
+from stages.scoring.predictions import read_predictions
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right
     import pandas as pd

@@ -11,13 +11,13 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.shared import paths
-from stages.shared.artefacts import read_json, write_json
-from stages.shared.errors import DataError, HostError, ParamsError
-from stages.shared.identity import digest_of_rows, settings_of
-from stages.shared.params import load_params
-from stages.shared.predictions import aligned
-from stages.shared.significance import Spread, row_interval, spread
+from stages.core import paths
+from stages.core.artefacts import read_json, write_json
+from stages.core.errors import DataError, HostError, ParamsError
+from stages.core.fingerprints import digest_of_rows, settings_of
+from stages.core.params import load_params
+from stages.scoring.predictions import aligned
+from stages.scoring.significance import Spread, row_interval, spread
 from stages.tools.revisions import Run, dvc, experiments_of_head, read_run, state_of
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right

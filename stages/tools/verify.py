@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.shared import paths
-from stages.shared.artefacts import read_object, require
-from stages.shared.disk import cache_folder
-from stages.shared.errors import DataError, HostError, UserError, printable
-from stages.shared.pipeline import Recorded, files_of, recorded_outputs
+from stages.core import paths
+from stages.core.artefacts import read_object, require
+from stages.core.errors import DataError, HostError, UserError, printable
+from stages.running.disk import cache_folder
+from stages.running.dvc_files import Recorded, files_of, recorded_outputs
 
 Fault = tuple[str, str]  # what is wrong, how to mend it
 ROUNDING = 2e-6  # of metrics with 6 decimals
@@ -161,7 +161,7 @@ def check_meaning() -> None:
 
 
 def _check_weights() -> None:
-    from stages.shared.model import load_tensors
+    from stages.model.classifier import load_tensors
 
     for folder in (paths.BASE_MODEL, paths.HEAD, paths.ADAPTER):
         for file in sorted(require(folder).glob("*.safetensors")):
@@ -169,14 +169,16 @@ def _check_weights() -> None:
 
 
 def _check_adapter() -> None:
-    from stages.shared import adapter_files, splits
+    from stages.model import saved as adapter_files
+    from stages.rows import prepared as splits
 
     adapter_files.check_adapter(splits.read_labels(), paths.ADAPTER, paths.BASE_MODEL)
 
 
 def _check_scores() -> None:
     """Check each model's metrics against its predictions, and those against the test rows."""
-    from stages.shared import headline, predictions, splits
+    from stages.rows import prepared as splits
+    from stages.scoring import headline, predictions
 
     labels = splits.read_labels()
     test = splits.read_split(paths.TEST, labels)

@@ -12,11 +12,11 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from conftest import save_params
-from faults_kit import Run, bert_lora, call, dvc, mount, refused, stage, tree, well
 
-from stages.shared import paths
-from stages.shared.params import load_params
+from stages.core import paths
+from stages.core.params import load_params
+from tests.support.faults import Run, bert_lora, call, dvc, mount, refused, stage, tree, well
+from tests.support.tiny import save_params
 
 STAGES = (
     *("prepare", "fetch_base", "evaluate_tfidf", "evaluate_base"),
@@ -27,7 +27,7 @@ STAGES = (
 # All stages in one process, so that the libraries are imported once.
 ALL = f"""
 from importlib import import_module
-from stages.shared.run import run_stage
+from stages.running.stage import run_stage
 for name in {STAGES!r}:
     try:
         run_stage(getattr(import_module("stages." + name), name))

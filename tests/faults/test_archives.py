@@ -12,13 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, changed, save_params
-from faults_kit import call, refused
-from test_sources import MODEL, REVISION, ask, catalogue, hub, index, mirror, sha256, wheel
 
-from stages.shared.errors import DataError, HostError
-from stages.shared.params import Params
-from stages.shared.sources import locate_data
+from stages.core.errors import DataError, HostError
+from stages.core.params import Params
+from stages.sources.locate import locate_data
+from tests.sources.test_locate import (
+    MODEL,
+    REVISION,
+    ask,
+    catalogue,
+    hub,
+    index,
+    mirror,
+    sha256,
+    wheel,
+)
+from tests.support.faults import call, refused
+from tests.support.tiny import ROOT, changed, save_params
 
 __all__ = ["index"]  # a fixture
 ROWS = b"1\t0.5\tx"

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import params_for, save_params, save_table, table
-from faults_kit import LAST_LINE, Run, run_of, stage
 
 from stages import prepare as prepared
-from stages.shared import paths
-from stages.shared.artefacts import sha256_of
-from stages.shared.params import Params
-from stages.shared.run import exit_code_of
+from stages.core import paths
+from stages.core.artefacts import sha256_of
+from stages.core.params import Params
+from stages.running.stage import exit_code_of
+from tests.support.faults import LAST_LINE, Run, run_of, stage
+from tests.support.tiny import params_for, save_params, save_table, table
 
 GOOD = [f"{text},{label}" for text, label in table(classes=2)]
 OUTPUTS = (paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS, paths.DATA_SUMMARY)
@@ -347,9 +347,9 @@ def test_row_50_nothing_of_the_data_moves_the_cursor(place: str) -> None:
     code = (
         "import sys, json; sys.path.insert(0, '.')\n"
         "from pathlib import Path\n"
-        "from conftest import params_for\n"
+        "from tests.support.tiny import params_for\n"
         "from stages import prepare\n"
-        "from stages.shared.run import exit_code_of\n"
+        "from stages.running.stage import exit_code_of\n"
         f"sys.exit(exit_code_of(lambda: prepare.prepare(params_for(Path({str(path)!r})))))"
     )
     done = Run(code).finish()

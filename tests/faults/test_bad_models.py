@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import changed, save_params
-from faults_kit import Run, refused, stage
 from safetensors.torch import load_file, save_file
 
-from stages.shared import paths
-from stages.shared.artefacts import sha256_of
-from stages.shared.params import Params
+from stages.core import paths
+from stages.core.artefacts import sha256_of
+from stages.core.params import Params
+from tests.support.faults import Run, refused, stage
+from tests.support.tiny import changed, save_params
 
 pytestmark = pytest.mark.usefixtures("project")
 WEIGHTS = paths.BASE_MODEL / "model.safetensors"
@@ -205,7 +205,11 @@ def test_row_58_an_adapter_of_the_first_release_still_loads() -> None:
 LOGITS = """
 from pathlib import Path
 import torch
-from stages.shared import adapter_files, compute, model, params, paths, run, scoring, splits
+from stages.core import params, paths
+from stages.model import classifier as model, device as compute, saved as adapter_files
+from stages.rows import prepared as splits
+from stages.running import stage as run
+from stages.scoring import logits as scoring
 known = params.load_params()
 hardware = compute.set_up(known.compute)
 labels = splits.read_labels()
@@ -219,8 +223,10 @@ torch.save(scoring.predict_logits(classifier, texts, 32, hardware, "x"), "logits
 def test_row_21_a_fresh_process_gives_the_very_logits(trained: tuple[Path, Any]) -> None:
     import torch
 
-    from stages.shared import compute, scoring, splits
-    from stages.shared.params import ComputeParams
+    from stages.core.params import ComputeParams
+    from stages.model import device as compute
+    from stages.rows import prepared as splits
+    from stages.scoring import logits as scoring
 
     folder, classifier = trained
     for path in (paths.ADAPTER, paths.BASE_MODEL):

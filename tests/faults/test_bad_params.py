@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, changed, save_params
-from faults_kit import LAST_LINE, dvc, refused, stage
 from ruamel.yaml import YAML
-from test_dvc_contract import Recorder
-from test_params import BAD, TOKENS
-from test_params import changed as typed_into
 
 from stages import fetch_base, prepare, train_lora
-from stages.shared import paths
-from stages.shared.params import Params, load_params
-from stages.shared.run import exit_code_of
+from stages.core import paths
+from stages.core.params import Params, load_params
+from stages.running.stage import exit_code_of
+from tests.core.test_params import BAD, TOKENS
+from tests.core.test_params import changed as typed_into
+from tests.support.faults import LAST_LINE, dvc, refused, stage
+from tests.support.tiny import ROOT, changed, save_params
+from tests.test_dvc_contract import Recorder
 
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 CANARY = Path("CANARY")

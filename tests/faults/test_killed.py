@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import changed, save_params
-from faults_kit import Run, bert_lora, dvc, refused, run_of, undo, wait_for
 
-from stages.shared import paths
-from stages.shared.artefacts import sha256_of
-from stages.shared.params import Params
+from stages.core import paths
+from stages.core.artefacts import sha256_of
+from stages.core.params import Params
+from tests.support.faults import Run, bert_lora, dvc, refused, run_of, undo, wait_for
+from tests.support.tiny import changed, save_params
 
 # The stage in a new process, with dropout on. WHEN says where it is killed: step:N, save:N (as
 # the N-th checkpoint file is written), sync:N, rename:N, or never.
@@ -24,7 +24,8 @@ STAGE = """
 import os, signal
 from pathlib import Path
 import torch
-from stages.shared import artefacts, training
+from stages.core import artefacts
+from stages.training import trainer as training
 kind, _, count = os.environ["WHEN"].partition(":")
 left = [int(count or 0)]
 def die_at(inner):
@@ -218,7 +219,7 @@ def test_row_06_a_second_trainer_is_turned_away() -> None:
 
 RACE = """
 import os, time
-from stages.shared import guard, run
+from stages.running import locks as guard, stage as run
 def work():
     while time.time() < float(os.environ["AT"]): pass
     with guard.sole_run("train_lora"):
@@ -241,7 +242,7 @@ def test_row_06_of_fifty_concurrent_starts_one_wins(
 
 
 POISON = """
-from stages.shared import training
+from stages.training import trainer as training
 inner = training.ClassifierTrainer.compute_loss
 def poisoned(self, *arguments, **options):
     found = inner(self, *arguments, **options)

@@ -11,7 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults_kit import (
+
+from stages.core import paths
+from stages.running.disk import cache_folder
+from stages.running.dvc_files import recorded_outputs
+from stages.running.locks import lock_holder
+from stages.tools.verify import stored_faults
+from tests.support.faults import (
     Run,
     bert_lora,
     call,
@@ -25,12 +31,6 @@ from faults_kit import (
     wait_for,
     well,
 )
-
-from stages.shared import paths
-from stages.shared.disk import cache_folder
-from stages.shared.guard import lock_holder
-from stages.shared.pipeline import recorded_outputs
-from stages.tools.verify import stored_faults
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 CHANCE = random.Random(0)  # noqa: S311  # where to flip
@@ -131,8 +131,8 @@ def test_row_09_what_is_written_must_fit_too(small_disk: Path) -> None:
     dvc("cache", "dir", "--local", str(small_disk))
     code = (
         "from pathlib import Path; import os\n"
-        "from stages.shared import disk; disk.SPARE = 0\n"
-        "from stages.shared.run import exit_code_of\n"
+        "from stages.running import disk; disk.SPARE = 0\n"
+        "from stages.running.stage import exit_code_of\n"
         "def work():\n"
         "    with disk.enough_room('fetch_base'):\n"
         "        Path('models/base/model.safetensors').write_bytes(bytes(3_000_000))\n"

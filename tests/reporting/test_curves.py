@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
-from example_results import example
 from sklearn import metrics
 
+from stages.core import paths
+from stages.core.errors import DataError, HostError
+from stages.core.params import load_params
 from stages.reporting.curves import gain_edges, read_training, roc_curve, write_curves
-from stages.shared import paths
-from stages.shared.errors import DataError, HostError
-from stages.shared.params import load_params
+from tests.support.example_results import example
+from tests.support.tiny import ROOT
 
 
 def test_the_roc_curve_of_two_classes_has_the_area_of_scikit_learn() -> None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from example_results import HOSTILE, example
 
+from stages.core.params import Params, load_params
 from stages.reporting import figures
-from stages.shared.params import Params, load_params
+from tests.support.example_results import HOSTILE, example
+from tests.support.tiny import ROOT
 
 
 @pytest.fixture(scope="module")

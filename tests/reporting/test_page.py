@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, changed
-from example_results import HOSTILE, example
 from ruamel.yaml import YAML
 
+from stages.core.params import Params, load_params
 from stages.reporting import figures, page
-from stages.shared.params import Params, load_params
+from tests.support.example_results import HOSTILE, example
+from tests.support.tiny import ROOT, changed
 
 
 @pytest.fixture(scope="module")

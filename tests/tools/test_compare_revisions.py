@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from small_project import bert_lora, call, make
 
-from stages.shared import paths
-from stages.shared.significance import paired_gain, verdict
+from stages.core import paths
+from stages.scoring.significance import paired_gain, verdict
+from tests.support.small_project import bert_lora, call, make
 
 pytestmark = pytest.mark.slow
 
@@ -148,7 +148,7 @@ def test_a_missing_file_of_the_workspace_names_its_stage() -> None:
 
 
 def test_it_imports_no_torch() -> None:
-    from conftest import new_process
+    from tests.support.tiny import new_process
 
     code = "import sys; from stages.tools import compare\n"
     code += "compare.compare(compare.Request(('one', 'two'))); assert 'torch' not in sys.modules"

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from stages.shared import paths
+from stages.core import paths
 from stages.tools import cli
 
 ROOT = Path(__file__).parents[2]

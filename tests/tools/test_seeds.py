@@ -16,15 +16,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT
-from small_project import bert_lora, call, make, set_param
 
-from stages.shared import paths
-from stages.shared.errors import DataError, HostError, ParamsError
-from stages.shared.identity import settings_of
-from stages.shared.params import HeadParams, load_params
+from stages.core import paths
+from stages.core.errors import DataError, HostError, ParamsError
+from stages.core.fingerprints import settings_of
+from stages.core.params import HeadParams, load_params
 from stages.tools import seeds
 from stages.tools.revisions import Run, state_of
+from tests.support.small_project import bert_lora, call, make, set_param
+from tests.support.tiny import ROOT
 
 # Says that it runs, and takes longer to end than a parent that kills its child would wait.
 LINGER = """

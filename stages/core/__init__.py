@@ -1,0 +1,1 @@
+"""What all other folders use and that knows no subject: errors, paths, params, artefacts."""

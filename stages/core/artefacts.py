@@ -1,0 +1,160 @@
+"""Write files whole or not at all, read them with a clear error, and name content by its hash."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.core.errors import DataError, HostError, printable
+from stages.core.paths import MADE_BY
+from stages.running.locks import is_alive
+
+Json = dict[str, Any]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require(path: Path) -> Path:
+    """Return `path` if it exists.
+
+    Raises:
+        HostError: if it does not, naming the stage that makes it.
+    """
+    if not path.exists():
+        stage = MADE_BY[path]
+        raise HostError(f"{path} not found: stage {stage!r} makes it", f"run: dvc repro {stage}")
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it onto `path` when the block ends well.
+
+    A reader sees the old content or the new, never half of it. Works for a file or a folder; a
+    folder that was there is replaced whole. What a killed run left behind is cleared away.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+        if not _is_another_run(stale):
+            _remove(stale)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        _sync(temporary)
+        _put(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _is_another_run(temporary: Path) -> bool:
+    """Return whether a temporary name belongs to another process that is alive."""
+    found = re.search(r"\.tmp-(\d+)", temporary.name)
+    if found is None or int(found[1]) == os.getpid():
+        return False
+    return is_alive(int(found[1]))
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Rename onto `path`; a folder cannot take another's name, so the old one steps aside."""
+    if (path.exists() or path.is_symlink()) and (path.is_dir() or temporary.is_dir()):
+        aside = temporary.with_name(f"{temporary.name}.old")
+        try:
+            path.rename(aside)
+            temporary.rename(path)
+        finally:  # an interrupt between the two must not cost the old content
+            if path.exists():
+                _remove(aside)
+            else:
+                aside.rename(path)
+    else:
+        temporary.replace(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or every file of a folder, to the disk."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def write_json(
+    path: Path, content: Mapping[str, Any] | list[Any], decimals: int | None = 6
+) -> None:
+    """Write JSON that is the same bytes for the same content.
+
+    Keys are sorted, floats rounded to `decimals` (None: as they are), a newline stands at the end.
+
+    Raises:
+        ValueError: if a number is not finite.
+    """
+    text = json.dumps(
+        content if decimals is None else _rounded(content, decimals),
+        indent=2,
+        sort_keys=True,
+        allow_nan=False,
+        ensure_ascii=False,
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _rounded(value: Any, decimals: int) -> Any:
+    if isinstance(value, float):
+        return round(value, decimals) + 0.0  # -0.0 becomes 0.0
+    if isinstance(value, Mapping):
+        return {key: _rounded(item, decimals) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item, decimals) for item in value]
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file that a stage wrote.
+
+    Raises:
+        HostError: if the file is missing, naming the stage that makes it.
+        DataError: if it is not JSON.
+    """
+    try:
+        return json.loads(require(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # brackets without end are too deep
+        raise DataError(
+            f"{path}: not valid JSON: {printable(error)}",
+            f"make it again: dvc repro -f {MADE_BY.get(path, '')}".rstrip(),
+        ) from error
+
+
+def read_object(path: Path, *keys: str) -> Json:
+    """Return a JSON object that a stage wrote.
+
+    Raises:
+        HostError: if the file is missing.
+        DataError: if it is damaged or lacks one of the keys.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not set(keys) <= set(content):
+        raise DataError(
+            f"{path}: lacks one of {', '.join(keys)}",
+            f"make it again: dvc repro -f {MADE_BY.get(path, '')}".rstrip(),
+        )
+    return content

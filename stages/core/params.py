@@ -1,0 +1,370 @@
+"""params.yaml as one frozen object: read once, checked whole, before anything heavy is imported.
+
+YAML 1.2 as DVC reads it, so that both see the same value in `1e-5`. This module only reads and
+checks; it computes nothing, so a stage's result depends on it through the values alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from stages.core import paths
+from stages.core.errors import ParamsError, printable
+
+
+def _only_true(value: bool) -> bool:
+    if not value:
+        raise PydanticCustomError("only_true", "false is not offered")
+    return value
+
+
+OnlyTrue = Annotated[bool, AfterValidator(_only_true)]
+Layers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+OnFault = Literal["refuse", "drop"]
+Fraction = Annotated[float, Field(gt=0, lt=0.9)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+# No control character, line separator or direction override: a name is shown to people.
+_PLAIN = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
+Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=_PLAIN)]
+
+
+def _field(expected: str, example: Any, **limits: Any) -> Any:
+    """Return a required field whose error reads "expected {expected}" with an example."""
+    return Field(description=expected, examples=[example], **limits)
+
+
+class Section(BaseModel):
+    """A part of params.yaml: strict types, no unknown key, immutable."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataParams(Section):
+    """What is classified, and how it is split."""
+
+    source: Name = _field("a catalogue name, owner/name@revision, or a path", "movie-reviews")
+    text_column: Name = _field("the name of a column", "text")
+    label_column: Name = _field("the name of a column", "label")
+    # With a default, since the params of older commits, which people compare with, lack it.
+    group_column: Name | None = _field("the name of a column, or null", "film", default=None)
+    limit: Annotated[int, Field(ge=20)] | None = _field("an integer >= 20, or null", 300)
+    max_length: int = _field("an integer from 8 to 8192", 128, ge=8, le=8192)
+    split_seed: int = _field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
+    validation_fraction: Fraction = _field("a number above 0 and below 0.9", 0.1)
+    test_fraction: Fraction = _field("a number above 0 and below 0.9", 0.1)
+    on_leak: OnFault = _field("refuse or drop", "refuse")
+    on_conflict: OnFault = _field("refuse or drop", "refuse")
+    on_incomplete: OnFault = _field("refuse or drop", "refuse")
+
+    @model_validator(mode="after")
+    def _agree(self) -> DataParams:
+        if self.validation_fraction + self.test_fraction >= 0.9:
+            raise ValueError(
+                "data.validation_fraction + data.test_fraction: "
+                "expected a sum below 0.9, so that rows are left to train on",
+                "lower one of the two",
+            )
+        if self.text_column == self.label_column:
+            raise ValueError(
+                "data.label_column: expected another column than data.text_column",
+                "set each to the name of its own column",
+            )
+        if self.group_column in (self.text_column, self.label_column):
+            raise ValueError(
+                "data.group_column: expected another column than that of text or label",
+                "set it to the column of what the rows of a group share, or to null",
+            )
+        return self
+
+
+class ModelParams(Section):
+    """Which foundation model."""
+
+    source: Name = _field("a catalogue name, owner/name@revision, or a path", "all-MiniLM-L6-v2")
+
+
+class HeadParams(Section):
+    """How the head of the base is fitted."""
+
+    l2: list[Positive] = _field("a list of numbers above 0", [0.001, 0.01], min_length=1)
+
+
+class TfidfParams(Section):
+    """How the bag-of-words baseline is fitted."""
+
+    ngrams: list[Annotated[int, Field(ge=1, le=5)]] = _field(
+        "a list of integers from 1 to 5", [1, 2], min_length=1
+    )
+    c: list[Positive] = _field("a list of numbers above 0", [1, 10], min_length=1)
+
+
+class LoraParams(Section):
+    """The fields of peft.LoraConfig, under their own names."""
+
+    r: int = _field("an integer from 1 to 1024", 8, ge=1, le=1024)
+    lora_alpha: Positive = _field("a number above 0", 16)
+    target_modules: Literal["attention", "all-linear"] | list[Name] = _field(
+        "attention, all-linear, or a list of module names", "attention", min_length=1
+    )
+    lora_dropout: float = _field("a number from 0 to below 1", 0.1, ge=0, lt=1)
+    bias: Literal["none", "all", "lora_only"] = _field("none, all or lora_only", "none")
+    task_type: Literal["SEQ_CLS"] = _field("SEQ_CLS", "SEQ_CLS")
+    inference_mode: bool = _field("true or false", False)
+    use_rslora: bool = _field("true or false", False)
+    use_dora: bool = _field("true or false", False)
+    init_lora_weights: OnlyTrue | Literal["gaussian", "pissa", "olora", "orthogonal"] = _field(
+        "true, gaussian, pissa, olora or orthogonal", True
+    )
+    modules_to_save: list[Name] | None = _field("a list of module names, or null", None)
+    layers_to_transform: Layers | None = _field(
+        "a list of layer numbers from 0, or null", [3, 4, 5]
+    )
+    rank_pattern: dict[Name, Annotated[int, Field(ge=1, le=1024)]] = _field(
+        "a mapping from module names to integers from 1 to 1024", {}
+    )
+    alpha_pattern: dict[Name, Positive] = _field("a mapping from module names to numbers > 0", {})
+
+
+class TrainParams(Section):
+    """How the adapter is trained."""
+
+    method: Literal["lora", "full"] = _field("lora or full", "lora")
+    epochs: int = _field("an integer from 0 to 1000", 3, ge=0, le=1000)
+    learning_rate: float = _field("a number above 0 and at most 10", 0.001, gt=0, le=10)
+    full_learning_rate: float = _field("a number above 0 and at most 10", 0.0001, gt=0, le=10)
+    batch_size: int = _field("an integer from 1 to 4096", 32, ge=1, le=4096)
+    weight_decay: float = _field("a number from 0 to 1", 0.01, ge=0, le=1)
+    warmup_fraction: float = _field("a number from 0 to 1", 0.06, ge=0, le=1)
+    schedule: Literal["linear", "cosine", "constant"] = _field(
+        "linear, cosine or constant", "linear"
+    )
+    max_grad_norm: Positive = _field("a number above 0", 1.0)
+    evaluations_per_epoch: int = _field("an integer from 1 to 100", 2, ge=1, le=100)
+    patience: int = _field("an integer >= 0", 4, ge=0)
+
+
+class ComputeParams(Section):
+    """What the work runs on."""
+
+    device: Literal["auto", "cpu", "cuda"] = _field("auto, cpu or cuda", "auto")
+    precision: Literal["auto", "bf16", "fp32"] = _field("auto, bf16 or fp32", "auto")
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = _field(
+        "auto, or an integer from 1 to 1024", "auto"
+    )
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: int = _field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
+    data: DataParams
+    model: ModelParams
+    tfidf: TfidfParams
+    head: HeadParams
+    lora: LoraParams
+    train: TrainParams
+    compute: ComputeParams
+
+    @model_validator(mode="after")
+    def _train_what_can_train(self) -> Params:
+        trains_lora = self.train.method == "lora" and self.train.epochs > 0
+        if self.lora.inference_mode and trains_lora:
+            raise ValueError(
+                "lora.inference_mode: true freezes the adapter, so it cannot be trained",
+                "set lora.inference_mode to false, or train.epochs to 0",
+            )
+        return self
+
+
+def load_params(path: Path = paths.PARAMS) -> Params:
+    """Return the checked params.
+
+    Raises:
+        ParamsError: naming every faulty key with file, line, what was expected and a remedy.
+    """
+    return parse_params(_read_text(path), path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Return the checked params that stand in `text`; `path` is what an error calls it.
+
+    Raises:
+        ParamsError: naming every faulty key with file, line, what was expected and a remedy.
+    """
+    _refuse_secrets(text, path)  # before the parser, whose messages quote the file
+    content = _parse(text, path)
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        lines = _line_numbers(text)
+        faults = {  # by key, since a union reports each of its members
+            key: (f"{path}:{_line_of(lines, key)}: {what}", fix)
+            for key, what, fix in (_explain(fault, content) for fault in error.errors())
+        }
+        raise ParamsError.from_faults(list(faults.values())) from None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        raise ParamsError(f"{path}: not found", "run from the repository root") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ParamsError(
+            f"{path}:{line}: byte {error.start} is not UTF-8", "save the file as UTF-8"
+        ) from None
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ParamsError(
+            f"{place}: not valid YAML 1.2: {printable(error.problem or error.context)}",
+            "mend that line or one above it; git diff shows what changed",
+        ) from None
+    except Exception as error:  # a tag can make the parser raise anything: !!bool x is a KeyError
+        position = getattr(error, "position", None)
+        place = str(path) if position is None else f"{path}:{text[:position].count(chr(10)) + 1}"
+        raise ParamsError(
+            f"{place}: not valid YAML 1.2: {printable(str(error).partition(chr(10))[0])}",
+            "restore it with: git checkout params.yaml",
+        ) from None
+    if not isinstance(content, dict):
+        raise ParamsError(
+            f"{path}:1: expected sections of keys, got {_shown(content)}",
+            "restore it with: git checkout params.yaml",
+        )
+    return content
+
+
+_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{20,}|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+    r"|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}|A[KS]IA[0-9A-Z]{16})"
+    r"|BEGIN [A-Z ]*PRIVATE KEY|://[^\s/:@]+:[^\s/@]+@"
+)
+
+
+def _refuse_secrets(text: str, path: Path) -> None:
+    """Refuse an access token: what stands in params.yaml ends up in git and in dvc.lock."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if _SECRET.search(line):
+            raise ParamsError(
+                f"{path}:{number}: looks like an access token or key, which git would keep",
+                "remove it and set the environment variable HF_TOKEN instead",
+            )
+
+
+def _explain(fault: Any, content: dict[str, Any]) -> tuple[str, str, str]:
+    """Return (key, what is wrong, remedy) for one fault that pydantic found."""
+    names = [part for part in fault["loc"] if isinstance(part, str)]
+    known, field = _resolve(names)
+    key = ".".join(known)
+    if fault["type"] == "value_error":
+        what, fix = fault["ctx"]["error"].args
+        return what.partition(":")[0], what, fix
+    if fault["type"] == "extra_forbidden":
+        section, wrong = _section(known), printable(names[len(known)])
+        close = difflib.get_close_matches(wrong, section, n=1)
+        hint = f", did you mean {close[0]}?" if close else ""
+        full = ".".join([*known, wrong])
+        return full, f"{full}: unknown key{hint}", f"use one of {_keys(known)}"
+    if fault["type"] == "missing":
+        if not field.examples:
+            return key, f"{key}: missing", f"add a section with the keys {_keys(known)}"
+        return key, f"{key}: missing", f"add {key}, for example {_yaml(field.examples[0])}"
+    if fault["type"] == "invalid_key" and not (field and field.examples):
+        wrong = ".".join([*known, printable(fault["loc"][-1])])
+        return wrong, f"{wrong}: a key is a name, not a value", f"use one of {_keys(known)}"
+    if not field.examples:
+        got = _shown(_value(content, known))
+        return key, f"{key}: expected a section, got {got}", f"give it the keys {_keys(known)}"
+    return (
+        key,
+        f"{key}: expected {field.description}, got {_shown(_value(content, known))}",
+        f"set {key} to what you want, for example {_yaml(field.examples[0])}",
+    )
+
+
+def _resolve(names: list[str]) -> tuple[list[str], Any]:
+    """Follow `names` through the schema: the part that exists, and the field it ends at."""
+    model: Any = Params
+    known: list[str] = []
+    field = None
+    for name in names:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            break
+        if name not in model.model_fields:
+            break
+        known.append(name)
+        field = model.model_fields[name]
+        model = field.annotation
+    return known, field
+
+
+def _section(known: list[str]) -> list[str]:
+    model: Any = Params
+    for name in known:
+        model = model.model_fields[name].annotation
+    return list(model.model_fields)
+
+
+def _keys(known: list[str]) -> str:
+    return ", ".join(_section(known))
+
+
+def _shown(value: Any) -> str:
+    """Return a short repr even of a value that aliases make endless."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    try:
+        return printable(short.repr(value))
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def _value(content: Any, known: list[str]) -> Any:
+    for name in known:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
+
+
+def _yaml(value: Any) -> str:
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def _line_numbers(text: str) -> dict[str, int]:
+    """Return the line of each dotted key, counted from 1, of the sections and what is in them."""
+    lines: dict[str, int] = {}
+
+    def walk(node: Any, prefix: str, depth: int) -> None:
+        for key, value in node.value:
+            name = f"{prefix}{printable(key.value)}"  # as a message shows it
+            lines[name] = key.start_mark.line + 1
+            if value.id == "mapping" and depth > 1:  # aliases can make it endless
+                walk(value, f"{name}.", depth - 1)
+
+    walk(YAML(typ="safe", pure=True).compose(text), "", 2)
+    return lines
+
+
+def _line_of(lines: dict[str, int], key: str) -> int:
+    """Return the key's line, or that of the section which lacks it."""
+    key = key.split(" + ")[0]
+    while key and key not in lines:
+        key = key.rpartition(".")[0]
+    return lines.get(key, 1)

@@ -1,0 +1,1 @@
+"""The classifier and its parts: loading, head, methods, saved adapters, device, tokens."""

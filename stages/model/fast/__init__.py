@@ -1,0 +1,1 @@
+"""Optional speed-ups, all behind one explicit call; nothing else depends on them."""

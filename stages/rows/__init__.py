@@ -1,0 +1,1 @@
+"""From files to rows: reading tables, checks, labels, drawing the splits, the prepared rows."""

@@ -1,0 +1,297 @@
+"""Turn the tables of a data source into labelled rows, and check each of them.
+
+Nothing is normalised: a text stays as it is. What `drop` allows to leave out is counted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.core.errors import DataError, ParamsError, printable
+from stages.core.params import DataParams
+from stages.rows.tables import SHOWN, Faults, read_table
+from stages.sources.locate import DataSource, is_local_data, locate_data
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+    import pandas as pd
+
+ORDER = ("test", "validation", "train", "all")  # which copy of a leaked text is kept
+MAX_CLASSES = 1000
+ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+
+
+def fold(text: str) -> str:
+    """Return the text as a reader sees it: NFKC, case folded, no zero-width, spaces squeezed."""
+    if not text.isascii():  # ASCII is its own NFKC and has no zero-width character
+        text = unicodedata.normalize("NFKC", text).translate(ZERO_WIDTH)
+    return " ".join(text.casefold().split())
+
+
+def row_id(text: str) -> str:
+    """Return the row's stable name: the first 16 hex digits of the sha256 of its text."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
+    """Return the checked rows of all splits.
+
+    Columns: split, file, line, id, text, label, folded, and rating and group where there are such.
+
+    Raises:
+        DataError: with every fault of the first step that finds one.
+    """
+    import pandas as pd
+
+    tables = [
+        _read_split(split, file, source, params, counts) for split, file in source.splits.items()
+    ]
+    rows = pd.concat(tables, ignore_index=True)
+    rows["id"] = [row_id(text) for text in rows["text"]]
+    rows = _without_conflicts(rows, params, counts)
+    rows = _without_repeats(rows, counts)
+    rows = _without_leaks(rows, params, counts)
+    _check_groups(rows, params)
+    for split, file in source.splits.items():
+        if split not in set(rows["split"]):  # else it would be drawn anew from the others
+            raise DataError(
+                f"{printable(file)}: no row is left", "give it complete rows of its own"
+            )
+    return rows
+
+
+def _read_split(
+    split: str, file: Path, source: DataSource, params: DataParams, counts: Counter[str]
+) -> pd.DataFrame:
+    """Return one file's complete rows, the label as a string."""
+    import pandas as pd
+
+    label_column = source.label_from_sign or params.label_column
+    frame = read_table(file, params.text_column, label_column, source.columns, params.group_column)
+    counts["rows_source"] += len(frame)
+    faults = Faults(file)
+    if source.label_from_sign:
+        frame = _labelled_by_sign(frame, source, faults)
+        counts["rows_neutral"] += int((frame["rating"] == 0).sum())
+        frame = frame[frame["rating"] != 0]
+    labels = [_label(value, source.label_names) for value in frame["label"]]
+    folded = [fold(text or "") for text in frame["text"]]
+    if params.group_column:
+        frame["group"] = [_label(value, None) or "" for value in frame["group"]]
+    groups = frame["group"] if params.group_column else ["-"] * len(frame)
+    keep = []
+    for line, seen, label, group in zip(frame["line"], folded, labels, groups, strict=True):
+        labelled = bool(label and label.strip())
+        whole = bool(seen and labelled and group)  # zero-width characters alone are no text
+        keep.append(whole)
+        if not whole and params.on_incomplete == "refuse":
+            what = "no group" if seen and labelled else "no label" if seen else "empty text"
+            faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
+        if whole and label is not None and label != label.strip():
+            faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
+    _check_label_types(frame, source.label_names, faults)
+    faults.check()
+    counts["rows_incomplete"] += len(keep) - sum(keep)
+    wanted = ("line", "text", "label", "rating", "group")
+    used = {"rating": source.label_from_sign, "group": params.group_column}
+    columns = [name for name in wanted if used.get(name, True)]
+    frame["label"] = pd.Series(labels, index=frame.index, dtype=object)
+    return frame[columns].assign(folded=folded, split=split, file=str(file))[keep]
+
+
+def _labelled_by_sign(frame: pd.DataFrame, source: DataSource, faults: Faults) -> pd.DataFrame:
+    """Return the rows with the label's number as `rating` and its sign as label."""
+    rating = [_number(value) for value in frame["label"]]
+    for line, number in zip(frame["line"], rating, strict=True):
+        if not math.isfinite(number):
+            faults.add(line, f"{source.label_from_sign} is not a finite number", "write a number")
+    faults.check()
+    negative, positive = source.label_names or ("negative", "positive")
+    return frame.assign(rating=rating, label=[positive if r > 0 else negative for r in rating])
+
+
+def _number(value: Any) -> float:
+    """Return the number, or NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _label(value: Any, names: tuple[str, ...] | None) -> str | None:
+    """Return a label as a string; an integer becomes its name where the source names them."""
+    if value is None or value != value:  # NaN is the only value that differs from itself
+        return None
+    if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
+        value = int(value)
+    if isinstance(value, int) and names:
+        return names[value] if 0 <= value < len(names) else None  # -1: unlabelled on the Hub
+    return str(value)
+
+
+def _check_label_types(frame: pd.DataFrame, names: tuple[str, ...] | None, faults: Faults) -> None:
+    for line, value in zip(frame["line"], frame["label"], strict=True):
+        if names and isinstance(value, (int, float)) and (value < -1 or value >= len(names)):
+            what = f"label {value} is none of the {len(names)} that the source names"
+            faults.add(line, what, "correct the row, or set data.label_column")
+            continue
+        fraction = isinstance(value, float) and value == value and not value.is_integer()
+        other = value is not None and not isinstance(value, (str, int, float))
+        if fraction or other or isinstance(value, bool):
+            faults.add(
+                line,
+                f"label {printable(repr(value))} is neither a string nor an integer",
+                "write classes as strings or integers",
+            )
+
+
+def _pair(group: pd.DataFrame, column: str) -> str:
+    """Return where one text first stands with each of two values of `column`."""
+    two = group.drop_duplicates(column).head(2)
+    return " and ".join(
+        f"{printable(file)}:{line}" for file, line in zip(two["file"], two["line"], strict=True)
+    )
+
+
+def _shared(rows: pd.DataFrame, column: str) -> pd.Series[bool]:
+    """Return which rows share their folded text across values of `column`."""
+    return rows.groupby("folded", sort=False)[column].transform("nunique") > 1
+
+
+def _report(shared: pd.DataFrame, column: str, what: str, fix: str) -> DataError:
+    """Return the error about texts shared across values of `column`, naming the first five."""
+    texts = shared["folded"].drop_duplicates()
+    first = shared[shared["folded"].isin(texts[:SHOWN])]
+    shown = [_pair(group, column) for _, group in first.groupby("folded", sort=False)]
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return DataError(f"{'; '.join(shown)}{more}: {what}", fix)
+
+
+def _without_conflicts(
+    rows: pd.DataFrame, params: DataParams, counts: Counter[str]
+) -> pd.DataFrame:
+    several = _shared(rows, "label")
+    if several.any() and params.on_conflict == "refuse":
+        raise _report(
+            rows[several],
+            "label",
+            "one text with two labels",
+            "correct the labels, or set data.on_conflict to drop to leave out every copy",
+        )
+    counts["rows_conflict"] += int(several.sum())
+    return rows[~several]
+
+
+def _without_repeats(rows: pd.DataFrame, counts: Counter[str]) -> pd.DataFrame:
+    """Keep the first of equal texts within a split: a repeat would count one text twice."""
+    repeated = rows.duplicated(["split", "folded"])
+    counts["rows_repeated"] += int(repeated.sum())
+    return rows[~repeated]
+
+
+def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
+    several = _shared(rows, "split")
+    if several.any() and params.on_leak == "refuse":
+        raise _report(
+            rows[several],
+            "split",
+            "one text in two splits (after case, space and Unicode folding)",
+            "remove one copy, or set data.on_leak to drop to keep the test copy",
+        )
+    rank = rows["split"].map({split: place for place, split in enumerate(ORDER)})
+    leaked = rows.assign(rank=rank).sort_values("rank", kind="stable").duplicated("folded")
+    counts["rows_leaked"] += int(leaked.sum())
+    return rows[~leaked.reindex(rows.index)]
+
+
+def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
+    """Refuse a group that stands in two splits of the source: it would be known before the test."""
+    if params.group_column is None:
+        return
+    splits = rows.groupby("group", sort=False)["split"].nunique()
+    shared = [printable(group) for group in splits.index[splits > 1]]
+    if shared:
+        one = len(shared) == 1
+        more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
+        raise DataError(
+            f"params.yaml: data.group_column: {printable(params.group_column)}: {len(shared)} "
+            f"{'group stands' if one else 'groups stand'} in two splits: "
+            f"{', '.join(shared[:SHOWN])}{more}",
+            "keep the rows of a group in one split, or set data.group_column to null",
+        )
+
+
+def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
+    """Return the classes in order: as the source names them, by number, or by the alphabet.
+
+    Raises:
+        DataError: if there are fewer than 2 or implausibly many, if two differ in case only, or
+            if one stands in validation or test but not in train.
+    """
+    found = Counter(rows["label"])
+    files = ", ".join(printable(file) for file in source.splits.values())
+    if len(found) < 2:
+        raise DataError(
+            f"{files}: label: only one class, {printable(next(iter(found), 'none'))}",
+            "give rows of at least two classes, or set data.label_column",
+        )
+    if len(found) > MAX_CLASSES or len(found) > max(20, len(rows) / 2):
+        raise DataError(
+            f"{files}: label: {len(found)} different labels in {len(rows)} rows",
+            "set data.label_column to the column with the class",
+        )
+    _check_spelling(rows, found)
+    if source.label_names and set(found) <= set(source.label_names):
+        return [name for name in source.label_names if name in found]
+    if all(re.fullmatch("-?[0-9]{1,18}", label) for label in found):
+        return sorted(found, key=lambda label: (int(label), label))
+    return sorted(found)
+
+
+def _check_spelling(rows: pd.DataFrame, found: Counter[str]) -> None:
+    """Refuse a label that is another one's misspelling, or that train lacks."""
+    training = rows[rows["split"].isin(["train", "all"])]
+    known = Counter(training["label"])
+    faults = []
+    for label in found:
+        twin = next((k for k in known if k != label and k.casefold() == label.casefold()), None)
+        if label in known and (twin is None or known[twin] < known[label]):
+            continue
+        close = twin or next(iter(difflib.get_close_matches(label, list(known), n=1)), None)
+        first = rows[rows["label"] == label].iloc[0]
+        where = f"{printable(first['file'])}: line {first['line']}"
+        hint = f", did you mean {printable(close)}?" if close else ""
+        why = "differs from another in case only" if label in known else "is not in train"
+        faults.append(
+            (
+                f"{where}: label {printable(label)} {why}{hint}",
+                "spell each class in one way, and give train rows of every class",
+            )
+        )
+    if faults:
+        raise DataError.from_faults(faults)
+
+
+def source_changed(params: DataParams, recorded: str) -> str | None:
+    """Return a warning if a local source outside data/raw is not what prepare read.
+
+    DVC watches data/raw only, so for any other file its sha256 is compared with the recorded one.
+    """
+    if Path(params.source).resolve().is_relative_to(Path("data/raw").resolve()):
+        return None
+    remedy = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watches"
+    try:
+        if not is_local_data(params.source):
+            return None
+        now = locate_data(params.source, Path()).sha256
+    except ParamsError:  # it, or a split of it, is no more
+        return f"{printable(params.source)} is gone since the data were prepared"
+    if now != recorded:
+        return f"{printable(params.source)} has changed since the data were prepared: {remedy}"
+    return None

@@ -1,0 +1,156 @@
+"""How the last run went: what it was made of, on what, how long it took.
+
+No two runs agree on it, so it is no metric, and neither git nor DVC tracks the file.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.core import paths
+from stages.core.artefacts import read_json, sha256_of, write_json
+from stages.core.errors import UserError, printable
+from stages.core.params import Params
+
+if TYPE_CHECKING:
+    from stages.model.device import Compute
+
+LAST_STAGE = "compare"  # hashing the base's weights takes a moment, so it is done once a run
+LIBRARIES = [
+    *("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "safetensors"),
+    *("dvc", "numpy", "scipy", "scikit-learn", "statsmodels", "pandas", "pyarrow"),
+]
+LOCK = Path("dvc.lock")  # hashed before DVC writes the last stage into it
+
+
+def record(stage: str, params: Params, seconds: float) -> None:
+    """Add a finished stage to models/provenance.json; what goes wrong here is only a warning.
+
+    Args:
+        stage: its name.
+        params: the settings of the run.
+        seconds: how long it took.
+    """
+    try:
+        known = recorded()
+        entry = {
+            "seconds": round(seconds, 2),
+            "peak_memory_mb": peak_memory_mb(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **hardware_of(params),
+        }
+        hashes = content_hashes() if stage == LAST_STAGE else known["sha256"]
+        write_json(
+            paths.PROVENANCE,
+            {"git": git_state(), "machine": machine(), "packages": packages(), "sha256": hashes}
+            | {"stages": {**known["stages"], stage: entry}},
+        )
+    except Exception as error:  # the stage succeeded, whatever becomes of this
+        print(f"warning: {paths.PROVENANCE}: not written: {printable(error)}", file=sys.stderr)
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """Return what earlier stages left: `sha256` and `stages`, each empty if missing or damaged."""
+    content: Any = None
+    if paths.PROVENANCE.exists():
+        with suppress(UserError):
+            content = read_json(paths.PROVENANCE)
+    found = content if isinstance(content, dict) else {}
+    parts = {name: found.get(name) for name in ("sha256", "stages")}
+    return {name: part if isinstance(part, dict) else {} for name, part in parts.items()}
+
+
+def peak_memory_mb() -> float | None:
+    """Return the peak resident memory of this process in MB, None where it is not known."""
+    with suppress(OSError):  # Linux; its ru_maxrss would hold the peak of who started us, too
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * 1024 / 1e6, 1)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)  # bytes there, else KiB
+
+
+def hardware_of(params: Params) -> dict[str, str]:
+    """Return the device and precision that a stage used, nothing for one without torch."""
+    if "torch" not in sys.modules:
+        return {}
+    from stages.model.device import set_up
+
+    hardware = set_up(params.compute)
+    return {"device": hardware.device.type, "precision": precision_of(hardware)}
+
+
+def precision_of(hardware: Compute) -> str:
+    """Return the number type of the matrix products, bf16 or fp32, as params.yaml names it."""
+    return "bf16" if hardware.bf16 else "fp32"
+
+
+def content_hashes() -> dict[str, str]:
+    """Return the sha256 of dvc.lock, of the data, and of each file of base and adapter."""
+    files = [LOCK, paths.TRAIN, paths.VALIDATION, paths.TEST]
+    for folder in (paths.BASE_MODEL, paths.ADAPTER):
+        files += sorted(folder.glob("*"))
+    return {file.as_posix(): sha256_of(file) for file in files if file.is_file()}
+
+
+def git_state() -> dict[str, Any]:
+    """Return the revision and whether files differ from it; None for both without git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "--no-optional-locks", *arguments],  # noqa: S607  # git as the user has it
+                capture_output=True,
+                text=True,
+                timeout=10,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "revision": git("rev-parse", "HEAD"),
+        "changed": None if changes is None else changes != "",
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, cores, threads, operating system and Python; no name of host or user."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def packages() -> dict[str, str]:
+    """Return the version of each library that a result may hang on."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -1,0 +1,1 @@
+"""A loaded predictor: load once, ask often."""

@@ -1,0 +1,1 @@
+"""From a name in params.yaml to files on disk: catalogue, package index, Hub, folders."""

@@ -1,0 +1,124 @@
+"""The known sources of catalogue.yaml: what each holds, where it is had, each file's hash."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.core.errors import ParamsError, printable
+
+CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+
+HUB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+PINNED = rf"{HUB_ID}@[0-9a-f]{{40}}"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(gt=0)]
+# No component of a member's name starts with a dot, so none can climb out of the archive.
+Member = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*$")]
+Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][0-9A-Za-z.]*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Package(_Section):
+    """One file of the package index, and the member of it that matters."""
+
+    requirement: Requirement
+    sha256: Sha256
+    part: Member | None = None
+    sdist: bool = False
+
+
+class Mirror(_Section):
+    """Packages that together hold an entry's files."""
+
+    packages: list[Package] = Field(min_length=1)
+    folder: Member
+
+
+class File(_Section):
+    """A file's hash and its size in bytes."""
+
+    sha256: Sha256
+    size: Size
+
+
+class Entry(_Section):
+    """One known source."""
+
+    description: str
+    licence: str
+    citation: str
+    size: Size | None = None
+    mirrors: list[Mirror] = []
+    files: dict[FileName, File] = {}
+    hub: Annotated[str, Field(pattern=f"^{PINNED}$")] | None = None
+    columns: tuple[str, ...] | None = None
+    label_from_sign: str | None = None
+    label_names: tuple[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _come_from_one_place(self) -> Entry:
+        packaged = {bool(self.mirrors), bool(self.files), self.size is not None}
+        if packaged != {self.hub is None}:
+            raise ValueError("expected either mirrors, files and size, or hub")
+        return self
+
+
+class _Catalogue(_Section):
+    models: dict[str, Entry]
+    data: dict[str, Entry]
+
+    @model_validator(mode="after")
+    def _data_is_one_file(self) -> _Catalogue:
+        for name, entry in self.data.items():
+            if len(entry.files) > 1:
+                raise ValueError(f"data.{name}: expected one file, got {len(entry.files)}")
+        return self
+
+
+Kind = Literal["models", "data"]
+
+
+def entries(kind: Kind, path: Path = CATALOGUE) -> dict[str, Entry]:
+    """Return the known sources of one kind by name.
+
+    Raises:
+        ParamsError: if the catalogue cannot be read, naming the entry.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        found: dict[str, Entry] = getattr(_Catalogue.model_validate(content), kind)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        what = f"{path.name}: {printable(place)}: {printable(fault['msg'], limit=200)}"
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        what = f"{path.name}: cannot be read: {printable(error)}"
+    else:
+        return found
+    raise ParamsError(what, "mend that entry, or restore the file with git checkout")
+
+
+def unknown(source: str, kind: Kind, names: list[str]) -> ParamsError:
+    """Return the error for a source that is no known name, no Hub id and no path."""
+    close = difflib.get_close_matches(source, names, n=1)
+    hint = f", did you mean {close[0]}?" if close else ""
+    return ParamsError(
+        f"{place_of(kind)}: {printable(repr(source))} is no known name and no path{hint}",
+        f"use one of {', '.join(names)}, a Hub id owner/name@revision, or a path that exists",
+    )
+
+
+def place_of(kind: Kind) -> str:
+    """Return where a source of this kind is set."""
+    return f"params.yaml: {'model' if kind == 'models' else 'data'}.source"

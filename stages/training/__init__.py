@@ -1,0 +1,1 @@
+"""The Trainer, checkpoints, sampler and training curves."""

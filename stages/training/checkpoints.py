@@ -1,0 +1,143 @@
+"""Checkpoints that can be trusted: whole, of these very inputs, and going on as if never stopped.
+
+A checkpoint is sealed last, with the sha256 of each of its files; what a kill left half written
+has no seal. Beside the checkpoints stands what the training was made of: a checkpoint of other
+params, data, weights, code or libraries is never gone on from.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from stages.core import paths
+from stages.core.artefacts import sha256_of, write_json
+from stages.core.errors import printable
+from stages.core.params import Params
+from stages.model.device import Compute
+from stages.model.saved import base_identity
+from stages.running.dvc_files import code_of
+
+INPUTS = "inputs.json"
+SEAL = "sealed.json"
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy")
+
+
+def inputs_of(params: Params, compute: Compute) -> dict[str, Any]:
+    """Return all that a training hangs on, by name: params, hardware, files, code, libraries."""
+    chosen = {"lora": params.lora.model_dump(), "train": params.train.model_dump()}
+    files = [paths.TRAIN, paths.VALIDATION, paths.LABELS, *sorted(paths.HEAD.iterdir())]
+    code = code_of("train_lora")
+    inputs = {
+        **_flat(chosen),
+        "seed": params.seed,
+        "data.max_length": params.data.max_length,
+        "device": compute.device.type,
+        "bf16": compute.bf16,
+        "threads": torch.get_num_threads(),
+        **{str(path): sha256_of(path) for path in files},
+        **{f"{paths.BASE_MODEL}/{k}": v for k, v in base_identity(paths.BASE_MODEL).items()},
+        **{f"code {name}": sha256_of(path) for name, path in code.items()},
+        **{f"version of {name}": version(name) for name in LIBRARIES},
+    }
+    return dict(json.loads(json.dumps(inputs)))  # as it comes back from the file
+
+
+def _flat(content: dict[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= _flat(value, f"{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return found
+
+
+def take_up(inputs: dict[str, Any]) -> Path | None:
+    """Return the last whole checkpoint of a training with these inputs; clear away what is none.
+
+    None means to start afresh; paths.CHECKPOINTS then holds nothing but the inputs.
+    """
+    known = _read(paths.CHECKPOINTS / INPUTS)
+    if known is not None and known != inputs:
+        name = min(k for k in {*known, *inputs} if known.get(k) != inputs.get(k))
+        before, now = (printable(side.get(name), 20) for side in (known, inputs))
+        print(
+            f"a checkpoint belongs to other inputs ({name}: {before}, now {now}): starting afresh"
+        )
+    if known != inputs:
+        shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
+        write_json(paths.CHECKPOINTS / INPUTS, inputs, decimals=None)
+        return None
+    whole = []
+    for folder in paths.CHECKPOINTS.glob("checkpoint-*"):
+        if is_whole(folder):
+            whole.append(folder)
+        else:
+            print(f"warning: {folder}: not whole, so it is not used")
+            shutil.rmtree(folder)
+    usable = [folder for folder in whole if _best_is_there(folder)]
+    return max(usable, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a checkpoint holds every file that its seal names, unchanged."""
+    seal = _read(folder / SEAL)
+    return seal is not None and seal == _hashes(folder)
+
+
+def _best_is_there(folder: Path) -> bool:
+    """Return whether the best checkpoint that this one looks back on is there too."""
+    state = _read(folder / "trainer_state.json") or {}
+    best = state.get("best_model_checkpoint")
+    return best is None or is_whole(paths.CHECKPOINTS / Path(best).name)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != SEAL
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+class Seal(TrainerCallback):
+    """Seal each checkpoint once all of it is written."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Write the hashes of the checkpoint's files beside them."""
+        folder = paths.CHECKPOINTS / f"checkpoint-{state.global_step}"
+        write_json(folder / SEAL, _hashes(folder))
+
+
+class EpochSampler(LengthGroupedSampler):
+    """Rows in batches of like length, in an order that hangs on seed and epoch alone.
+
+    The library's own draws from torch's generator, so a resumed epoch would take another order.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield row numbers."""
+        self.generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
+        yield from super().__iter__()  # type: ignore[no-untyped-call]  # left untyped

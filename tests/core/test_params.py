@@ -1,0 +1,453 @@
+"""params.yaml: what is read from it, and how each way to spoil it is named."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+
+from stages.core.errors import ParamsError
+from stages.core.params import Params, load_params
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+LINES = SHIPPED.splitlines()
+HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "sklearn", "pyarrow", "peft"}
+FILE = Path("params.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def keys_of(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
+    """Return the dotted name of every value in the schema."""
+    names = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += keys_of(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def line_of(key: str) -> int:
+    """Return the index in LINES of a dotted key."""
+    section, _, name = key.rpartition(".")
+    start = LINES.index(f"{section}:") if section else 0
+    indent = "  " if section else ""
+    return next(n for n in range(start, len(LINES)) if LINES[n].startswith(f"{indent}{name}:"))
+
+
+def changed(key: str, value: str) -> str:
+    """Return the shipped text with another value, as it is typed."""
+    lines, at = LINES.copy(), line_of(key)
+    lines[at] = f"{lines[at].partition(':')[0]}: {value}"
+    return "\n".join(lines) + "\n"
+
+
+def without(key: str) -> str:
+    return "\n".join(LINES[: line_of(key)] + LINES[line_of(key) + 1 :]) + "\n"
+
+
+def inserted(key: str, line: str) -> str:
+    """Return the shipped text with a line above that of a key."""
+    return "\n".join([*LINES[: line_of(key)], line, *LINES[line_of(key) :]]) + "\n"
+
+
+def load(text: str | bytes) -> Params:
+    FILE.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load_params(FILE)
+
+
+def faults(text: str | bytes) -> list[str]:
+    """Return the lines of the error, each checked for its form."""
+    with pytest.raises(ParamsError) as caught:
+        load(text)
+    lines = str(caught.value).split("\n")
+    for line in lines:
+        assert re.match(r"error: params\.yaml(:\d+)*: ", line)
+        assert ". Fix: " in line or "? Fix: " in line
+        assert line.isprintable()
+        assert len(line) < 1000
+    return lines
+
+
+def test_the_shipped_file_is_read_as_it_stands() -> None:
+    content = YAML(typ="safe", pure=True).load(SHIPPED)
+    assert load(SHIPPED).model_dump() == content
+
+
+def test_the_shipped_file_holds_the_keys_of_the_schema_in_its_order() -> None:
+    content = YAML(typ="safe", pure=True).load(SHIPPED)
+    there = [
+        f"{section}.{key}" if isinstance(value, dict) else section
+        for section, value in content.items()
+        for key in (value if isinstance(value, dict) else [""])
+    ]
+    assert there == keys_of()
+
+
+@pytest.mark.parametrize("key", keys_of())
+def test_every_key_has_a_comment_above_it(key: str) -> None:
+    comment = LINES[line_of(key) - 1].strip()
+    assert comment.startswith("# ")
+    assert len(comment) > 10
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "value"),
+    [
+        ("train.learning_rate", "1e-5", 1e-5),
+        ("train.learning_rate", "2e-05", 2e-5),
+        ("train.learning_rate", "1.5E-3", 1.5e-3),
+        ("train.learning_rate", "1", 1.0),
+        ("train.epochs", "0", 0),
+        ("seed", "010", 10),
+        ("seed", "0o10", 8),
+        ("data.limit", "0100", 100),
+        ("data.limit", "20", 20),
+        ("data.limit", "null", None),
+        ("data.source", "'no'", "no"),
+        ("data.source", "no", "no"),
+        ("data.text_column", "Größe (cm)", "Größe (cm)"),
+        ("compute.threads", "2", 2),
+        ("lora.target_modules", "[query, value]", ["query", "value"]),
+        ("lora.init_lora_weights", "pissa", "pissa"),
+        ("lora.layers_to_transform", "[3, 4]", [3, 4]),
+        ("lora.rank_pattern", "{layer.5.attention.self.value: 64}", None),
+        ("head.l2", "[1e-3]", [1e-3]),
+    ],
+)
+def test_values_are_read_as_yaml_1_2(key: str, typed: str, value: Any) -> None:
+    expected = {"layer.5.attention.self.value": 64} if key == "lora.rank_pattern" else value
+    got = attrgetter(key)(load(changed(key, typed)))
+    assert got == expected
+    assert type(got) is type(expected)
+
+
+@pytest.mark.parametrize("change", ["\ufeff" + SHIPPED, SHIPPED.replace("\n", "\r\n"), "---\n"])
+def test_a_mark_crlf_and_a_document_start_change_nothing(change: str) -> None:
+    assert load(change if change != "---\n" else change + SHIPPED) == load(SHIPPED)
+
+
+BAD = [
+    *(("seed", typed) for typed in ("-1", "4294967296", "1.0", "1e9", "'42'", "true", "null")),
+    *(("seed", typed) for typed in (".nan", ".inf", "[42]", "{a: 1}", "0x", "", "~", "1" * 4000)),
+    *(("seed", typed) for typed in ("1:30", "0x" + "f" * 5000)),
+    *(("data.source", typed) for typed in ("null", "''", "3", "[a]", '"\\e[2J"', '"a\\nb"')),
+    *(("data.source", typed) for typed in ('"a\\tb"', '"\\0"', '"\\u202e"', '"\\ud800"')),
+    *(("data.source", typed) for typed in ("x" * 1001, '"\\u2028"', '"\\x9b2J"')),
+    *(("data.text_column", typed) for typed in ("0", "true", "1e5", "2024-01-01")),
+    *(("data.group_column", typed) for typed in ("0", "''", "[a]", '"\\e"')),
+    *(("data.limit", typed) for typed in ("19", "0", "-5", "300.0", "all", "no")),
+    *(("data.max_length", typed) for typed in ("7", "8193", "128.0", "null", "long")),
+    *(("data.validation_fraction", typed) for typed in ("0", "0.9", "-0.1", ".nan", "10%")),
+    *(("data.test_fraction", typed) for typed in ("1", ".inf", "null", "true", "[0.1]")),
+    *(("data.on_leak", typed) for typed in ("ignore", "true", "Refuse", "null")),
+    *(("data.on_conflict", typed) for typed in ("keep", "1")),
+    *(("data.on_incomplete", typed) for typed in ("yes", "[]")),
+    *(("model.source", typed) for typed in ("null", "1", '"\\a"', "{}")),
+    *(("data.split_seed", typed) for typed in ("-1", "4294967296", "1.0", "null", "a")),
+    *(("tfidf.ngrams", typed) for typed in ("[]", "1", "[0]", "[6]", "[1.5]", "[a]", "null")),
+    *(("tfidf.c", typed) for typed in ("[]", "1", "[0]", "[-1]", "[.nan]", "[1e9]", "[a]")),
+    *(("train.method", typed) for typed in ("LoRA", "null", "[lora]", "probe", "1")),
+    *(("train.full_learning_rate", typed) for typed in ("0", "-1", "fast", ".nan", "1e9")),
+    *(("head.l2", typed) for typed in ("[]", "0.1", "[0]", "[-1]", "[.nan]", "[1e9]", "[a]")),
+    *(("lora.r", typed) for typed in ("0", "eight", "1025", "8.0", "1e9", "yes", "[8]")),
+    *(("lora.lora_alpha", typed) for typed in ("0", "-1", ".inf", "1e9", "null", "'16'")),
+    *(("lora.target_modules", typed) for typed in ("query", "[]", "[1]", "null", '["\\e"]')),
+    *(("lora.lora_dropout", typed) for typed in ("1", "-0.1", ".nan", "no")),
+    *(("lora.bias", typed) for typed in ("false", "null", "lora")),
+    *(("lora.task_type", typed) for typed in ("TOKEN_CLS", "null")),
+    *(("lora.inference_mode", typed) for typed in ("no", "yes", "0", "null")),
+    *(("lora.use_rslora", typed) for typed in ("on", "'true'")),
+    *(("lora.use_dora", typed) for typed in ("1", "yes")),
+    *(("lora.init_lora_weights", typed) for typed in ("yes", "kaiming", "1", "false")),
+    ("lora.init_lora_weights", "null"),
+    *(("lora.modules_to_save", typed) for typed in ("classifier", "[3]", "{}")),
+    *(("lora.layers_to_transform", typed) for typed in ("3", "[]", "[-1]", "[a]", "&a [*a]")),
+    ("lora.layers_to_transform", "[1.0]"),
+    *(("lora.rank_pattern", typed) for typed in ("null", "[]", "{a: 0}", "{a: 1025}", "{1: 2}")),
+    ("lora.rank_pattern", "{a: b}"),
+    *(("lora.alpha_pattern", typed) for typed in ("{a: 0}", "{a: .nan}", "x", "&a {b: *a}")),
+    *(("train.epochs", typed) for typed in ("-1", "1001", "3.0", "three", "null")),
+    *(("train.learning_rate", typed) for typed in ("0", "-1", "fast", ".nan", ".inf", "1e9")),
+    *(("train.batch_size", typed) for typed in ("0", "4097", "32.0", "null")),
+    *(("train.weight_decay", typed) for typed in ("-0.1", "1.1", "none")),
+    *(("train.warmup_fraction", typed) for typed in ("1.5", "-1", "6%")),
+    *(("train.schedule", typed) for typed in ("step", "null", "Linear")),
+    *(("train.max_grad_norm", typed) for typed in ("0", "null", ".inf")),
+    *(("train.evaluations_per_epoch", typed) for typed in ("0", "101", "1.0")),
+    *(("train.patience", typed) for typed in ("-1", "null", "4.0")),
+    *(("compute.device", typed) for typed in ("gpu", "null", "0")),
+    *(("compute.precision", typed) for typed in ("fp16", "32", "null")),
+    *(("compute.threads", typed) for typed in ("0", "1025", "two", "true", "2.0", "null")),
+]
+
+
+@pytest.mark.parametrize(("key", "typed"), BAD)
+def test_a_bad_value_is_named_with_its_line_and_a_remedy(key: str, typed: str) -> None:
+    (fault,) = faults(changed(key, typed))
+    assert fault.startswith(f"error: params.yaml:{line_of(key) + 1}: {key}: expected ")
+    assert f"Fix: set {key} to what you want, for example " in fault
+
+
+def test_every_key_has_bad_values_here() -> None:
+    assert {key for key, _ in BAD} | {"data.label_column"} == set(keys_of())
+
+
+@pytest.mark.parametrize("key", keys_of())
+def test_a_missing_key_is_named_with_the_line_of_its_section(key: str) -> None:
+    if key in ("model.source", "head.l2"):  # alone in its section, which is then empty
+        return
+    if key == "data.group_column":  # older files lack it
+        assert load(without(key)) == load(SHIPPED)
+        return
+    (fault,) = faults(without(key))
+    section = key.rpartition(".")[0]
+    line = LINES.index(f"{section}:") + 1 if section else 1
+    assert fault.startswith(f"error: params.yaml:{line}: {key}: missing. Fix: add {key}, for ex")
+
+
+@pytest.mark.parametrize("section", ["data", "model", "head", "lora", "train", "compute"])
+def test_a_missing_or_empty_section_is_named_with_its_keys(section: str) -> None:
+    content = YAML(typ="safe", pure=True).load(SHIPPED)
+    first = f"{section}: (missing|expected a section, got None)"
+    del content[section]
+    for text in (repr(content), repr({**content, section: None}).replace("None}", "null}")):
+        (fault,) = faults(
+            text.replace("None", "null").replace("True", "true").replace("False", "false")
+        )
+        assert re.search(rf"params\.yaml:1: {first}\. Fix: ", fault)
+        assert all(
+            key.partition(".")[2] in fault for key in keys_of() if key.startswith(f"{section}.")
+        )
+
+
+@pytest.mark.parametrize(
+    ("above", "line", "key", "guess"),
+    [
+        ("train.learning_rate", "  learning_rat: 1", "train.learning_rat", "learning_rate"),
+        ("lora.r", "  zz: 1", "lora.zz", None),
+        ("lora.r", "  lora_alpah: 1", "lora.lora_alpah", "lora_alpha"),
+        ("seed", "sede: 1", "sede", "seed"),
+        ("seed", "zzz: {a: [1, 2]}", "zzz", None),
+        ("seed", "trian: null", "trian", "train"),
+        ("compute.device", '  "\\e[2J": 1', "compute.\\x1b[2J", None),
+    ],
+)
+def test_an_unknown_key_is_named_with_a_guess(
+    above: str, line: str, key: str, guess: str | None
+) -> None:
+    (fault,) = faults(inserted(above, line))
+    assert f": {key}: unknown key" in fault
+    assert (f"did you mean {guess}? Fix: " in fault) if guess else ("did you mean" not in fault)
+
+
+@pytest.mark.parametrize("name", ["a\\u202eb", "a\\nb\\re", "a" * 900])
+def test_an_unknown_key_that_is_escaped_or_cut_keeps_its_line(name: str) -> None:
+    (fault,) = faults(inserted("seed", f'"{name}": 1'))
+    assert fault.startswith(f"error: params.yaml:{line_of('seed') + 1}: a")
+    assert ": unknown key" in fault
+
+
+@pytest.mark.parametrize("line", ["1: x", "true: x", "null: x", "1.5: x", "? [a, b]\n: c"])
+def test_a_key_that_is_no_name_is_refused(line: str) -> None:
+    (fault,) = faults(inserted("seed", line))
+    assert "a key is a name, not a value" in fault
+    assert "use one of seed, data, model" in fault
+
+
+def test_all_faults_come_together_each_on_its_line() -> None:
+    text = changed("seed", "x")
+    for key, value in (("data.limit", "3"), ("lora.r", "eight"), ("train.epochs", "[]")):
+        at = line_of(key)
+        lines = text.splitlines()
+        lines[at] = f"  {key.split('.')[1]}: {value}"
+        text = "\n".join(lines) + "\n"
+    found = faults(text + "  extra: 1\n")
+    assert [re.findall(r"yaml:\d+: ([\w.]+): ", fault) for fault in found] == [
+        ["seed"],
+        ["data.limit"],
+        ["lora.r"],
+        ["train.epochs"],
+        ["compute.extra"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("", "1", "expected sections of keys, got None"),
+        ("# only a comment\n", "1", "expected sections of keys"),
+        ("- a\n- b\n", "1", "expected sections of keys, got ['a', 'b']"),
+        ("just words\n", "1", "got 'just words'"),
+        ("\x1b[2J", "1", "unacceptable character #x001b"),
+        (inserted("data.source", "\tlimit: 3"), str(line_of("data.source") + 1), "cannot start"),
+        (inserted("seed", "seed: 1"), str(line_of("seed") + 2), 'found duplicate key "seed"'),
+        (inserted("lora.r", "  r: 1"), str(line_of("lora.r") + 2), 'found duplicate key "r"'),
+        (changed("data.source", '"mine.csv'), r"\d+", "not valid YAML 1.2"),
+        (changed("data.source", "[a"), r"\d+", "not valid YAML 1.2"),
+        (changed("data.source", "*nobody"), str(line_of("data.source") + 1), "undefined alias"),
+        (changed("data.source", "@x"), str(line_of("data.source") + 1), "not valid YAML 1.2"),
+        (SHIPPED + "---\n" + SHIPPED, r"\d+", "another document"),
+        (SHIPPED.encode("utf-16"), "1", "byte 0 is not UTF-8"),
+        (SHIPPED.encode("utf-16-le"), "1", "unacceptable character"),
+        (b"seed: 1\n# caf\xe9\n", "2", "byte 13 is not UTF-8"),
+        (changed("seed", '"\x07"'), str(line_of("seed") + 1), "unacceptable character"),
+    ],
+)
+def test_what_is_no_yaml_is_named_with_its_line(text: str | bytes, place: str, said: str) -> None:
+    (fault,) = faults(text)
+    assert re.match(rf"error: params\.yaml:{place}[: ]", fault)
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(f"!!{tag} x" for tag in ("int", "float", "bool", "timestamp", "binary", "set", "omap")),
+        *("2001-99-99", "1" * 5000, "!!python/name:os.system", "!mine x"),
+    ],
+)
+def test_a_value_that_the_parser_chokes_on_is_no_traceback(value: str) -> None:
+    (fault,) = faults(changed("seed", value))
+    assert "not valid YAML 1.2: " in fault
+
+
+@pytest.mark.parametrize("text", ["[" * 400, "{a: " * 3000, "- " * 3000, "a:\n" + " " * 9000])
+def test_deep_nesting_is_no_traceback(text: str) -> None:
+    assert len(faults(text)) in (1, 8, 9)  # the whole file, or its sections
+
+
+def test_aliases_that_multiply_are_no_danger() -> None:
+    levels = [
+        f"a{n}: &a{n} {{{', '.join(f'k{m}: *a{n - 1}' for m in range(9))}}}" for n in range(12)
+    ]
+    levels[0] = "a0: &a0 {k: 1}"
+    found = faults("\n".join(levels) + "\n" + changed("lora.rank_pattern", "*a11"))
+    assert len(found) == 13
+    assert "lora.rank_pattern: expected a mapping" in "".join(found)
+
+
+def test_a_tag_runs_nothing() -> None:
+    for tag in ("object/apply:os.system", "object/new:os.system", "object/apply:builtins.exec"):
+        (fault,) = faults(changed("seed", f'!!python/{tag} ["touch canary"]'))
+        assert "could not determine a constructor" in fault
+    assert not Path("canary").exists()
+
+
+TOKENS = [
+    "hf_" + "a1B2" * 8,
+    "ghp_" + "a1B2" * 9,
+    "gho_" + "a1B2" * 9,
+    "github_pat_" + "a1B2_" * 9,
+    "glpat-" + "a1B2" * 6,
+    "xoxb-" + "1234567890-abc",
+    "sk-" + "a1B2" * 8,
+    "sk-proj-" + "a1B2" * 8,
+    "AKIA" + "A1B2" * 4,
+    "https://me:" + "a1B2c3" + "@example.org/data.csv",
+    "-----BEGIN RSA " + "PRIVATE KEY-----",
+]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(
+    "line", ["seed: {}", "# {}", "x: '{}", "{}", "my_token_{}: 1\nmy_token_{}: 1"]
+)
+def test_an_access_token_is_refused_and_not_shown(token: str, line: str) -> None:
+    (fault,) = faults(inserted("seed", line.replace("{}", token)))
+    assert fault.startswith(f"error: params.yaml:{line_of('seed') + 1}: looks like an access token")
+    assert "HF_TOKEN" in fault
+    assert token[-8:] not in fault
+
+
+@pytest.mark.parametrize("name", ["sk-learn", "task-" + "a" * 30, "hf_tiny", "shelf_" + "a" * 30])
+def test_a_plain_name_is_no_token(name: str) -> None:
+    assert load(changed("data.source", name)).data.source == name
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "remedy"),
+    [
+        (
+            {"data.validation_fraction": "0.6", "data.test_fraction": "0.4"},
+            "data.validation_fraction + data.test_fraction",
+            "lower one of the two",
+        ),
+        (
+            {"data.text_column": "same", "data.label_column": "same"},
+            "data.label_column",
+            "set each to the name of its own column",
+        ),
+        (
+            {"data.group_column": "text"},
+            "data.group_column",
+            "set it to the column of what the rows of a group share, or to null",
+        ),
+        (
+            {"lora.inference_mode": "true"},
+            "lora.inference_mode",
+            "set lora.inference_mode to false, or train.epochs to 0",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(
+    changes: dict[str, str], key: str, remedy: str
+) -> None:
+    lines = LINES.copy()
+    for name, value in changes.items():
+        lines[line_of(name)] = changed(name, value).splitlines()[line_of(name)]
+    (fault,) = faults("\n".join(lines))
+    line = line_of(key.partition(" ")[0]) + 1
+    assert fault.startswith(f"error: params.yaml:{line}: {key}: ")
+    assert fault.endswith(f"Fix: {remedy}")
+
+
+def test_a_frozen_adapter_may_stay_untrained() -> None:
+    text = changed("lora.inference_mode", "true").splitlines()
+    text[line_of("train.epochs")] = "  epochs: 0"
+    assert load("\n".join(text)).lora.inference_mode
+
+
+@pytest.mark.parametrize("make", ["nothing", "folder"])
+def test_without_a_file_the_place_to_stand_is_named(make: str) -> None:
+    if make == "folder":
+        FILE.mkdir()
+    with pytest.raises(ParamsError) as caught:
+        load_params(FILE)
+    assert str(caught.value) == "error: params.yaml: not found. Fix: run from the repository root"
+
+
+def test_params_cannot_be_changed() -> None:
+    params = load(SHIPPED)
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.epochs = 5
+
+
+def test_reading_them_imports_nothing_heavy() -> None:
+    call = (
+        "import sys; from stages.core.params import load_params; load_params()\n"
+        f"print(sorted({HEAVY} & set(sys.modules)))"
+    )
+    FILE.write_text(SHIPPED, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", call],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

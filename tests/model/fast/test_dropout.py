@@ -1,0 +1,114 @@
+"""Dropout from a pool of random factors: the same statistics as any other dropout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from stages.model.fast import dropout
+from stages.model.fast.dropout import PooledDropout, pool_dropout
+
+
+def pooled(p: float, seed: int = 0) -> PooledDropout:
+    model = nn.Sequential(nn.Dropout(p))
+    pool_dropout(model, seed)
+    layer = model[0]
+    assert isinstance(layer, PooledDropout)
+    return layer.train()
+
+
+def plain(p: float) -> nn.Module:
+    model = nn.Sequential(nn.Dropout(p))
+    pool_dropout(model, 0)
+    return model[0].train()
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
+def test_the_share_is_zeroed_and_the_expected_value_stays(p: float) -> None:
+    torch.manual_seed(1)
+    outputs = torch.stack([pooled(p)(torch.ones(200, 100)) for _ in range(5)])
+    scale = float(torch.tensor(1 / (1 - p)).bfloat16())
+    share = 1 - 1 / scale
+    assert abs(share - p) < 0.002
+    deviation = (share * (1 - share) / outputs.numel()) ** 0.5
+    assert float((outputs == 0).double().mean()) == pytest.approx(share, abs=5 * deviation)
+    assert float(outputs.double().mean()) == pytest.approx(1, abs=5 * deviation / (1 - share))
+    kept = outputs[outputs != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, scale))
+
+
+def test_every_element_is_dropped_at_some_time() -> None:
+    torch.manual_seed(1)
+    layer = pooled(0.5)
+    times = torch.stack([layer(torch.ones(50)) == 0 for _ in range(200)]).sum(dim=0)
+    assert times.min() > 60
+    assert times.max() < 140
+
+
+def test_the_gradient_passes_where_the_value_passes() -> None:
+    inputs = torch.ones(1000, requires_grad=True)
+    outputs = pooled(0.5)(inputs)
+    outputs.sum().backward()
+    assert inputs.grad is not None
+    assert torch.equal(inputs.grad, outputs.detach())
+
+
+def test_nothing_happens_outside_training() -> None:
+    inputs = torch.randn(30, 30)
+    assert pooled(0.5).eval()(inputs) is inputs
+
+
+def test_a_rate_of_zero_drops_nothing() -> None:
+    inputs = torch.randn(30, 30)
+    state = torch.get_rng_state()
+    assert plain(0)(inputs) is inputs
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def masks(seed: int, pool_seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(seed)
+    layer = pooled(0.5, pool_seed)
+    torch.manual_seed(seed)
+    return torch.stack([layer(torch.ones(100)) for _ in range(3)])
+
+
+def test_a_seed_gives_the_same_masks_and_another_gives_others() -> None:
+    assert torch.equal(masks(1), masks(1))
+    assert not torch.equal(masks(1), masks(2))
+    assert not torch.equal(masks(1), masks(1, pool_seed=1))
+    assert not torch.equal(masks(1)[0], masks(1)[1])
+
+
+def test_a_restored_generator_gives_the_same_masks_again() -> None:
+    layer = pooled(0.5)
+    state = torch.get_rng_state()
+    first = layer(torch.ones(100))
+    torch.set_rng_state(state)
+    assert torch.equal(layer(torch.ones(100)), first)
+
+
+def test_what_is_larger_than_the_pool_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropout, "POOL_SIZE", 1000)
+    layer = pooled(0.5)
+    for size in (499, 500, 501, 5000):
+        outputs = layer(torch.ones(size))
+        assert float((outputs == 0).double().mean()) == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_dtype_and_the_shape_stay() -> None:
+    outputs = pooled(0.5)(torch.ones(2, 3, 4, dtype=torch.bfloat16))
+    assert outputs.dtype == torch.bfloat16
+    assert outputs.shape == (2, 3, 4)
+
+
+def test_dropouts_of_one_rate_share_a_pool() -> None:
+    inner = nn.ModuleDict({"a": nn.Dropout(0.2), "b": nn.Dropout(0.1)})
+    model = nn.Sequential(nn.Dropout(0.1), inner, nn.Linear(2, 2))
+    pool_dropout(model, 0)
+    found = [module for module in model.modules() if isinstance(module, PooledDropout)]
+    assert [module.rate for module in found] == [0.1, 0.2, 0.1]
+    assert found[0].pool is found[2].pool
+    assert not torch.equal(found[0].pool, found[1].pool)
+    assert not any(isinstance(module, nn.Dropout) for module in model.modules())
+    assert not any("pool" in name for name in model.state_dict())

@@ -1,0 +1,104 @@
+"""Projections computed together: the same outputs and gradients as PEFT's own, layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from stages.core.params import LoraParams, Params
+from stages.model.fast.projections import Projections, fused_projections
+from stages.model.lora import attach_lora
+from tests.support.tiny import MODELS, table
+
+TEXTS = [text for text, _ in table(classes=2, rows=8)]
+ATTENTIONS = 2  # one a layer
+PLAIN = {"lora_dropout": 0.0, "init_lora_weights": False}
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by one for each set of projections computed together."""
+    calls: list[int] = []
+    inner = Projections._results
+
+    def counting(self: Projections, states: torch.Tensor) -> list[torch.Tensor]:
+        calls.append(len(self.members))
+        return inner(self, states)
+
+    monkeypatch.setattr(Projections, "_results", counting)
+    return calls
+
+
+def step(classifier: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the logits of TEXTS and the gradient of every weight that trains."""
+    batch = classifier.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    classifier.model.eval().zero_grad()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    logits = classifier.model(**inputs).logits
+    logits.square().sum().backward()
+    named = classifier.model.named_parameters()
+    return logits.detach(), {n: p.grad.clone() for n, p in named if p.grad is not None}
+
+
+def assert_same(classifier: Any) -> None:
+    logits, gradients = step(classifier)
+    with fused_projections(classifier.model):
+        fused, fused_gradients = step(classifier)
+    torch.testing.assert_close(fused, logits, rtol=1e-4, atol=1e-5)
+    assert set(gradients) == set(fused_gradients)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(fused_gradients[name], gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("albert", "deberta")])
+def test_outputs_and_gradients_are_those_of_peft(
+    standing: Any, params: Params, used: list[int], name: str
+) -> None:
+    assert_same(attach_lora(standing(name), params.lora.model_copy(update=PLAIN)))
+    assert used == [3] * ATTENTIONS
+
+
+@pytest.mark.parametrize("name", ["albert", "deberta"])
+def test_shared_layers_and_other_inputs_come_out_right_too(
+    standing: Any, params: Params, name: str
+) -> None:
+    assert_same(attach_lora(standing(name), params.lora.model_copy(update=PLAIN)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"use_rslora": True, "rank_pattern": {"key": 2}, "alpha_pattern": {"value": 3}},
+        {"target_modules": ["query", "value"]},
+        {"target_modules": "all-linear", "layers_to_transform": [1]},
+    ],
+)
+def test_other_ranks_and_targets_are_fused_alike(
+    standing: Any, params: Params, used: list[int], change: dict[str, Any]
+) -> None:
+    lora: LoraParams = params.lora.model_copy(update={**PLAIN, **change})
+    assert_same(attach_lora(standing("bert"), lora))
+    assert used
+
+
+@pytest.mark.parametrize("change", [{"use_dora": True}, {"bias": "lora_only"}, {"bias": "all"}])
+def test_what_is_not_plain_is_left_to_peft(
+    standing: Any, params: Params, used: list[int], change: dict[str, Any]
+) -> None:
+    assert_same(attach_lora(standing("bert"), params.lora.model_copy(update=PLAIN | change)))
+    assert used == []
+
+
+def test_the_layers_are_given_back(standing: Any, params: Params, used: list[int]) -> None:
+    classifier = attach_lora(standing("bert"), params.lora)
+
+    def fail() -> None:
+        with fused_projections(classifier.model):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    step(classifier)
+    assert used == []

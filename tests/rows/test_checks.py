@@ -1,0 +1,377 @@
+"""Rows and tables in depth: labels of every type, texts that meet, messages that stay short."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.core.errors import DataError
+from stages.core.params import DataParams, load_params
+from stages.rows.checks import fold, label_list, read_rows, row_id, source_changed
+from stages.rows.tables import read_table
+from stages.sources.locate import DataSource, locate_data
+
+ROOT = Path(__file__).parents[2]
+DATA = load_params(ROOT / "params.yaml").data
+TEXTS = [f"text {number}" for number in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def params(**changes: Any) -> DataParams:
+    return DATA.model_copy(update=changes)
+
+
+def csv(content: str, path: str = "mine.csv") -> Path:
+    file = Path(path)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content, encoding="utf-8", newline="")
+    return file
+
+
+def jsonl(labels: list[Any]) -> Path:
+    lines = [
+        json.dumps({"text": text, "label": label})
+        for text, label in zip(TEXTS, labels, strict=False)
+    ]
+    return csv("\n".join(lines), "mine.jsonl")
+
+
+def parquet(labels: Any, kind: pa.DataType | None = None) -> Path:
+    column = pa.array(labels, kind)
+    pq.write_table(pa.table({"text": TEXTS[: len(column)], "label": column}), "mine.parquet")
+    return Path("mine.parquet")
+
+
+def labels_of(file: Path, names: tuple[str, ...] | None = None, **changes: Any) -> list[str]:
+    source = DataSource({"all": file}, "", label_names=names)
+    labels: list[str] = read_rows(source, params(**changes), Counter())["label"].tolist()
+    return labels
+
+
+def refused(file: Path, names: tuple[str, ...] | None = None, **changes: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        labels_of(file, names, **changes)
+    assert all("Fix: " in line for line in str(caught.value).split("\n"))
+    return str(caught.value)
+
+
+def test_integers_and_floats_without_a_fraction_are_one_label() -> None:
+    assert labels_of(jsonl([1, 1.0, "1", -1, 0, -0.0])) == ["1", "1", "1", "-1", "0", "0"]
+
+
+def test_a_column_of_integers_with_gaps_keeps_its_integers() -> None:
+    file = parquet([1.0, None, 0.0, float("nan"), 2.0])
+    assert labels_of(file, on_incomplete="drop") == ["1", "0", "2"]
+    assert "mine.parquet: lines 2, 4: no label" in refused(file)
+
+
+def test_declared_names_hold_for_integers_that_come_as_floats() -> None:
+    assert labels_of(parquet([1.0, 0.0]), ("neg", "pos")) == ["pos", "neg"]
+
+
+def test_a_categorical_column_is_its_values() -> None:
+    assert labels_of(parquet(pa.array(["b", "a", "b"]).dictionary_encode())) == ["b", "a", "b"]
+
+
+def test_minus_one_is_an_unlabelled_row_of_the_hub() -> None:
+    file = parquet([1, -1, 0])
+    assert "line 2: no label" in refused(file, ("neg", "pos"))
+    assert labels_of(file, ("neg", "pos"), on_incomplete="drop") == ["pos", "neg"]
+
+
+@pytest.mark.parametrize("number", [2, -2, 2.0])
+@pytest.mark.parametrize("on_incomplete", ["refuse", "drop"])
+def test_an_integer_beyond_the_declared_names_is_no_missing_label(
+    number: float, on_incomplete: str
+) -> None:
+    fault = refused(parquet([0, 1, number]), ("neg", "pos"), on_incomplete=on_incomplete)
+    assert f"line 3: label {number} is none of the 2 that the source names" in fault
+
+
+@pytest.mark.parametrize("value", [True, False, 0.5, float("inf"), ["a"], {"a": 1}], ids=repr)
+def test_what_is_neither_a_string_nor_an_integer_is_no_label(value: object) -> None:
+    fault = refused(jsonl(["a", "b", value]), on_incomplete="drop")
+    assert "line 3: label" in fault
+    assert "neither a string nor an integer" in fault
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.decimal128(4, 1), pa.binary()])
+def test_other_types_of_a_parquet_file_are_no_labels(kind: pa.DataType) -> None:
+    values = {"timestamp[s]": 1, "binary": b"a"}
+    fault = refused(parquet([values.get(str(kind), Decimal("1.0"))], kind))
+    assert "neither a string nor an integer" in fault
+
+
+@pytest.mark.parametrize("label", ["", " ", "\t", "\u00a0"])
+def test_a_label_of_spaces_is_none(label: str) -> None:
+    file = csv(f'text,label\na,x\nb,"{label}"\nc,y\n')
+    assert "mine.csv: line 3: no label" in refused(file)
+    assert labels_of(file, on_incomplete="drop") == ["x", "y"]
+
+
+def test_words_that_other_readers_take_for_nothing_are_labels() -> None:
+    file = csv("text,label\nNA,nan\nnull,None\nNaN,NA\n1e5,true\n")
+    assert labels_of(file) == ["nan", "None", "NA", "true"]
+
+
+def test_incomplete_rows_of_both_kinds_are_named_together() -> None:
+    fault = refused(csv("text,label\n,x\nb,\n   ,\nc, y\n"))
+    assert "lines 2, 4: empty text" in fault
+    assert "line 3: no label" in fault
+    assert "line 5: label ' y' has spaces around it" in fault
+
+
+def test_many_kinds_of_fault_stay_a_short_message() -> None:
+    file = csv("text,label\n" + "".join(f"t{n}, label {n}\n" for n in range(500)))
+    lines = refused(file).split("\n")
+    assert len(lines) == 21
+    assert lines[-1].startswith("error: mine.csv: 480 more faults like these. Fix: ")
+
+
+@pytest.mark.parametrize("rating", ["", "good", "nan", "inf", "1,5", "--1"])
+def test_a_rating_that_is_no_finite_number_is_refused(rating: str) -> None:
+    file = csv(f"1\t0.5\ta\n2\t{rating}\tb\n3\t-1\tc\n", "rated.txt")
+    source = DataSource({"all": file}, "", ("id", "rating", "text"), "rating")
+    with pytest.raises(DataError, match="line 2: rating is not a finite number"):
+        read_rows(source, params(), Counter())
+
+
+def test_a_rating_is_kept_as_it_is_and_zero_is_counted() -> None:
+    file = csv("1\t0.1\ta\n2\t0.0\tb\n3\t-3.9000000000000004\tc\n", "rated.txt")
+    source = DataSource({"all": file}, "", ("id", "rating", "text"), "rating")
+    counts: Counter[str] = Counter()
+    rows = read_rows(source, params(), counts)
+    assert rows["rating"].tolist() == [0.1, -3.9000000000000004]
+    assert rows["label"].tolist() == ["positive", "negative"]
+    assert (counts["rows_source"], counts["rows_neutral"]) == (3, 1)
+
+
+def test_rows_know_where_they_stand() -> None:
+    csv("text,label\na,x\n\nb,y\n", "mine/train.csv")
+    csv("text,label\nc,x\n", "mine/test.csv")
+    rows = read_rows(locate_data("mine", Path()), params(), Counter())
+    assert {tuple(row) for row in rows[["split", "file", "line", "text", "id"]].values} == {
+        ("train", "mine/train.csv", 2, "a", row_id("a")),
+        ("train", "mine/train.csv", 4, "b", row_id("b")),
+        ("test", "mine/test.csv", 2, "c", row_id("c")),
+    }
+
+
+def test_a_text_of_three_splits_is_named_once_with_two_places() -> None:
+    for split in ("train", "validation", "test"):
+        csv("text,label\n" + "same,x\n" * 4 + f"{split},y\n", f"mine/{split}.csv")
+    with pytest.raises(DataError) as caught:
+        read_rows(locate_data("mine", Path()), params(), Counter())
+    assert str(caught.value).count("mine/") == 2
+    assert "one text in two splits" in str(caught.value)
+
+
+def test_texts_of_three_splits_are_kept_in_test_and_counted() -> None:
+    for split in ("train", "validation", "test"):
+        csv(f"text,label\nSAME,x\nsame,x\n{split},y\n", f"mine/{split}.csv")
+    counts: Counter[str] = Counter()
+    rows = read_rows(locate_data("mine", Path()), params(on_leak="drop"), counts)
+    kept = set(zip(rows["split"], rows["text"], strict=True))
+    assert ("test", "SAME") in kept
+    assert len(kept) == 4
+    assert (counts["rows_repeated"], counts["rows_leaked"]) == (3, 2)
+
+
+def test_many_conflicts_name_five_and_count_the_rest() -> None:
+    lines = [f"text {n},{label}\n" for label in "xy" for n in range(12)]
+    fault = refused(csv("text,label\n" + "".join(lines)))
+    assert fault.count(" and mine.csv:") == 5
+    assert "and 7 more: one text with two labels" in fault
+
+
+def test_a_split_that_only_repeats_test_is_not_replaced_by_a_fresh_one() -> None:
+    for split in ("train", "validation", "test"):
+        rows = "a,x\nb,y\n" if split == "train" else "c,x\nd,y\n"
+        csv(f"text,label\n{rows}", f"mine/{split}.csv")
+    with pytest.raises(DataError, match=r"mine/validation\.csv: no row is left"):
+        read_rows(locate_data("mine", Path()), params(on_leak="drop"), Counter())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Straße", "STRASSE"),
+        ("ﬁne", "fine"),
+        ("e\u0301", "é"),
+        ("a\u00a0b", "a \t\r\n b"),
+        ("a\u200bb", "ab"),
+        ("so\u00adft", "soft"),
+        ("\ufeffx", "x"),
+        ("ＡＢＣ", "abc"),
+        ("２", "2"),
+        ("K", "\u212a"),
+        (" padded ", "padded"),
+    ],
+)
+def test_texts_that_look_alike_fold_alike(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "b"), ("a b", "ab"), ("é", "e"), ("a!", "a")])
+def test_texts_that_differ_to_a_reader_fold_apart(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+def test_the_id_is_of_the_very_text() -> None:
+    assert row_id("abc") == "ba7816bf8f01cfea"
+    assert row_id("abc") != row_id("abc ")
+
+
+def listed(labels: list[str], names: tuple[str, ...] | None = None) -> list[str]:
+    rows = pd.DataFrame({"label": labels, "split": "all", "file": "f", "line": range(len(labels))})
+    return label_list(rows, DataSource({"all": Path("f")}, "", label_names=names))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        (["b", "a"], None, ["a", "b"]),
+        (["10", "9", "-1"], None, ["-1", "9", "10"]),
+        (["10", "9", "x"], None, ["10", "9", "x"]),
+        (["1", "01"], None, ["01", "1"]),
+        (["1" * 30, "2"], None, ["1" * 30, "2"]),
+        (["²", "1"], None, ["1", "²"]),
+        (["pos", "neg"], ("pos", "other", "neg"), ["pos", "neg"]),
+        (["pos", "new"], ("pos", "neg"), ["new", "pos"]),
+        (["e", "d", "c", "b", "a"], None, ["a", "b", "c", "d", "e"]),
+    ],
+)
+def test_the_order_of_the_classes(
+    labels: list[str], names: tuple[str, ...] | None, expected: list[str]
+) -> None:
+    assert listed(labels * 3, names) == expected
+
+
+def test_more_classes_than_anyone_has_are_refused() -> None:
+    with pytest.raises(DataError, match="1001 different labels"):
+        listed([f"c{number:04}" for number in range(1001)] * 3)
+
+
+def test_the_rarer_of_two_spellings_is_the_wrong_one() -> None:
+    with pytest.raises(DataError) as caught:
+        listed(["pos"] * 5 + ["neg"] * 5 + ["POS"])
+    assert str(caught.value).startswith(
+        "error: f: line 10: label POS differs from another in case only, did you mean pos? Fix: "
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_columns_may_have_the_names_used_inside(ending: str) -> None:
+    names = ["line", "file", "split", "id", "folded", "rating", "text", "label"]
+    frame = pd.DataFrame({name: [f"{name} {n}" for n in range(3)] for name in names})
+    path = Path(f"mine.{ending}")
+    if ending == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif ending == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
+    for text, label in (("line", "rating"), ("label", "text"), ("split", "line")):
+        table = read_table(path, text, label)
+        first = 2 if ending in ("csv", "tsv") else 1
+        assert table["line"].tolist() == [first, first + 1, first + 2]
+        rows = read_rows(
+            DataSource({"all": path}, ""), params(text_column=text, label_column=label), Counter()
+        )
+        assert rows["text"].tolist() == frame[text].tolist()
+        assert rows["label"].tolist() == frame[label].tolist()
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "txt"])
+def test_only_a_line_feed_ends_a_line(mark: str, ending: str) -> None:
+    content = {
+        "csv": f"text,label\na{mark}b,x\nc,y\n",
+        "jsonl": f'{{"text": "a{json.dumps(mark)[1:-1]}b", "label": "x"}}\n'
+        '{"text": "c", "label": "y"}\n',
+        "txt": f"a{mark}b\tx\nc\ty\n",
+    }[ending]
+    columns = ("text", "label") if ending == "txt" else None
+    table = read_table(csv(content, f"mine.{ending}"), "text", "label", columns)
+    assert table["text"].tolist() == [f"a{mark}b", "c"]
+    assert table["line"].tolist() == ([2, 3] if ending == "csv" else [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("ending", "separator"), [("csv", ";"), ("csv", "\t"), ("csv", "|"), ("tsv", ","), ("tsv", ";")]
+)
+def test_another_separator_is_named(ending: str, separator: str) -> None:
+    fault = refused(csv(f"text{separator}label\na{separator}x\n", f"mine.{ending}"))
+    assert f"line 1: columns are separated by {separator!r}" in fault
+
+
+def test_blank_lines_above_the_header_are_no_header() -> None:
+    table = read_table(csv("\n\r\ntext,label\na,x\n"), "text", "label")
+    assert table[["line", "text"]].to_numpy().tolist() == [[4, "a"]]
+
+
+def test_a_jsonl_fault_gives_no_second_line_number() -> None:
+    fault = refused(csv('{"text": "a", "label": "x"}\n{"text": }\n{"text": ]\n', "mine.jsonl"))
+    assert "lines 2, 3: not valid JSON: Expecting value. Fix: " in fault
+
+
+def test_a_folder_that_looks_like_a_partition_adds_no_column() -> None:
+    Path("label=z").mkdir()
+    parquet(["x", "y"]).rename("label=z/mine.parquet")
+    assert labels_of(Path("label=z/mine.parquet")) == ["x", "y"]
+
+
+def test_a_long_path_is_named_whole() -> None:
+    folder = Path("a" * 100) / ("b" * 100)
+    folder.mkdir(parents=True)
+    fault = refused(csv("text,label\na,\n", str(folder / "mine.csv")))
+    assert f"error: {folder}/mine.csv: line 2: no label" in fault
+
+
+def test_a_linked_file_and_a_linked_folder_are_read() -> None:
+    csv("text,label\na,x\n", "real/train.csv")
+    csv("text,label\nb,x\n", "real/test.csv")
+    Path("linked").symlink_to("real")
+    Path("mine.csv").symlink_to("real/train.csv")
+    assert labels_of(Path("mine.csv")) == ["x"]
+    rows = read_rows(locate_data("linked", Path()), params(), Counter())
+    assert set(rows["file"]) == {"linked/train.csv", "linked/test.csv"}
+
+
+def test_a_source_that_dvc_watches_or_fetches_is_not_compared() -> None:
+    Path("data/raw").mkdir(parents=True)
+    csv("text,label\na,x\n", "data/raw/mine.csv")
+    assert source_changed(params(source="data/raw/mine.csv"), "0") is None
+    assert source_changed(params(source="data/raw"), "0") is None
+    assert source_changed(params(), "0") is None
+    assert source_changed(params(source=f"owner/name@{'0' * 40}"), "0") is None
+
+
+def test_a_link_out_of_the_watched_folder_is_compared() -> None:
+    csv("text,label\na,x\n")
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/mine.csv").symlink_to(Path("mine.csv").resolve())
+    assert "has changed" in str(source_changed(params(source="data/raw/mine.csv"), "0"))
+
+
+def test_a_folder_that_changed_or_lost_a_split_is_told() -> None:
+    for split in ("train", "test"):
+        csv(f"text,label\n{split},x\n", f"mine/{split}.csv")
+    recorded = locate_data("mine", Path()).sha256
+    assert source_changed(params(source="mine"), recorded) is None
+    csv("text,label\nother,x\n", "mine/test.csv")
+    assert "has changed" in str(source_changed(params(source="mine"), recorded))
+    Path("mine/test.csv").unlink()
+    assert "is gone" in str(source_changed(params(source="mine"), recorded))

@@ -1,0 +1,159 @@
+"""models/provenance.json: what it holds, what it leaves out, and that it stops no stage."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.core import paths
+from stages.core.artefacts import sha256_of
+from stages.core.errors import HostError
+from stages.core.params import Params
+from stages.running import provenance
+from tests.support.tiny import new_process
+
+pytestmark = pytest.mark.usefixtures("project")
+STAGE = """from stages.running.stage import run_stage
+from stages.core.errors import DataError
+def prepare(params): pass
+def compare(params): raise DataError("x", "y")
+"""
+PEAK = "from stages.running.provenance import peak_memory_mb; print(peak_memory_mb())"
+
+
+def content() -> Any:
+    return json.loads(paths.PROVENANCE.read_text(encoding="utf-8"))
+
+
+def test_stages_add_to_one_file(params: Params) -> None:
+    provenance.record("prepare", params, 1.234)
+    provenance.record("compare", params, 5.0)
+    found = content()
+    assert set(found) == {"git", "machine", "packages", "sha256", "stages"}
+    assert found["stages"]["prepare"]["seconds"] == 1.23
+    assert found["stages"]["compare"]["peak_memory_mb"] > 10
+    assert found["packages"]["torch"]
+    assert found["machine"]["cores"] >= 1
+    weights = paths.ADAPTER_WEIGHTS
+    assert found["sha256"][weights.as_posix()] == sha256_of(weights)
+    assert "data/test.parquet" in found["sha256"]
+    assert "models/base/model.safetensors" in found["sha256"]
+
+
+def test_device_and_precision_are_those_that_torch_used(params: Params) -> None:
+    import torch  # noqa: F401  # its presence is what is tested
+
+    provenance.record("train_lora", params, 1.0)
+    assert content()["stages"]["train_lora"]["precision"] == "fp32"
+    assert content()["stages"]["train_lora"]["device"] == "cpu"
+
+
+def test_no_host_user_or_place_is_named(params: Params) -> None:
+    provenance.record("compare", params, 1.0)
+    text = paths.PROVENANCE.read_text(encoding="utf-8")
+    assert str(Path.cwd()) not in text
+    assert f'"{getpass.getuser()}"' not in text
+    assert not platform.node() or f'"{platform.node()}"' not in text
+
+
+def test_only_the_last_stage_hashes(params: Params) -> None:
+    provenance.record("prepare", params, 1.0)
+    assert content()["sha256"] == {}
+    provenance.record("compare", params, 1.0)
+    before = content()["sha256"]
+    paths.TEST.unlink()
+    provenance.record("prepare", params, 1.0)
+    assert content()["sha256"] == before
+    provenance.record("compare", params, 1.0)
+    assert before.keys() - content()["sha256"].keys() == {"data/test.parquet"}
+
+
+@pytest.mark.parametrize(
+    "old", [b"", b"{", b"[]", b"\xff\x00", b'{"stages": 3, "sha256": [1]}', b"[" * 100_000]
+)
+def test_a_damaged_file_is_made_anew(
+    params: Params, old: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths.PROVENANCE.write_bytes(old)
+    provenance.record("prepare", params, 1.0)
+    assert set(content()["stages"]) == {"prepare"}
+    assert content()["sha256"] == {}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [OSError("full"), RuntimeError("x"), HostError("no", "yes")])
+def test_a_record_that_fails_is_a_warning(
+    params: Params,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(provenance, "machine", fail)
+    provenance.record("prepare", params, 1.0)
+    assert capsys.readouterr().err.startswith("warning: models/provenance.json: not written: ")
+    assert not paths.PROVENANCE.exists()
+
+
+FULL = """from stages.running import provenance
+def write_json(*_): raise OSError(28, "No space left on device")
+provenance.write_json = write_json
+"""
+
+
+def test_a_record_that_cannot_be_written_stops_no_stage() -> None:
+    process = new_process(f"{FULL}{STAGE}run_stage(prepare)")
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert output.startswith("warning: models/provenance.json: not written: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process starts at zero")
+def test_the_peak_is_that_of_the_stage_not_of_who_started_it() -> None:
+    code = "import subprocess, sys; from stages.running.provenance import peak_memory_mb as peak\n"
+    code += "big = b'x' * 400_000_000; assert peak() > 400; del big\n"
+    code += f"subprocess.run([sys.executable, '-c', {PEAK!r}], check=True)"
+    process = new_process(code)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert 5 < float(output) < 300
+
+
+def test_git_names_the_revision_and_whether_files_differ(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("init -q", "add params.yaml", "-c user.name=a -c user.email=b commit -qm x"):
+        subprocess.run(["git", *command.split()], check=True)
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert provenance.git_state() == {"revision": revision, "changed": False}
+    paths.PARAMS.write_text("{}", encoding="utf-8")
+    assert provenance.git_state() == {"revision": revision, "changed": True}
+    monkeypatch.setenv("PATH", "")
+    provenance.record("prepare", params, 1.0)
+    assert content()["git"] == {"revision": None, "changed": None}
+
+
+def test_a_folder_without_git_has_no_revision(params: Params) -> None:
+    provenance.record("prepare", params, 1.0)
+    assert content()["git"] == {"changed": None, "revision": None}
+
+
+def test_a_stage_records_itself_and_a_failed_one_does_not() -> None:
+    good, bad = new_process(f"{STAGE}run_stage(prepare)"), new_process(f"{STAGE}run_stage(compare)")
+    for process in (good, bad):
+        process.communicate()
+    assert (good.returncode, bad.returncode) == (0, 3)
+    assert set(content()["stages"]) == {"prepare"}
+    # No torch, no device: nothing is imported to say more.
+    assert set(content()["stages"]["prepare"]) == {"seconds", "peak_memory_mb", "finished"}

@@ -1,0 +1,81 @@
+"""Results of made-up predictions, with as many classes and as odd labels as a test wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.core.params import Params
+from stages.reporting import curves, details, flips, ladder
+from stages.reporting.results import MODELS, Results
+from stages.scoring.predictions import probabilities_of, targets_of
+from stages.scoring.significance import paired_gain, verdict
+
+BASE = {"accuracy": 0.6, "majority": 0.4, "untrained": 0.35, "untrained_sd": 0.02}
+HOSTILE = ['<script>alert("x")</script>', "a|b`c`\n---\nx: [@me", "$\\frac{", "\x1b[31m\u202ered"]
+TFIDF = {"accuracy": 0.65, "ngrams": 2, "c": 10.0}
+
+
+def predictions(labels: list[str], rows: int, strength: float, seed: int) -> pd.DataFrame:
+    """Return predictions that are right the more often, the greater `strength` is."""
+    targets = np.arange(rows) % len(labels)
+    noise = np.random.default_rng(seed).normal(size=(rows, len(labels)))
+    powers = np.exp(noise + strength * np.eye(len(labels))[targets])
+    table = powers / powers.sum(axis=1, keepdims=True)
+    return pd.DataFrame(
+        {
+            "id": [f"id{number}" for number in range(rows)],
+            "label": [labels[target] for target in targets],
+            "predicted": [labels[number] for number in table.argmax(axis=1)],
+            **{f"p_{label}": table[:, at] for at, label in enumerate(labels)},
+        }
+    )
+
+
+def texts_of(base: pd.DataFrame, text: str) -> pd.DataFrame:
+    """Return a text for each row; each third one holds a negation, each fifth a contrast."""
+    words = [
+        f"{text} {number}{' not' if number % 3 == 0 else ''}{' but' if number % 5 == 0 else ''}"
+        for number in range(len(base))
+    ]
+    return pd.DataFrame({"id": base["id"], "text": words, "label": base["label"]})
+
+
+def example(
+    params: Params, labels: list[str], text: str = "a text", rows: int = 200, trained: bool = True
+) -> Results:
+    """Return the results of made-up predictions."""
+    frames = {
+        "base": predictions(labels, rows, 0.8, seed=1),
+        "adapter": predictions(labels, rows, 2.0, seed=2),
+    }
+    tables = {name: probabilities_of(frame) for name, frame in frames.items()}
+    targets = targets_of(frames["base"])
+    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in frames.values()]
+    gain = paired_gain(right[0], right[1], seed=1)
+    training, validation = curves_of(trained)
+    return Results(
+        labels=labels,
+        gain=gain,
+        verdict=verdict(gain, MODELS),
+        details={n: details.scores_of(tables[n], targets, labels, 1.5) for n in MODELS},
+        ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}),
+        flips=flips.find_flips(*frames.values(), texts_of(frames["base"], text), seed=1),
+        curves=curves.trace_curves(tables, targets, gain, 1, training, validation),
+        data={"rows_train": 1000, "rows_validation": 200, "rows_test": rows},
+        seeds=None,
+        hashes={"data": "0" * 64},
+        params=params,
+    )
+
+
+def curves_of(trained: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return curves of a training, or the empty ones of none."""
+    steps: list[Any] = [10, 20, 30] if trained else []
+    rising = [step / 100 for step in steps]
+    return (
+        pd.DataFrame({"step": steps, "epoch": rising, "loss": rising, "learning_rate": rising}),
+        pd.DataFrame({"step": steps, "epoch": rising, "loss": rising, "accuracy": rising}),
+    )
