@@ -13,8 +13,8 @@ from stages.core.errors import HostError
 from stages.core.params import Params
 from stages.model.device import set_up
 from stages.rows import prepared as splits
-from stages.tools.benchmark.run import NAMES, Request, Setting, least_work, summary
 from stages.tools.benchmark import run as benchmark
+from stages.tools.benchmark.run import NAMES, Request, Setting, least_work, summary
 from tests.support.tiny import new_process
 
 
