@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stages.core.fingerprints import settings_of
+from stages.scoring.seed_records import settings_of
 from stages.core.params import load_params
 from stages.tools.benchmark.run import table_of
 

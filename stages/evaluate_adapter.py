@@ -1,4 +1,4 @@
-"""Load the adapter afresh and score the very rows that the base was scored on, in the same way."""
+"""Load the adapter afresh and score the rows that the base was scored on, in the same way."""
 
 from __future__ import annotations
 
@@ -6,59 +6,49 @@ from stages.core import artefacts, paths
 from stages.core.params import Params
 from stages.running.stage import run_stage
 
-FLOORS = ("majority", "untrained", "untrained_sd")
+FLOORS = ("majority", "untrained", "untrained_sd")  # they depend on the data, not on the model
 
 
-def evaluate_adapter(params: Params) -> None:
+def evaluate_adapter(params: Params) -> dict[str, str]:
     """Write the adapter's test scores and predictions to metrics/."""
-    # Heavy libraries are imported once the params are known to be right.
-    from stages.model import classifier as model
-    from stages.model import device as compute
-    from stages.model import frozen
-    from stages.model import saved as adapter_files
-    from stages.rows import prepared as splits
-    from stages.scoring import logits as scoring
-    from stages.scoring import metric, predictions
+    # Heavy libraries are imported once the params have been checked.
+    from stages.model.base import load_base
+    from stages.model.device import set_up
+    from stages.model.fast.layer import speed_up
+    from stages.model.lora import merge_lora
+    from stages.model.saved import load_adapter
+    from stages.rows import prepared
+    from stages.scoring.logits import predict_logits, probabilities_of
+    from stages.scoring.metric import score
+    from stages.scoring.predictions import write_predictions
     from stages.scoring.temperature import fit_temperature
 
-    hardware = compute.set_up(params.compute)
-    labels = splits.read_labels()
-    validation = splits.read_split(paths.VALIDATION, labels)
-    test = splits.read_split(paths.TEST, labels)
-    floors = read_floors()
-    base = model.load_base(paths.BASE_MODEL, labels, params.seed)
-    classifier = frozen.merge_lora(
-        adapter_files.load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
-    )
-    frozen.round_frozen(classifier, hardware)
+    device = set_up(params.compute)
+    labels = prepared.read_labels()
+    validation = prepared.read_split(paths.VALIDATION, labels)
+    test = prepared.read_split(paths.TEST, labels)
+    base_metrics = artefacts.read_object(paths.BASE_METRICS, *FLOORS)
+    base = load_base(paths.BASE_MODEL, labels, params.seed, device)
+    classifier = merge_lora(load_adapter(base, paths.ADAPTER, paths.BASE_MODEL))
+    speed_up(classifier, device, params.seed)
 
-    held_out, probabilities = (
-        scoring.probabilities_of(
-            scoring.predict_logits(
-                classifier, split.texts, params.data.max_length, hardware, f"scoring {name}"
+    on_validation, probabilities = (
+        probabilities_of(
+            predict_logits(
+                classifier, split.texts, params.data.max_length, device, f"scoring {name}"
             )
         )
         for name, split in (("validation", validation), ("test", test))
     )
-    temperature = fit_temperature(held_out, validation.targets)
-    scores = metric.score(probabilities, test.targets) | {"temperature": temperature} | floors
+    scores = score(probabilities, test.targets) | {
+        "temperature": fit_temperature(on_validation, validation.targets),
+        **{name: base_metrics[name] for name in FLOORS},
+    }
 
-    predictions.write_predictions(
-        paths.ADAPTER_PREDICTIONS, test.ids, test.targets, labels, probabilities
-    )
+    write_predictions(paths.ADAPTER_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     artefacts.write_json(paths.ADAPTER_METRICS, scores)
     print(f"adapter: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows")
-
-
-def read_floors() -> dict[str, float]:
-    """Return the floors that stage evaluate_base found: they hang on the data, not on the model.
-
-    Raises:
-        HostError: if the base's metrics are missing.
-        DataError: if they are damaged or lack a floor.
-    """
-    base = artefacts.read_object(paths.BASE_METRICS, *FLOORS)
-    return {name: base[name] for name in FLOORS}
+    return device.facts()
 
 
 if __name__ == "__main__":

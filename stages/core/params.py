@@ -137,12 +137,16 @@ class LoraParams(Section):
 class TrainParams(Section):
     """How the adapter is trained."""
 
-    method: Literal["lora", "full"] = _field("lora or full", "lora")
+    method: Literal["lora", "full", "head"] = _field("lora, full or head", "lora")
     epochs: int = _field("an integer from 0 to 1000", 3, ge=0, le=1000)
     learning_rate: float = _field("a number above 0 and at most 10", 0.001, gt=0, le=10)
     full_learning_rate: float = _field("a number above 0 and at most 10", 0.0001, gt=0, le=10)
     batch_size: int = _field("an integer from 1 to 4096", 32, ge=1, le=4096)
     weight_decay: float = _field("a number from 0 to 1", 0.01, ge=0, le=1)
+    # With a default, since the params of older commits, which people compare with, lack it.
+    attention_dropout: Annotated[float, Field(ge=0, lt=1)] | None = _field(
+        "a number from 0 to below 1, or null", 0.1, default=0.0
+    )
     warmup_fraction: float = _field("a number from 0 to 1", 0.06, ge=0, le=1)
     schedule: Literal["linear", "cosine", "constant"] = _field(
         "linear, cosine or constant", "linear"

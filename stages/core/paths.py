@@ -14,6 +14,7 @@ LABELS = Path("data/labels.json")
 
 BASE_MODEL = Path("models/base")
 HEAD = Path("models/head")
+HEAD_WEIGHTS = HEAD / "head.safetensors"
 ADAPTER = Path("models/adapter")
 ADAPTER_CONFIG = ADAPTER / "adapter_config.json"
 ADAPTER_WEIGHTS = ADAPTER / "adapter_model.safetensors"

@@ -1,77 +1,43 @@
-"""LoRA on a classifier: which weights it adapts, and whether the params fit this model."""
+"""LoRA: which weights it adapts, whether the params fit this model, and its files.
+
+LoRA: Hu et al. 2021, arXiv 2106.09685.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, get_peft_model
-from torch import nn
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from torch import Tensor, nn
 
+from stages.core import paths
+from stages.core.artefacts import write_json
 from stages.core.errors import ParamsError, printable
-from stages.core.params import LoraParams
+from stages.core.params import LoraParams, Params
 from stages.model.classifier import Classifier, within
+from stages.model.lora_targets import check_names, check_patterns, resolve_targets
 
-# What the architectures call their query, key and value projections: BERT, RoBERTa, ELECTRA,
-# ALBERT; MPNet; DistilBERT; DeBERTa-v2 and -v3; DeBERTa; ModernBERT; others.
-ATTENTION = {
-    *("query", "key", "value", "q", "k", "v", "q_lin", "k_lin", "v_lin", "in_proj", "Wqkv"),
-    *("query_proj", "key_proj", "value_proj", "q_proj", "k_proj", "v_proj"),
-}
-
-
-def linear_names(classifier: Classifier) -> list[str]:
-    """Return the paths of the body's linear layers, in the model's order."""
-    return [
-        name
-        for name, module in classifier.model.named_modules()
-        if isinstance(module, nn.Linear) and not within(name, classifier.head)
-    ]
-
-
-def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str]:
-    """Return the module names that a role means here; names of the user's own pass through.
-
-    Raises:
-        ParamsError: if the role or a name matches no module of this model.
-    """
-    linear = linear_names(classifier)
-    leaves = sorted({name.rpartition(".")[2] for name in linear})
-    if wanted == "attention":
-        names = [leaf for leaf in leaves if leaf in ATTENTION]
-    elif wanted == "all-linear":
-        names = leaves
-    else:
-        names = sorted(set(wanted))
-    known = [name for name, _ in classifier.model.named_modules()]
-    unknown = [name for name in names if not any(_is_or_ends(path, name) for path in known)]
-    if unknown or not names:
-        raise ParamsError(
-            f"params.yaml: lora.target_modules: {printable(unknown or wanted)} matches no module "
-            "of this model",
-            f"use attention, all-linear, or names out of {', '.join(leaves)}",
-        )
-    return names
-
-
-def _is_or_ends(path: str, name: str) -> bool:
-    return path == name or path.endswith(f".{name}")
+ADAPTER = "default"  # PEFT's name for an adapter that is given none
+FULL_FINE_TUNING_RATE = 1e-4  # a usual learning rate there
+SMALL_SCALE = 0.5  # of the update; below it LoRA learns slowly
+UNORDERED = ("target_modules", "exclude_modules", "modules_to_save")  # sets in PEFT
 
 
 def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
     """Return the classifier with fresh LoRA weights and its head ready to be trained.
 
     B starts at zero (unless init_lora_weights says otherwise), so the logits are unchanged.
-    LoRA: Hu et al. 2021, arXiv 2106.09685.
 
     Raises:
         ParamsError: if a field does not fit this model.
     """
     targets = resolve_targets(classifier, lora.target_modules)
-    _check_fits(classifier, lora)
+    check_names(classifier, lora)
     fields = lora.model_dump()
     fields["lora_alpha"] = (
         int(fields["lora_alpha"]) if lora.lora_alpha % 1 == 0 else lora.lora_alpha
@@ -79,8 +45,8 @@ def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
     fields["target_modules"] = targets
     fields["modules_to_save"] = sorted({*classifier.head, *(lora.modules_to_save or [])})
     try:
-        config = LoraConfig(**fields, exclude_modules=_inside(classifier))
-        with warnings.catch_warnings():  # _check_used makes an error of a pattern without use
+        config = LoraConfig(**fields, exclude_modules=_linear_in_head(classifier))
+        with warnings.catch_warnings():  # check_patterns reports an unused pattern as an error
             warnings.simplefilter("ignore", RuntimeWarning)
             model = get_peft_model(classifier.model, config)
     except (ValueError, TypeError) as error:
@@ -89,11 +55,80 @@ def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
             "change the field it names",
         ) from error
     adapted: Any = model.base_model.targeted_module_names
-    _check_used(adapted, lora)
+    check_patterns(adapted, lora)
     return replace(classifier, model=model)
 
 
-def _inside(classifier: Classifier) -> list[str] | None:
+def describe_lora(classifier: Classifier) -> str:
+    """Return rank and adapted modules in words."""
+    config = classifier.model.peft_config[ADAPTER]
+    modules = len(classifier.model.base_model.targeted_module_names)
+    names = ", ".join(sorted(config.target_modules))
+    return f"LoRA r={config.r} on {names} ({modules} modules), head"
+
+
+def unusual_settings(params: Params) -> list[str]:
+    """Return a line for each setting of LoRA that rarely makes sense."""
+    lines = []
+    lora, rate = params.lora, params.train.learning_rate
+    scale = lora.lora_alpha / (math.sqrt(lora.r) if lora.use_rslora else lora.r)
+    if scale < SMALL_SCALE:
+        lines.append(
+            f"lora.lora_alpha {lora.lora_alpha:g} with r {lora.r} scales the update by {scale:g}: "
+            "it acts like a smaller learning rate; 1 to 2 times r is usual"
+        )
+    if 0 < rate < FULL_FINE_TUNING_RATE:
+        lines.append(
+            f"train.learning_rate {rate:g} suits full fine-tuning; LoRA needs about ten times more"
+        )
+    return lines
+
+
+def save_lora(classifier: Classifier, folder: Path, base: Path) -> None:
+    """Write LoRA and head as a PEFT folder, the same bytes for the same weights.
+
+    Lists that PEFT keeps as sets are sorted.
+
+    Args:
+        classifier: with LoRA attached.
+        folder: the folder to make.
+        base: the base model's folder, named in the configuration.
+    """
+    classifier.model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / paths.ADAPTER_CONFIG.name
+    config = json.loads(path.read_text(encoding="utf-8"))
+    ordered = {
+        key: sorted(set(value)) if isinstance(value, list) and key in UNORDERED else value
+        for key, value in config.items()
+    }
+    ordered["base_model_name_or_path"] = base.as_posix()
+    write_json(path, ordered, decimals=12)
+
+
+def load_lora(classifier: Classifier, folder: Path, saved: dict[str, Tensor]) -> Classifier:
+    """Return the classifier with the saved LoRA and head.
+
+    Args:
+        classifier: the base model.
+        folder: the PEFT folder.
+        saved: the folder's weights by name.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, RuntimeError: from PEFT, if it refuses the folder.
+        KeyError: if a tensor is missing or belongs to no adapted module.
+    """
+    model = PeftModel.from_pretrained(classifier.model, folder, local_files_only=True)
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    different = sorted(set(expected) ^ set(saved))
+    if different:
+        raise KeyError(
+            f"{len(different)} tensors do not match the model, for example {different[0]}"
+        )
+    return replace(classifier, model=model)
+
+
+def _linear_in_head(classifier: Classifier) -> list[str] | None:
     """Return the paths of all linear layers in the head: they are trained in full, not adapted."""
     names = [
         name
@@ -103,50 +138,11 @@ def _inside(classifier: Classifier) -> list[str] | None:
     return names or None
 
 
-def _check_fits(classifier: Classifier, lora: LoraParams) -> None:
-    modules = [name for name, _ in classifier.model.named_modules()]
-    layers = getattr(classifier.model.config, "num_hidden_layers", math.inf)
-    faults = [
-        (
-            f"params.yaml: lora.layers_to_transform: there is no layer {number}",
-            f"this model's layers are 0 to {layers - 1}",
-        )
-        for number in lora.layers_to_transform or []
-        if number >= layers
-    ]
-    faults += [
-        (
-            f"params.yaml: lora.modules_to_save: {printable(name)} matches no module",
-            "use the name of a module, for example the last part of its path",
-        )
-        for name in lora.modules_to_save or []
-        if not any(_is_or_ends(path, name) for path in modules)
-    ]
-    for field, pattern in _patterns(lora):
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            what = f"{printable(pattern)} is no regular expression: {error}"
-            faults.append((f"params.yaml: lora.{field}: {what}", "escape or mend it"))
-    if faults:
-        raise ParamsError.from_faults(faults)
+def merge_lora(classifier: Classifier) -> Classifier:
+    """Return the classifier for scoring: LoRA's update added to the weights it adapts, in float32.
 
-
-def _check_used(adapted: list[str], lora: LoraParams) -> None:
-    """Check that each pattern says something about an adapted module; PEFT would only warn."""
-    faults = [
-        (
-            f"params.yaml: lora.{field}: {printable(pattern)} matches no adapted module",
-            f"use a name or a pattern of one, for example of {adapted[0]}",
-        )
-        for field, pattern in _patterns(lora)
-        if not any(re.fullmatch(rf"(.*\.)?({pattern})", path) for path in adapted)
-    ]
-    if faults:
-        raise ParamsError.from_faults(faults)
-
-
-def _patterns(lora: LoraParams) -> list[tuple[str, str]]:
-    """Return (field, pattern) for each pattern of the fields that hold some."""
-    fields = ("rank_pattern", "alpha_pattern")
-    return [(field, pattern) for field in fields for pattern in getattr(lora, field)]
+    The logits are those of the adapter up to rounding, without the cost of its own products.
+    """
+    model = classifier.model
+    merged: Any = model.merge_and_unload() if hasattr(model, "peft_config") else model
+    return replace(classifier, model=merged.requires_grad_(False))

@@ -1,4 +1,8 @@
-"""A trained classifier as a folder: a normal PEFT adapter that is checked before it is trusted."""
+"""The trained classifier as a folder with a manifest, which is checked before it is used.
+
+The manifest names base, tokenizer, label list and the adapter's own files by sha256. This module
+is the only one that writes, reads and checks it.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors.torch import save_file
-
+from stages.core import paths
 from stages.core.artefacts import require, sha256_of, write_json
 from stages.core.errors import ModelError, printable
-from stages.model.classifier import Classifier, load_tensors
+from stages.model.classifier import Classifier
+from stages.model.methods import METHODS
+from stages.model.weights import read_weights
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-MANIFEST = "manifest.json"
-UNORDERED = ("target_modules", "exclude_modules", "modules_to_save")
+WEIGHTS = paths.ADAPTER_WEIGHTS.name
+CONFIG = paths.ADAPTER_CONFIG.name
+MANIFEST = paths.ADAPTER_MANIFEST.name
+FIELDS = {
+    "method": str,
+    "base": dict,
+    "head": list,
+    "labels": list,
+    "max_length": int,
+    "files": dict,
+}
 RETRAIN = "train it again: dvc repro -f train_lora"
 
 
@@ -27,24 +38,19 @@ def base_identity(base: Path) -> dict[str, str]:
     return {file.name: sha256_of(file) for file in sorted(require(base).iterdir())}
 
 
-def save_adapter(classifier: Classifier, folder: Path, base: Path, max_length: int) -> None:
-    """Write a PEFT folder with LoRA and head, and a manifest of what it belongs to.
+def save_adapter(
+    classifier: Classifier, method: str, folder: Path, base: Path, max_length: int
+) -> None:
+    """Write what the method trained, and the manifest, into a new folder.
 
-    The manifest names base, tokenizer, label list and the adapter's own files by sha256. The
-    bytes are the same for the same weights: lists that PEFT keeps as sets are sorted. A model
-    that was trained in full takes the same file names: all its weights, and a config of no LoRA.
+    Args:
+        classifier: after its training.
+        method: its name in `methods.METHODS`.
+        folder: the folder to make.
+        base: the folder of the base model that it was trained from.
+        max_length: tokens kept of each text.
     """
-    if isinstance(classifier.model, PeftModel):
-        method = "lora"
-        _save_lora(classifier, folder, base)
-    else:
-        method = "full"
-        folder.mkdir()
-        weights = classifier.model.state_dict()
-        save_file(
-            {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}, folder / WEIGHTS
-        )
-        write_json(folder / CONFIG, {"base_model_name_or_path": base.as_posix(), "peft_type": None})
+    METHODS[method].save(classifier, folder, base)
     manifest = {
         "method": method,
         "base": base_identity(base),
@@ -56,60 +62,42 @@ def save_adapter(classifier: Classifier, folder: Path, base: Path, max_length: i
     write_json(folder / MANIFEST, manifest)
 
 
-def _save_lora(classifier: Classifier, folder: Path, base: Path) -> None:
-    classifier.model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    ordered = {
-        key: sorted(set(value)) if isinstance(value, list) and key in UNORDERED else value
-        for key, value in config.items()
-    }
-    ordered["base_model_name_or_path"] = base.as_posix()
-    write_json(folder / CONFIG, ordered, decimals=12)
-
-
 def load_adapter(classifier: Classifier, folder: Path, base: Path) -> Classifier:
-    """Return the classifier with the saved weights and head, ready to predict.
+    """Return the base classifier with the saved weights in it, ready to predict.
 
     Raises:
+        HostError: if there is no such folder.
         ModelError: if the folder is incomplete or damaged, or belongs to another base, tokenizer
             or label list.
     """
     check_adapter(classifier.labels, folder, base)
-    saved = load_tensors(folder / WEIGHTS, RETRAIN)
+    saved = read_weights(folder / WEIGHTS, RETRAIN)
+    method = METHODS[read_manifest(folder)["method"]]
     try:
-        if read_manifest(folder)["method"] == "full":
-            classifier.model.load_state_dict(saved)
-            return replace(classifier, model=classifier.model.eval())
-        model = PeftModel.from_pretrained(classifier.model, folder, local_files_only=True)
+        loaded = method.load(classifier, folder, saved)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{folder}: cannot be loaded: {printable(error, 200)}", RETRAIN) from error
-    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
-    missing = sorted(set(expected) ^ set(saved))
-    if missing:
-        raise ModelError(
-            f"{folder}: {len(missing)} tensors do not match the model, for example {missing[0]}",
-            RETRAIN,
-        )
-    return replace(classifier, model=model.eval())
+        what = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise ModelError(f"{folder}: cannot be loaded: {printable(what, 200)}", RETRAIN) from error
+    return replace(loaded, model=loaded.model.eval())
 
 
 def check_adapter(labels: Sequence[str], folder: Path, base: Path) -> None:
     """Check the manifest against the files, the base model and the label list.
 
     Raises:
+        HostError: if there is no such folder.
         ModelError: at the first difference, with both sides.
     """
     for name in (MANIFEST, CONFIG, WEIGHTS):
         if not (require(folder) / name).is_file():
             raise ModelError(f"{folder / name}: missing", RETRAIN)
-    manifest: dict[str, Any] = read_manifest(folder)
+    manifest = read_manifest(folder)
     for name in (CONFIG, WEIGHTS):
-        _same(folder / name, manifest["files"].get(name), sha256_of(folder / name), RETRAIN)
-    found = base_identity(base)
-    for name in sorted({*manifest["base"], *found}):
+        _check_hash(folder / name, manifest["files"].get(name), sha256_of(folder / name), RETRAIN)
+    present = base_identity(base)
+    for name in sorted({*manifest["base"], *present}):
         fix = f"use the base it was trained on (dvc checkout {base}), or {RETRAIN}"
-        _same(base / name, manifest["base"].get(name), found.get(name), fix)
+        _check_hash(base / name, manifest["base"].get(name), present.get(name), fix)
     if manifest["labels"] != list(labels):
         raise ModelError(
             f"{folder}: trained for the labels {printable(manifest['labels'])}, "
@@ -126,18 +114,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest = {"method": "lora"} | manifest  # from before there was another method
-        types = {"base": dict, "head": list, "labels": list, "max_length": int, "files": dict}
-        if all(isinstance(manifest[key], kind) for key, kind in types.items()):
+        right = all(isinstance(manifest[key], kind) for key, kind in FIELDS.items())
+        if right and manifest["method"] in METHODS:
             return dict(manifest)
     except (OSError, ValueError, TypeError, KeyError):
         pass
     raise ModelError(f"{folder / MANIFEST}: not a manifest of this project", RETRAIN)
 
 
-def _same(path: Path, expected: str | None, found: str | None, fix: str) -> None:
-    if expected != found:
+def _check_hash(path: Path, expected: str | None, actual: str | None, fix: str) -> None:
+    if expected != actual:
         raise ModelError(
-            f"{path}: sha256 {str(found)[:12]}, the adapter's manifest says {str(expected)[:12]}",
+            f"{path}: sha256 {str(actual)[:12]}, the adapter's manifest says {str(expected)[:12]}",
             fix,
         )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core import paths
-from stages.core.artefacts import replacing, require
-from stages.core.errors import DataError, printable
+from stages.core.artefacts import replacing
 from stages.reporting.details import bins_of
 from stages.reporting.results import MODELS, Curves
 from stages.scoring.significance import Gain, resampled_gains
@@ -38,7 +36,7 @@ def trace_curves(
         targets: true label numbers, shape (rows,).
         gain: of the adapter over the base.
         seed: that of the gain's interval, so that the distribution is the very one behind it.
-        training: the training's own curve, as `read_training` returns it.
+        training: the training's own curve, as `training.curves` reads it.
         validation: its looks at validation.
     """
     import pandas as pd
@@ -83,25 +81,6 @@ def roc_curve(probabilities: Array, targets: Numbers) -> tuple[Array, Array]:
     mean: Array = np.mean(curves, axis=0)
     mean[0] = 0.0
     return grid, mean
-
-
-def read_training() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the training and validation curves that stage train_lora wrote.
-
-    Raises:
-        HostError: if they are missing.
-        DataError: if they cannot be read.
-    """
-    import pandas as pd
-
-    folder = require(paths.TRAINING_CURVES)
-    try:
-        return pd.read_csv(folder / "train.csv"), pd.read_csv(folder / "validation.csv")
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{folder}: cannot be read: {printable(error)}",
-            "make it again: dvc repro -f train_lora",
-        ) from error
 
 
 def gain_edges(curves: Curves) -> Array:

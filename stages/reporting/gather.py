@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages.core import artefacts, paths
 from stages.core.errors import DataError
@@ -26,6 +26,8 @@ def gather(params: Params) -> Results:
     """
     from stages.reporting import curves, details, flips, ladder
     from stages.scoring.predictions import labels_of, probabilities_of, targets_of
+    from stages.scoring.seed_records import records_of_run
+    from stages.training.curves import read_training_curves
 
     base, adapter = read_both()
     labels, targets = labels_of(base), targets_of(base)
@@ -36,7 +38,7 @@ def gather(params: Params) -> Results:
         "base": artefacts.read_object(paths.BASE_METRICS, "untrained", "temperature"),
         "adapter": artefacts.read_object(paths.ADAPTER_METRICS, "temperature"),
     }
-    records = read_records(base, params)
+    records = records_of_run(base, params)
     other = {method: found for method, found in records.items() if method != params.train.method}
     tfidf = artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c")
     return Results(
@@ -51,7 +53,9 @@ def gather(params: Params) -> Results:
             metrics["base"], tfidf, gain.second, params.train.method, gain.rows, other
         ),
         flips=flips.find_flips(base, adapter, read_test_rows(base), params.seed),
-        curves=curves.trace_curves(tables, targets, gain, params.seed, *curves.read_training()),
+        curves=curves.trace_curves(
+            tables, targets, gain, params.seed, *read_training_curves(paths.TRAINING_CURVES)
+        ),
         data=artefacts.read_object(paths.DATA_SUMMARY),
         seeds=records.get(params.train.method),
         hashes=read_hashes(),
@@ -93,32 +97,6 @@ def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
     if set(split.ids) != set(base["id"]):
         raise DataError(f"{paths.BASE_PREDICTIONS}: its rows are not those of {paths.TEST}", AGAIN)
     return pd.read_parquet(paths.TEST)
-
-
-def read_records(base: pd.DataFrame, params: Params) -> dict[str, dict[str, Any]]:
-    """Return what `bert-lora seeds` recorded for these very settings and rows, by method.
-
-    Raises:
-        DataError: if the file is no list of such records.
-    """
-    from stages.core.fingerprints import digest_of_rows, settings_of
-
-    content = artefacts.read_json(paths.SEEDS) if paths.SEEDS.exists() else []
-    wanted = {}
-    for method in ("lora", "full"):
-        train = params.train.model_copy(update={"method": method})
-        wanted[settings_of(params.model_copy(update={"train": train}))] = method
-    rows = digest_of_rows(base)
-    try:
-        return {
-            wanted[record["settings"]]: record
-            for record in content
-            if record["settings"] in wanted and record["test_rows"] == rows
-        }
-    except (TypeError, KeyError):
-        raise DataError(
-            f"{paths.SEEDS}: no list of records", f"restore it with: git checkout {paths.SEEDS}"
-        ) from None
 
 
 def read_hashes() -> dict[str, str]:

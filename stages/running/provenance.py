@@ -13,15 +13,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages.core import paths
 from stages.core.artefacts import read_json, sha256_of, write_json
 from stages.core.errors import UserError, printable
 from stages.core.params import Params
-
-if TYPE_CHECKING:
-    from stages.model.device import Compute
 
 LAST_STAGE = "compare"  # hashing the base's weights takes a moment, so it is done once a run
 LIBRARIES = [
@@ -89,12 +86,7 @@ def hardware_of(params: Params) -> dict[str, str]:
     from stages.model.device import set_up
 
     hardware = set_up(params.compute)
-    return {"device": hardware.device.type, "precision": precision_of(hardware)}
-
-
-def precision_of(hardware: Compute) -> str:
-    """Return the number type of the matrix products, bf16 or fp32, as params.yaml names it."""
-    return "bf16" if hardware.bf16 else "fp32"
+    return hardware.facts()
 
 
 def content_hashes() -> dict[str, str]:

@@ -23,7 +23,7 @@ from stages.running.locks import Terminated, end_with_the_run, sole_run
 from stages.running.provenance import record
 
 
-def run_stage(stage: Callable[[Params], None]) -> NoReturn:
+def run_stage(stage: Callable[[Params], dict[str, str] | None]) -> NoReturn:
     """Run `stage` on the params of params.yaml and end the process with its exit code."""
 
     def load_and_run() -> None:
@@ -94,6 +94,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def threads_of(compute: ComputeParams) -> int:
+    """Return how many processor threads the params mean on this machine."""
+    return cores() if compute.threads == "auto" else compute.threads
+
+
 def warn_of_changed_source(params: Params) -> None:
     """Say so if the user's own file is not the one that the prepared rows come from."""
     with suppress(UserError, OSError):  # a warning stops nothing: the stages check what they need
@@ -108,7 +113,7 @@ def set_environment(compute: ComputeParams) -> None:
 
     The thread count is set here whatever the shell says, since it changes the last bits of sums.
     """
-    threads = cores() if compute.threads == "auto" else compute.threads
+    threads = threads_of(compute)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"

@@ -11,25 +11,22 @@ from tqdm.auto import tqdm
 
 from stages.core.errors import NumericsError
 from stages.model.classifier import Classifier, features, head_logits
-from stages.model.device import Compute
-from stages.model.frozen import packed_weights
+from stages.model.device import Device
 from stages.model.tokens import batches, encode, padded
-
-TOKENS_PER_BATCH = {"cpu": 1 << 10, "cuda": 1 << 16}  # what keeps the device busy, no more
 
 
 def cached_features(
-    classifier: Classifier, texts: list[str], max_length: int, compute: Compute, what: str
+    classifier: Classifier, texts: list[str], max_length: int, device: Device, what: str
 ) -> tuple[Tensor, Tensor | None]:
-    """Run the body over all texts: first-token states (rows, 1, hidden) and pooled or None.
+    """Run the encoder over all texts: first-token states (rows, 1, hidden) and pooled or None.
 
-    The body computes in the chosen precision; what comes back is float32 on the CPU.
+    The encoder computes in the chosen precision; the result is float32 on the CPU.
     """
-    model = classifier.model.to(compute.device).eval()
+    model = classifier.model.to(device.torch_device).eval()
     encoded = encode(classifier.tokenizer, texts, max_length)
-    todo = batches(encoded.lengths, TOKENS_PER_BATCH[compute.device.type])
+    todo = batches(encoded.lengths, device.batch_tokens)
     found: list[tuple[Tensor, Tensor | None]] = []
-    with torch.inference_mode(), compute.autocast(), packed_weights(model):
+    with torch.inference_mode(), device.autocast():
         for rows in tqdm(todo, desc=what, unit="batch", leave=False, disable=None):
             batch = padded([encoded[row] for row in rows], classifier.tokenizer.pad_token_id)
             states, pool = features(
@@ -43,18 +40,18 @@ def cached_features(
 
 
 def predict_logits(
-    classifier: Classifier, texts: list[str], max_length: int, compute: Compute, what: str
+    classifier: Classifier, texts: list[str], max_length: int, device: Device, what: str
 ) -> Tensor:
     """Return the logits (rows, classes) as float32; the head always computes in float32.
 
     Raises:
         NumericsError: if one of them is not finite.
     """
-    first, pooled = cached_features(classifier, texts, max_length, compute, what)
-    device = classifier.model.device
+    first, pooled = cached_features(classifier, texts, max_length, device, what)
+    at = device.torch_device
     with torch.no_grad():
         logits = head_logits(
-            classifier, first.to(device), None if pooled is None else pooled.to(device)
+            classifier, first.to(at), None if pooled is None else pooled.to(at)
         ).cpu()
     if not bool(torch.isfinite(logits).all()):
         raise NumericsError(

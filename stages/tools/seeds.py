@@ -7,23 +7,19 @@ scored on the same test rows.
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.core import paths
-from stages.core.artefacts import read_json, write_json
-from stages.core.errors import DataError, HostError, ParamsError
-from stages.core.fingerprints import digest_of_rows, settings_of
+from stages.core.errors import HostError, ParamsError
 from stages.core.params import load_params
 from stages.scoring.predictions import aligned
-from stages.scoring.significance import Spread, row_interval, spread
+from stages.scoring.seed_records import FIGURES, read_records, record_of, settings_of, store
 from stages.tools.revisions import Run, dvc, experiments_of_head, read_run, state_of
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right
     import pandas as pd
 
-FIGURES = ("accuracy_base", "accuracy_adapter", "accuracy_gain")
 REMOVE = "remove the experiments of other settings: dvc exp remove"
 
 
@@ -120,71 +116,6 @@ def summarise(runs: dict[int, Run]) -> dict[str, Any]:
         "method": first.params.train.method,
         "model": first.params.model.source,
     }
-
-
-def record_of(
-    numbers: list[int], bases: list[pd.DataFrame], adapters: list[pd.DataFrame]
-) -> dict[str, Any]:
-    """Return the figures of several seeds: each, mean, sd, interval of the mean; shares.
-
-    `gain_rows_low` and `_high` are the interval over the test rows of the mean gain over the
-    seeds. `limits` says which of the two intervals is the wider.
-    """
-    import numpy as np
-
-    right = {  # shape (seeds, rows)
-        name: np.array([(frame["label"] == frame["predicted"]).to_numpy() for frame in frames])
-        for name, frames in (("base", bases), ("adapter", adapters))
-    }
-    values = {f"accuracy_{name}": [float(r.mean()) for r in rows] for name, rows in right.items()}
-    pairs = zip(values["accuracy_adapter"], values["accuracy_base"], strict=True)
-    values["accuracy_gain"] = [adapter - base for adapter, base in pairs]
-    differences = right["adapter"].mean(axis=0) - right["base"].mean(axis=0)
-    low, high = row_interval(differences, seed=0)
-    spreads = {name: spread(values[name]) for name in FIGURES}
-    over_seeds = spreads["accuracy_gain"].high - spreads["accuracy_gain"].low
-    limits = "the seeds" if over_seeds > high - low else "the test set"
-    return {
-        "test_rows": digest_of_rows(bases[0]),
-        "rows": len(bases[0]),
-        "seeds": numbers,
-        "gain_rows_low": low,
-        "gain_rows_high": high,
-        "limits": limits if len(numbers) > 1 else None,
-        **{key: value for name in FIGURES for key, value in _fields(name, spreads[name]).items()},
-    }
-
-
-def _fields(name: str, found: Spread) -> dict[str, Any]:
-    fields = asdict(found)
-    values = list(fields.pop("values"))
-    ends = {key: value if math.isfinite(value) else None for key, value in fields.items()}
-    return {name: values} | {f"{name}_{key}": value for key, value in ends.items()}
-
-
-def read_records() -> list[dict[str, Any]]:
-    """Return the records of metrics/seeds.json, none where there is no such file.
-
-    Raises:
-        DataError: if it is no list of records.
-    """
-    try:
-        content = read_json(paths.SEEDS) if paths.SEEDS.exists() else []
-    except DataError:
-        content = None
-    if isinstance(content, list) and all(
-        isinstance(one, dict) and {"settings", "test_rows"} <= set(one) for one in content
-    ):
-        return content
-    fix = f"restore it with: git checkout {paths.SEEDS}"
-    raise DataError(f"{paths.SEEDS}: no list of records", fix)
-
-
-def store(record: dict[str, Any]) -> None:
-    """Put the record into metrics/seeds.json, in the place of one of the same settings and rows."""
-    key = (record["settings"], record["test_rows"])
-    kept = [one for one in read_records() if (one["settings"], one["test_rows"]) != key]
-    write_json(paths.SEEDS, sorted([*kept, record], key=lambda one: str(one["settings"])))
 
 
 def table_of(record: dict[str, Any]) -> str:

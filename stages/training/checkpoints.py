@@ -1,28 +1,25 @@
-"""Checkpoints that can be trusted: whole, of these very inputs, and going on as if never stopped.
+"""Checkpoints that can be trusted: complete, and made from exactly these inputs.
 
-A checkpoint is sealed last, with the sha256 of each of its files; what a kill left half written
-has no seal. Beside the checkpoints stands what the training was made of: a checkpoint of other
-params, data, weights, code or libraries is never gone on from.
+A checkpoint is sealed last, with the sha256 of each of its files; one that a killed run left half
+written has no seal. The folder of checkpoints also records the inputs of the training: a training
+never continues from a checkpoint of other params, data, weights, code or libraries.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of, write_json
 from stages.core.errors import printable
 from stages.core.params import Params
-from stages.model.device import Compute
+from stages.model.device import Device
 from stages.model.saved import base_identity
 from stages.running.dvc_files import code_of
 
@@ -31,8 +28,8 @@ SEAL = "sealed.json"
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy")
 
 
-def inputs_of(params: Params, compute: Compute) -> dict[str, Any]:
-    """Return all that a training hangs on, by name: params, hardware, files, code, libraries."""
+def inputs_of(params: Params, device: Device) -> dict[str, Any]:
+    """Return all that a training depends on, by name: params, device, files, code, libraries."""
     chosen = {"lora": params.lora.model_dump(), "train": params.train.model_dump()}
     files = [paths.TRAIN, paths.VALIDATION, paths.LABELS, *sorted(paths.HEAD.iterdir())]
     code = code_of("train_lora")
@@ -40,15 +37,13 @@ def inputs_of(params: Params, compute: Compute) -> dict[str, Any]:
         **_flat(chosen),
         "seed": params.seed,
         "data.max_length": params.data.max_length,
-        "device": compute.device.type,
-        "bf16": compute.bf16,
-        "threads": torch.get_num_threads(),
+        **device.facts(),
         **{str(path): sha256_of(path) for path in files},
         **{f"{paths.BASE_MODEL}/{k}": v for k, v in base_identity(paths.BASE_MODEL).items()},
         **{f"code {name}": sha256_of(path) for name, path in code.items()},
         **{f"version of {name}": version(name) for name in LIBRARIES},
     }
-    return dict(json.loads(json.dumps(inputs)))  # as it comes back from the file
+    return dict(json.loads(json.dumps(inputs)))  # as it is read back from the file
 
 
 def _flat(content: dict[str, Any], before: str = "") -> dict[str, Any]:
@@ -58,44 +53,44 @@ def _flat(content: dict[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def take_up(inputs: dict[str, Any]) -> Path | None:
-    """Return the last whole checkpoint of a training with these inputs; clear away what is none.
+def last_usable(inputs: dict[str, Any]) -> Path | None:
+    """Return the last complete checkpoint of a training with these inputs; remove all others.
 
-    None means to start afresh; paths.CHECKPOINTS then holds nothing but the inputs.
+    None means to start from the beginning; paths.CHECKPOINTS then holds only the inputs.
     """
     known = _read(paths.CHECKPOINTS / INPUTS)
     if known is not None and known != inputs:
         name = min(k for k in {*known, *inputs} if known.get(k) != inputs.get(k))
         before, now = (printable(side.get(name), 20) for side in (known, inputs))
         print(
-            f"a checkpoint belongs to other inputs ({name}: {before}, now {now}): starting afresh"
+            f"a checkpoint belongs to other inputs ({name}: {before}, now {now}): starting from the beginning"
         )
     if known != inputs:
         shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
         write_json(paths.CHECKPOINTS / INPUTS, inputs, decimals=None)
         return None
-    whole = []
+    complete = []
     for folder in paths.CHECKPOINTS.glob("checkpoint-*"):
-        if is_whole(folder):
-            whole.append(folder)
+        if is_complete(folder):
+            complete.append(folder)
         else:
-            print(f"warning: {folder}: not whole, so it is not used")
+            print(f"warning: {folder}: incomplete, so it is not used")
             shutil.rmtree(folder)
-    usable = [folder for folder in whole if _best_is_there(folder)]
+    usable = [folder for folder in complete if _best_exists(folder)]
     return max(usable, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Return whether a checkpoint holds every file that its seal names, unchanged."""
     seal = _read(folder / SEAL)
     return seal is not None and seal == _hashes(folder)
 
 
-def _best_is_there(folder: Path) -> bool:
-    """Return whether the best checkpoint that this one looks back on is there too."""
+def _best_exists(folder: Path) -> bool:
+    """Return whether the best checkpoint so far, which this one refers to, is there too."""
     state = _read(folder / "trainer_state.json") or {}
     best = state.get("best_model_checkpoint")
-    return best is None or is_whole(paths.CHECKPOINTS / Path(best).name)
+    return best is None or is_complete(paths.CHECKPOINTS / Path(best).name)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -121,23 +116,3 @@ class Seal(TrainerCallback):
         """Write the hashes of the checkpoint's files beside them."""
         folder = paths.CHECKPOINTS / f"checkpoint-{state.global_step}"
         write_json(folder / SEAL, _hashes(folder))
-
-
-class EpochSampler(LengthGroupedSampler):
-    """Rows in batches of like length, in an order that hangs on seed and epoch alone.
-
-    The library's own draws from torch's generator, so a resumed epoch would take another order.
-    """
-
-    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
-        super().__init__(batch_size, lengths=lengths)
-        self.seed, self.epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield row numbers."""
-        self.generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
-        yield from super().__iter__()  # type: ignore[no-untyped-call]  # left untyped

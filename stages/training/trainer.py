@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,18 +21,109 @@ from transformers.trainer_callback import PrinterCallback
 
 from stages.core import paths
 from stages.core.errors import NumericsError
-from stages.core.params import DataParams, TrainParams
+from stages.core.params import Params
 from stages.model.classifier import Classifier
-from stages.model.device import Compute
-from stages.model.fast.dropout import pool_dropout
-from stages.model.fast.projections import fused_projections
-from stages.model.frozen import round_frozen
-from stages.model.tokens import Encoded, encode, padded
+from stages.model.device import Device
+from stages.model.methods import method_of
+from stages.model.tokens import encode
 from stages.rows.prepared import Split
-from stages.scoring import logits as scoring
-from stages.training.checkpoints import EpochSampler, Seal
+from stages.scoring.logits import predict_logits
+from stages.training import checkpoints
+from stages.training.batches import Collator, TrainingRows
+from stages.training.sampler import EpochSampler
 
-LOG_EVERY = 10
+LOG_EVERY = 10  # optimiser steps
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def train(
+    classifier: Classifier, splits: tuple[Split, Split], params: Params, device: Device
+) -> list[dict[str, float]]:
+    """Train the classifier in place and return the log, one entry for each evaluation step.
+
+    A training of the same inputs that was stopped continues from its last complete checkpoint, to
+    the same bytes. With train.epochs 0 nothing changes and the log is empty.
+
+    Args:
+        classifier: with its method attached.
+        splits: training and validation rows.
+        params: the settings.
+        device: what to run on.
+    """
+    if params.train.epochs == 0:
+        return []
+    trainer = make_trainer(classifier, splits, params, device)
+    last = checkpoints.last_usable(checkpoints.inputs_of(params, device))
+    if last:
+        print(f"continuing from {last}")
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    return list(trainer.state.log_history)
+
+
+def make_trainer(
+    classifier: Classifier, splits: tuple[Split, Split], params: Params, device: Device
+) -> ClassifierTrainer:
+    """Return a Trainer for the classifier on (training, validation) rows.
+
+    The best checkpoint by validation log loss is restored at the end; early stopping uses the same
+    figure. Batches hold rows of similar length, so little of them is padding.
+    """
+    rows, validation = splits
+    settings = params.train
+    encoded = encode(classifier.tokenizer, rows.texts, params.data.max_length)
+    dataset = TrainingRows(encoded, rows.targets)
+    steps = math.ceil(len(encoded) / settings.batch_size)
+    stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
+    trainer = ClassifierTrainer(
+        classifier,
+        rows,
+        validation,
+        args=_arguments(params, steps, device),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        data_collator=Collator(classifier.tokenizer.pad_token_id),
+        callbacks=[checkpoints.Seal(), *stopping],
+    )
+    trainer.device = device
+    trainer.max_length = params.data.max_length
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(EvaluationLines)
+    if sys.stderr.isatty():
+        trainer.add_callback(LossBar)
+    return trainer
+
+
+def _arguments(params: Params, steps_per_epoch: int, device: Device) -> TrainingArguments:
+    settings = params.train
+    interval = math.ceil(steps_per_epoch / settings.evaluations_per_epoch)
+    return TrainingArguments(
+        output_dir=str(paths.CHECKPOINTS),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=method_of(params).learning_rate(settings),
+        lr_scheduler_type=SCHEDULES[settings.schedule],
+        warmup_steps=round(settings.warmup_fraction * steps_per_epoch * settings.epochs),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=device.bf16,
+        use_cpu=device.is_cpu,
+        seed=params.seed,
+        eval_strategy="steps",
+        eval_steps=interval,
+        save_strategy="steps",
+        save_steps=interval,
+        save_total_limit=2,  # in case the last one is damaged
+        restore_callback_states_from_checkpoint=True,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=min(LOG_EVERY, interval),
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=not device.is_cpu,
+        report_to="none",
+    )
 
 
 class ClassifierTrainer(Trainer):
@@ -46,13 +136,8 @@ class ClassifierTrainer(Trainer):
         self.classifier = classifier
         self.train_ids = train.ids
         self.validation = validation
-        self.hardware: Compute
+        self.device: Device
         self.max_length: int
-
-    def train(self, *arguments: Any, **options: Any) -> Any:
-        """Train as the Trainer does, with what reads the same states computed together."""
-        with fused_projections(self.classifier.model):
-            return super().train(*arguments, **options)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset: Any = train_dataset or self.train_dataset
@@ -81,8 +166,8 @@ class ClassifierTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return validation log loss (nats) and accuracy, and tell the callbacks."""
-        logits = scoring.predict_logits(
-            self.classifier, self.validation.texts, self.max_length, self.hardware, "validation"
+        logits = predict_logits(
+            self.classifier, self.validation.texts, self.max_length, self.device, "validation"
         )
         truth = torch.tensor(self.validation.targets)
         metrics = {
@@ -96,124 +181,22 @@ class ClassifierTrainer(Trainer):
         return metrics
 
 
-class Lines(TrainerCallback):
-    """One plain line for each look at validation, above the progress bar where there is one."""
+class EvaluationLines(TrainerCallback):
+    """One plain line for each evaluation step, above the progress bar where there is one."""
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
         """Print step, validation loss and accuracy."""
-        looked = state.log_history[-1]
+        latest = state.log_history[-1]
         tqdm.write(
             f"step {state.global_step} of {state.max_steps}: "
-            f"validation loss {looked['eval_loss']:.4f}, accuracy {looked['eval_accuracy']:.4f}"
+            f"validation loss {latest['eval_loss']:.4f}, accuracy {latest['eval_accuracy']:.4f}"
         )
 
 
-class Bar(ProgressCallback):
+class LossBar(ProgressCallback):
     """The Trainer's progress bar without its dump of every log entry; the bar shows the loss."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
         """Show the training loss in the bar."""
         if self.training_bar is not None and logs and "loss" in logs:
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
-
-
-def make_trainer(
-    classifier: Classifier,
-    splits: tuple[Split, Split],
-    data: DataParams,
-    train: TrainParams,
-    seed: int,
-    hardware: Compute,
-) -> ClassifierTrainer:
-    """Return a Trainer for the classifier on (train, validation).
-
-    The best checkpoint by validation log loss is put back at the end; early stopping looks at the
-    same figure. Batches hold rows of like length, so little of them is padding.
-    """
-    round_frozen(classifier, hardware)
-    if hardware.device.type == "cpu":
-        pool_dropout(classifier.model, seed)
-    rows, validation = splits
-    encoded = encode(classifier.tokenizer, rows.texts, data.max_length)
-    dataset = _Rows(encoded, rows.targets)
-    steps = math.ceil(len(encoded) / train.batch_size)
-    trainer = ClassifierTrainer(
-        classifier,
-        rows,
-        validation,
-        args=_arguments(train, seed, steps, hardware),
-        train_dataset=dataset,
-        eval_dataset=dataset,
-        data_collator=_Collator(classifier.tokenizer.pad_token_id),
-        callbacks=[Seal(), *([EarlyStoppingCallback(train.patience)] if train.patience else [])],
-    )
-    trainer.hardware = hardware
-    trainer.max_length = data.max_length
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(Lines)
-    if sys.stderr.isatty():
-        trainer.add_callback(Bar)
-    return trainer
-
-
-def _arguments(
-    train: TrainParams, seed: int, steps_per_epoch: int, hardware: Compute
-) -> TrainingArguments:
-    look = math.ceil(steps_per_epoch / train.evaluations_per_epoch)
-    return TrainingArguments(
-        output_dir=str(paths.CHECKPOINTS),
-        num_train_epochs=train.epochs,
-        per_device_train_batch_size=train.batch_size,
-        learning_rate=train.learning_rate if train.method == "lora" else train.full_learning_rate,
-        lr_scheduler_type=train.schedule
-        if train.schedule != "constant"
-        else "constant_with_warmup",
-        warmup_steps=round(train.warmup_fraction * steps_per_epoch * train.epochs),
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        bf16=hardware.bf16,
-        use_cpu=hardware.device.type == "cpu",
-        seed=seed,
-        eval_strategy="steps",
-        eval_steps=look,
-        save_strategy="steps",
-        save_steps=look,
-        save_total_limit=2,  # should the last one be damaged
-        restore_callback_states_from_checkpoint=True,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        logging_steps=min(LOG_EVERY, look),
-        logging_nan_inf_filter=False,
-        remove_unused_columns=False,
-        dataloader_pin_memory=hardware.device.type == "cuda",
-        report_to="none",
-    )
-
-
-class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """The training rows: token ids, label number, and the row's own number."""
-
-    def __init__(self, encoded: Encoded, targets: list[int]) -> None:
-        self.encoded, self.targets = encoded, targets
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"input_ids": self.encoded[row], "labels": self.targets[row], "rows": row}
-
-
-class _Collator:
-    """Pad a batch to its longest row: input_ids, attention_mask (rows, longest), labels, rows."""
-
-    def __init__(self, pad_token_id: int) -> None:
-        self.pad = pad_token_id
-
-    def __call__(self, batch: list[Mapping[str, Any]]) -> dict[str, Any]:
-        return {
-            **padded([row["input_ids"] for row in batch], self.pad),
-            "labels": torch.tensor([row["labels"] for row in batch]),
-            "rows": [row["rows"] for row in batch],
-        }

@@ -24,10 +24,7 @@ class PooledDropout(nn.Module):
 
     def __init__(self, rate: float, pool: Tensor) -> None:
         super().__init__()
-        # Attention that drops by a function call reads `p`; it goes without, as validation
-        # showed no loss from that.
-        self.p = 0.0
-        self.rate = rate
+        self.p = rate  # under the name of nn.Dropout: attention that drops by a function reads it
         self.pool = pool
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -36,7 +33,7 @@ class PooledDropout(nn.Module):
         if not self.training:
             return inputs
         if size > len(self.pool) // 2:
-            return nn.functional.dropout(inputs, self.rate)
+            return nn.functional.dropout(inputs, self.p)
         start = int(torch.randint(len(self.pool) - size, ()))
         return inputs * self.pool[start : start + size].view(inputs.shape)
 

@@ -1,4 +1,4 @@
-"""Query, key and value read the same states, so their products are computed together.
+"""Query, key and value read the same states, so their LoRA products are computed together.
 
 What PEFT does in nine small matrix products and three dropouts is done in five and one: less
 overhead, the same weights, the same adapter. The three share a dropout mask.
@@ -6,8 +6,6 @@ overhead, the same weights, the same adapter. The three share a dropout mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,22 +13,20 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from stages.model.lora import ATTENTION
-
-ADAPTER = "default"  # what PEFT calls the only adapter here
+from stages.model.lora import ADAPTER
+from stages.model.lora_targets import ATTENTION
 
 
 class Projections:
-    """The LoRA layers of one attention that read the same states, in one go.
+    """The LoRA layers of one attention that read the same states.
 
     Args:
-        members: the layers, each of whose `forward` this takes over.
+        members: the layers, whose `forward` this replaces.
     """
 
     def __init__(self, members: list[Any]) -> None:
         self.members = members
-        self.weight = torch.cat([one.base_layer.weight for one in members])
-        self.bias = torch.cat([one.base_layer.bias for one in members])
+        self.frozen: tuple[Tensor, Tensor] | None = None
         self.states: Tensor | None = None
         self.results: dict[int, Tensor] = {}
 
@@ -38,58 +34,63 @@ class Projections:
         """Return one member's output (..., out) for the states (..., in)."""
         if states is not self.states or member not in self.results:
             self.states, self.results = states, dict(enumerate(self._results(states)))
-        found = self.results.pop(member)
+        output = self.results.pop(member)
         if not self.results:
-            self.states = None  # nothing is held longer than it is needed
-        return found
+            self.states = None  # nothing is kept longer than it is needed
+        return output
 
     def _results(self, states: Tensor) -> list[Tensor]:
         """Return W x + b + scale * B A dropout(x) of every member."""
-        down = [one.lora_A[ADAPTER].weight for one in self.members]
-        frozen = linear(states, self.weight, self.bias)
+        down = [layer.lora_A[ADAPTER].weight for layer in self.members]
+        frozen = linear(states, *self._frozen_weights())
         low = linear(self.members[0].lora_dropout[ADAPTER](states), torch.cat(down))
         return [
-            part + linear(inner, one.lora_B[ADAPTER].weight * one.scaling[ADAPTER])
-            for one, part, inner in zip(
+            part + linear(inner, layer.lora_B[ADAPTER].weight * layer.scaling[ADAPTER])
+            for layer, part, inner in zip(
                 self.members,
-                torch.split(frozen, [one.out_features for one in self.members], dim=-1),
+                torch.split(frozen, [layer.out_features for layer in self.members], dim=-1),
                 torch.split(low, [len(weight) for weight in down], dim=-1),
                 strict=True,
             )
         ]
 
+    def _frozen_weights(self) -> tuple[Tensor, Tensor]:
+        """Return the members' frozen weights and biases as one weight and one bias.
 
-@contextmanager
-def fused_projections(model: nn.Module) -> Iterator[None]:
-    """Compute the projections of each attention together while the block runs.
+        They are joined at the first use and kept: the trainer has moved them to the device by then.
+        """
+        bases = [layer.base_layer for layer in self.members]
+        if self.frozen is None or self.frozen[0].device != bases[0].weight.device:
+            weight = torch.cat([base.weight.detach() for base in bases])
+            self.frozen = weight, torch.cat([base.bias.detach() for base in bases])
+        return self.frozen
 
-    Left as they are: layers with DoRA, biases that train, and what is not adapted by LoRA.
+
+def fuse_projections(model: nn.Module) -> None:
+    """Compute the projections of each attention together from now on.
+
+    Left as they are: layers with DoRA, biases that train, and what LoRA does not adapt.
     """
-    taken: list[Any] = []
     for parent in model.modules():
         members = [
-            one for name, one in parent.named_children() if name in ATTENTION and _is_plain(one)
+            child
+            for name, child in parent.named_children()
+            if name in ATTENTION and _is_plain_lora(child)
         ]
         if len(members) > 1:
             together = Projections(members)
-            for number, one in enumerate(members):
-                one.forward = _taker(together, number)
-                taken.append(one)
-    try:
-        yield
-    finally:
-        for one in taken:
-            del one.forward
+            for number, layer in enumerate(members):
+                layer.forward = _member_forward(together, number)  # type: ignore[method-assign]  # for this layer alone
 
 
-def _taker(together: Projections, number: int) -> Any:
+def _member_forward(together: Projections, number: int) -> Any:
     def forward(states: Tensor) -> Tensor:
         return together.result(number, states)
 
     return forward
 
 
-def _is_plain(layer: nn.Module) -> bool:
+def _is_plain_lora(layer: nn.Module) -> bool:
     """Return whether the layer is W x + b + scale * B A dropout(x) with W and b frozen."""
     return (
         isinstance(layer, LoraLinear)

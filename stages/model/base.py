@@ -1,0 +1,158 @@
+"""Load the foundation model as a classifier, and check that this project can use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers.utils.logging import disable_progress_bar
+
+from stages.core.artefacts import require
+from stages.core.errors import ModelError, printable
+from stages.model.classifier import Classifier, encoder_of, features, head_logits
+from stages.model.device import Device
+
+# What the architectures call the share of attention weights that dropout sets to zero.
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+REFETCH = "fetch it again: dvc repro -f fetch_base"
+
+
+def load_base(
+    folder: Path,
+    labels: list[str],
+    seed: int,
+    device: Device,
+    attention_dropout: float | None = None,
+) -> Classifier:
+    """Return the foundation model with a fresh head of len(labels) classes, on the CPU.
+
+    The seed is set first, so the fresh head is the same each time.
+
+    Args:
+        folder: a Transformers folder with config, weights and tokenizer.
+        labels: class names in the order of the logits.
+        seed: of the fresh head.
+        device: what the model will run on; it decides the attention kernel.
+        attention_dropout: share of attention weights set to zero in training; None is the model's.
+
+    Raises:
+        HostError: if there is no such folder.
+        ModelError: if the folder holds no complete, supported safetensors checkpoint.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # Transformers leaves it untyped
+    require(folder)
+    set_seed(seed)
+    try:
+        config = AutoConfig.from_pretrained(
+            folder,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            problem_type="single_label_classification",
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+        for name in ATTENTION_DROPOUT if attention_dropout is not None else ():
+            if hasattr(config, name):
+                setattr(config, name, attention_dropout)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=device.attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # a damaged file makes the loaders raise anything
+        raise ModelError(f"{folder}: cannot be loaded: {printable(error, 300)}", REFETCH) from error
+    fresh = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+    _check_tokenizer(tokenizer, model, folder)
+    _limit_length(tokenizer, model)
+    classifier = Classifier(model, tokenizer, _head_modules(model, fresh, folder), tuple(labels))
+    _check_halves(classifier, folder)
+    return classifier
+
+
+def _check_tokenizer(tokenizer: Any, model: Any, folder: Path) -> None:
+    """Raise a ModelError if the tokenizer cannot pad, or has tokens that the model lacks."""
+    tokens = max(tokenizer.get_vocab().values(), default=0) + 1
+    known = model.get_input_embeddings().num_embeddings
+    if tokenizer.pad_token_id is None or tokens > known:
+        raise ModelError(
+            f"{folder}: the tokenizer has no padding token"
+            if tokenizer.pad_token_id is None
+            else f"{folder}: the tokenizer has {tokens} tokens, the model only {known}",
+            "use an encoder together with its own tokenizer",
+        )
+
+
+def _limit_length(tokenizer: Any, model: Any) -> None:
+    """Make the tokenizer cut texts at the last position that the model has an embedding for."""
+    embeddings = getattr(encoder_of(model), "embeddings", None)
+    positions = getattr(embeddings, "position_embeddings", None)
+    if isinstance(positions, nn.Embedding):  # RoBERTa and MPNet count from padding_idx + 1
+        before = 0 if positions.padding_idx is None else positions.padding_idx + 1
+        limit = positions.num_embeddings - before
+        tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+
+
+def _head_modules(model: Any, fresh: set[str], folder: Path) -> tuple[str, ...]:
+    """Return the module paths of the head: what is new, and what is outside the encoder.
+
+    Raises:
+        ModelError: if weights of the encoder itself are missing.
+    """
+    encoder = model.base_model_prefix
+    missing = sorted(
+        name
+        for name in fresh
+        if name.startswith(f"{encoder}.") and not name.startswith(f"{encoder}.pooler.")
+    )
+    if missing:
+        raise ModelError(
+            f"{folder}: the checkpoint lacks {len(missing)} weights of the encoder, "
+            f"for example {printable(missing[0])}",
+            "use a complete checkpoint of an encoder",
+        )
+    modules = set()
+    for name, _ in model.named_parameters():
+        if not name.startswith(f"{encoder}."):
+            modules.add(name.split(".")[0])
+        elif name in fresh:
+            modules.add(".".join(name.split(".")[:2]))
+    return tuple(sorted(modules))
+
+
+def _check_halves(classifier: Classifier, folder: Path) -> None:
+    """Check on two short rows that encoder and head, run apart, give the model's own logits.
+
+    Raises:
+        ModelError: if the head reads more than the first token's state or the pooled one.
+    """
+    batch = classifier.tokenizer(["a", "a longer text"], padding=True, return_tensors="pt")
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    classifier.model.eval()
+    try:
+        with torch.no_grad():
+            together = classifier.model(**inputs).logits
+            apart = head_logits(classifier, *features(classifier, inputs))
+        same = together.shape == apart.shape and torch.allclose(
+            together, apart, rtol=1e-4, atol=1e-5
+        )
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        same = False  # not an encoder: its inputs or outputs have other names
+    if not same:
+        raise ModelError(
+            f"{folder}: {type(classifier.model).__name__} is not supported: its head reads more "
+            "than the first token's or the pooled state",
+            "choose a BERT, RoBERTa, DistilBERT, MPNet, ELECTRA, ALBERT or DeBERTa model",
+        )

@@ -1,0 +1,140 @@
+"""The record of several seeds in metrics/seeds.json: its figures, its writer, reader and check.
+
+A record belongs to settings, a precision and test rows; each combination has one record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from stages.core import paths
+from stages.core.artefacts import read_json, write_json
+from stages.core.errors import DataError
+from stages.core.params import Params
+from stages.model.methods import METHODS, method_of
+from stages.scoring.significance import Spread, row_interval, spread
+
+if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
+    import pandas as pd
+
+FIGURES = ("accuracy_base", "accuracy_adapter", "accuracy_gain")
+KEY = ("settings", "precision", "test_rows")
+FILE_FIX = f"restore it with: git checkout {paths.SEEDS}"
+
+
+def settings_of(params: Params) -> str:
+    """Return 16 hex digits that name the settings which a result depends on.
+
+    Left out are the seed, so that runs which differ in it alone belong together; what the
+    machine decides; and what the method does not read. A key at its schema's default does not
+    count either, so settings keep their name when a later version adds a key.
+    """
+    content = params.model_dump(exclude={"seed", "compute", "tfidf"}, exclude_defaults=True)
+    for name in method_of(params).unread:
+        section, _, key = name.partition(".")
+        if key:
+            content.get(section, {}).pop(key, None)
+        else:
+            content.pop(section, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_of_rows(predictions: pd.DataFrame) -> str:
+    """Return the sha256 of the test rows of the predictions: their ids and labels."""
+    lines = predictions["id"].str.cat(predictions["label"], sep=",")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def record_of(
+    seeds: list[int], bases: list[pd.DataFrame], adapters: list[pd.DataFrame]
+) -> dict[str, Any]:
+    """Return the figures of several seeds: each, mean, sd, interval of the mean; shares.
+
+    Args:
+        seeds: their numbers.
+        bases: the base's predictions of each seed, with the rows in one order.
+        adapters: the adapter's, likewise.
+
+    Returns:
+        Among others `gain_rows_low` and `_high`, the interval over the test rows of the mean gain
+        over the seeds, and `limits`, which says which of the two intervals is the wider.
+    """
+    import numpy as np
+
+    right = {  # shape (seeds, rows)
+        name: np.array([(frame["label"] == frame["predicted"]).to_numpy() for frame in frames])
+        for name, frames in (("base", bases), ("adapter", adapters))
+    }
+    values = {f"accuracy_{name}": [float(r.mean()) for r in rows] for name, rows in right.items()}
+    pairs = zip(values["accuracy_adapter"], values["accuracy_base"], strict=True)
+    values["accuracy_gain"] = [adapter - base for adapter, base in pairs]
+    differences = right["adapter"].mean(axis=0) - right["base"].mean(axis=0)
+    low, high = row_interval(differences, seed=0)
+    spreads = {name: spread(values[name]) for name in FIGURES}
+    over_seeds = spreads["accuracy_gain"].high - spreads["accuracy_gain"].low
+    limits = "the seeds" if over_seeds > high - low else "the test set"
+    return {
+        "test_rows": digest_of_rows(bases[0]),
+        "rows": len(bases[0]),
+        "seeds": seeds,
+        "gain_rows_low": low,
+        "gain_rows_high": high,
+        "limits": limits if len(seeds) > 1 else None,
+        **{key: value for name in FIGURES for key, value in _fields(name, spreads[name]).items()},
+    }
+
+
+def _fields(name: str, values: Spread) -> dict[str, Any]:
+    fields = asdict(values)
+    each = list(fields.pop("values"))
+    ends = {key: value if math.isfinite(value) else None for key, value in fields.items()}
+    return {name: each} | {f"{name}_{key}": value for key, value in ends.items()}
+
+
+def read_records() -> list[dict[str, Any]]:
+    """Return the records of metrics/seeds.json, an empty list where there is no such file.
+
+    Raises:
+        DataError: if it is not a list of records.
+    """
+    try:
+        content = read_json(paths.SEEDS) if paths.SEEDS.exists() else []
+    except DataError:
+        content = None
+    if isinstance(content, list) and all(
+        isinstance(record, dict) and set(KEY) <= set(record) for record in content
+    ):
+        return content
+    raise DataError(f"{paths.SEEDS}: not a list of records", FILE_FIX)
+
+
+def records_of_run(predictions: pd.DataFrame, params: Params) -> dict[str, dict[str, Any]]:
+    """Return the records of these settings and test rows by method, of any precision.
+
+    A record of another method belongs here if its settings differ from the run's in the method
+    alone. Of two precisions the one with more seeds is returned.
+
+    Raises:
+        DataError: if the file is not a list of records.
+    """
+    rows, wanted = digest_of_rows(predictions), {}
+    for method in METHODS:
+        train = params.train.model_copy(update={"method": method})
+        wanted[settings_of(params.model_copy(update={"train": train}))] = method
+    records: dict[str, dict[str, Any]] = {}
+    for record in sorted(read_records(), key=lambda record: len(record["seeds"])):
+        if record["settings"] in wanted and record["test_rows"] == rows:
+            records[wanted[record["settings"]]] = record
+    return records
+
+
+def store(record: dict[str, Any]) -> None:
+    """Put the record into metrics/seeds.json, in place of one with the same key."""
+    key = [record[name] for name in KEY]
+    kept = [other for other in read_records() if [other[name] for name in KEY] != key]
+    order = [*KEY[:2], "test_rows"]
+    write_json(paths.SEEDS, sorted([*kept, record], key=lambda r: [str(r[name]) for name in order]))

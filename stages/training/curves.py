@@ -1,0 +1,69 @@
+"""The training curves: loss and learning rate while training, loss and accuracy on validation.
+
+This module is the only one that writes and reads metrics/training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.core.artefacts import replacing, require
+from stages.core.errors import DataError, printable
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
+    import pandas as pd
+
+TRAIN, VALIDATION = "train.csv", "validation.csv"
+# Columns of each file, and the keys of the Trainer's log that they are taken from.
+COLUMNS = {
+    TRAIN: {"loss": "loss", "learning_rate": "learning_rate"},
+    VALIDATION: {"loss": "eval_loss", "accuracy": "eval_accuracy"},
+}
+COMMON = {"step": "step", "epoch": "epoch"}
+
+
+def write_training_curves(history: list[dict[str, float]], folder: Path) -> None:
+    """Write the curves as train.csv and validation.csv; losses are mean cross entropy in nats.
+
+    Args:
+        history: the Trainer's log.
+        folder: replaced by a new one.
+    """
+    import pandas as pd
+
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        for name, own in COLUMNS.items():
+            keys = COMMON | own
+            rows = [
+                {column: entry[key] for column, key in keys.items()}
+                for entry in history
+                if set(keys.values()) <= set(entry)
+            ]
+            frame = pd.DataFrame(rows, columns=list(keys))
+            frame.to_csv(temporary / name, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_training_curves(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the curves of training (step, epoch, loss, learning_rate) and of validation.
+
+    The latter has step, epoch, loss and accuracy; both are empty for a run without training.
+
+    Raises:
+        HostError: if the folder is missing.
+        DataError: if a file cannot be read or lacks a column.
+    """
+    import pandas as pd
+
+    frames = []
+    for name, own in COLUMNS.items():
+        try:
+            frame = pd.read_csv(require(folder) / name)
+            frames.append(frame[[*COMMON, *own]])
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{folder / name}: cannot be read: {printable(error)}",
+                "make it again: dvc repro -f train_lora",
+            ) from error
+    return frames[0], frames[1]
