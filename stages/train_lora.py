@@ -1,4 +1,4 @@
-"""Train the adapter from the base's own head, and keep the checkpoint that is best on validation."""
+"""Train the adapter from the base's own head; keep the checkpoint that is best on validation."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ class Collator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, batch: list[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the rows as one batch."""
         return {
             **padded([row["input_ids"] for row in batch], self.pad_token_id),
             "labels": torch.tensor([row["labels"] for row in batch]),

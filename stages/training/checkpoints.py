@@ -63,7 +63,8 @@ def last_usable(inputs: dict[str, Any]) -> Path | None:
         name = min(k for k in {*known, *inputs} if known.get(k) != inputs.get(k))
         before, now = (printable(side.get(name), 20) for side in (known, inputs))
         print(
-            f"a checkpoint belongs to other inputs ({name}: {before}, now {now}): starting from the beginning"
+            f"a checkpoint belongs to other inputs ({name}: {before}, now {now}): "
+            "starting from the beginning"
         )
     if known != inputs:
         shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)

@@ -80,7 +80,7 @@ def fuse_projections(model: nn.Module) -> None:
         if len(members) > 1:
             together = Projections(members)
             for number, layer in enumerate(members):
-                layer.forward = _member_forward(together, number)  # type: ignore[method-assign]  # for this layer alone
+                layer.forward = _member_forward(together, number)
 
 
 def _member_forward(together: Projections, number: int) -> Any:
