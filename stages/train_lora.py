@@ -37,8 +37,8 @@ def train_lora(params: Params) -> dict[str, str]:
     classifier = method.attach(base, params)
     trained, total = count_parameters(classifier)
     print(
-        f"{method.describe(classifier)}: {trained:,} of {total:,} parameters train "
-        f"({100 * trained / total:.2f} %)"
+        f"{method.describe(classifier)} {', '.join(classifier.head)}: {trained:,} of {total:,} "
+        f"parameters train ({100 * trained / total:.2f} %)"
     )
     for warning in method.warnings(params):
         print(f"warning: {warning}")
@@ -47,7 +47,12 @@ def train_lora(params: Params) -> dict[str, str]:
 
     with replacing(paths.ADAPTER) as folder:
         save_adapter(
-            classifier, params.train.method, folder, paths.BASE_MODEL, params.data.max_length
+            classifier,
+            params.train.method,
+            device,
+            folder,
+            paths.BASE_MODEL,
+            params.data.max_length,
         )
     write_training_curves(history, paths.TRAINING_CURVES)
     shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)

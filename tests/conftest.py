@@ -85,13 +85,14 @@ def project(finished: Path, tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def standing(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
     """Return a function that loads an architecture's tiny model as models/base."""
-    from stages.model.classifier import load_base
+    from stages.model.base import load_base
+    from stages.model.device import resolve
 
     def load(name: str, labels: tuple[str, ...] = NAMES[:2], seed: int = 42) -> Classifier:
         # A new file: a model in memory may still map the old one.
         shutil.rmtree(paths.BASE_MODEL, ignore_errors=True)
         shutil.copytree(models[name], paths.BASE_MODEL)
-        return load_base(paths.BASE_MODEL, list(labels), seed)
+        return load_base(paths.BASE_MODEL, list(labels), seed, resolve(COMPUTE))
 
     with chdir(tmp_path):
         yield load
@@ -102,28 +103,31 @@ def trained(
     finished: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Classifier]:
     """Return a copy of the finished run, and the adapter trained anew in it, still in memory."""
-    from stages import train_lora
-    from stages.model import classifier as model
-    from stages.model import device as compute
-    from stages.model import lora as adapter
-    from stages.model import saved as adapter_files
-    from stages.rows import prepared as splits
+    from stages.model.base import load_base
+    from stages.model.device import set_up
+    from stages.model.fast.layer import speed_up
+    from stages.model.head import load_head
+    from stages.model.lora import attach_lora
+    from stages.model.saved import save_adapter
+    from stages.rows import prepared
+    from stages.training.trainer import train
 
     folder = tmp_path_factory.mktemp("trained") / "project"
     shutil.copytree(finished, folder)
     with chdir(folder):
         shutil.rmtree(paths.ADAPTER)
-        labels = splits.read_labels()
-        base = model.load_base(paths.BASE_MODEL, labels, params.seed)
-        model.load_head(base, paths.HEAD)
-        classifier = adapter.attach_lora(base, params.lora)
-        train, validation = (
-            splits.read_split(path, labels) for path in (paths.TRAIN, paths.VALIDATION)
+        labels = prepared.read_labels()
+        device = set_up(params.compute)
+        base = load_base(paths.BASE_MODEL, labels, params.seed, device)
+        load_head(base, paths.HEAD)
+        classifier = attach_lora(base, params.lora)
+        speed_up(classifier, device, params.seed)
+        splits = (
+            prepared.read_split(paths.TRAIN, labels),
+            prepared.read_split(paths.VALIDATION, labels),
         )
-        train_lora.fit(classifier, train, validation, params, compute.set_up(params.compute))
-        adapter_files.save_adapter(
-            classifier, paths.ADAPTER, paths.BASE_MODEL, params.data.max_length
-        )
+        train(classifier, splits, params, device)
+        save_adapter(classifier, "lora", device, paths.ADAPTER, paths.BASE_MODEL, 32)
     return folder, classifier
 
 

@@ -16,9 +16,9 @@ from stages.core.errors import HostError, ModelError, NumericsError, ParamsError
 from stages.core.params import Params
 from stages.evaluate_adapter import evaluate_adapter
 from stages.evaluate_base import evaluate_base
-from stages.model import lora as adapter
+from stages.model import lora
 from stages.model.lora import attach_lora
-from stages.train_lora import describe, train_lora, unusual, write_curves
+from stages.train_lora import train_lora
 from tests.support.tiny import NAMES, changed
 
 
@@ -39,6 +39,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         {},
         {"lora__target_modules": "all-linear"},
         {"train__method": "full"},
+        {"train__method": "head"},
     ],
     ids=str,
 )
@@ -78,11 +79,6 @@ def test_full_fine_tuning_trains_every_weight_through_the_same_stages(
         evaluate_adapter(full)
 
 
-def test_full_fine_tuning_has_a_learning_rate_of_its_own(params: Params) -> None:
-    full = changed(params, train__method="full", train__full_learning_rate=1e-5)
-    assert unusual(full) == []
-
-
 @pytest.mark.usefixtures("project")
 def test_a_loss_that_is_not_finite_leaves_the_old_adapter(
     params: Params, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +89,7 @@ def test_a_loss_that_is_not_finite_leaves_the_old_adapter(
             classifier.model.get_input_embeddings().weight[:] = float("nan")
         return classifier
 
-    monkeypatch.setattr(adapter, "attach_lora", poisoned)
+    monkeypatch.setattr(lora, "attach_lora", poisoned)
     old, curves = content(paths.ADAPTER), content(paths.TRAINING_CURVES)
     with pytest.raises(NumericsError, match="the loss is not finite at step 1, learning rate 0,"):
         train_lora(params)
@@ -140,59 +136,6 @@ def test_a_missing_input_names_the_stage_that_makes_it(
         train_lora(params)
 
 
-def test_the_curves_hold_each_look(finished: Path) -> None:
-    curves = finished / paths.TRAINING_CURVES
-    assert sorted(path.name for path in curves.iterdir()) == ["train.csv", "validation.csv"]
-    looks = rows_of(curves / "validation.csv")
-    assert list(looks[0]) == ["step", "epoch", "loss", "accuracy"]
-    assert [row["step"] for row in looks] == ["4", "8", "12", "16"]
-    assert all(0 <= float(row["accuracy"]) <= 1 for row in looks)
-    logged = rows_of(curves / "train.csv")
-    assert list(logged[0]) == ["step", "epoch", "loss", "learning_rate"]
-    assert all(0 < float(row["loss"]) < 10 for row in logged)
-    rates = [float(row["learning_rate"]) for row in logged]
-    assert rates == sorted(rates, reverse=True)
-    assert 0 < rates[-1] < rates[0] <= 0.01
-
-
-def test_curves_are_written_from_the_log(tmp_path: Path) -> None:
-    history = [
-        {"step": 10, "epoch": 0.5, "loss": 0.7, "learning_rate": 1e-3, "grad_norm": 1.0},
-        {"step": 10, "epoch": 0.5, "eval_loss": 2 / 3, "eval_accuracy": 0.5},
-        {"step": 20, "epoch": 1.0, "train_loss": 0.6, "train_runtime": 3.0},
-    ]
-    write_curves(history, tmp_path / "curves")
-    assert content(tmp_path / "curves") == {
-        "train.csv": b"step,epoch,loss,learning_rate\n10,0.5,0.7,0.001\n",
-        "validation.csv": b"step,epoch,loss,accuracy\n10,0.5,0.666667,0.5\n",
-    }
-
-
-def test_what_trains_is_described(standing: Any, params: Params) -> None:
-    assert describe(attach_lora(standing("bert"), params.lora)) == (
-        "LoRA r=4 on key, query, value (6 modules), head classifier: "
-        "1,602 of 24,324 parameters train (6.59 %)"
-    )
-
-
-def test_usual_settings_are_not_remarked_upon(params: Params) -> None:
-    assert unusual(params) == []
-    assert unusual(changed(params, lora__r=16, lora__lora_alpha=8)) == []
-    assert unusual(changed(params, train__learning_rate=1e-4)) == []
-
-
-def test_unusual_settings_are_remarked_upon(
-    params: Params,
-) -> None:
-    low = unusual(changed(params, lora__r=16, lora__lora_alpha=4, train__learning_rate=2e-5))
-    assert low == [
-        "lora.lora_alpha 4 with r 16 scales the update by 0.25: "
-        "it acts like a smaller learning rate; 1 to 2 times r is usual",
-        "train.learning_rate 2e-05 suits full fine-tuning; LoRA wants about ten times more",
-    ]
-    assert unusual(changed(params, lora__r=16, lora__lora_alpha=4, lora__use_rslora=True)) == []
-
-
 @pytest.mark.usefixtures("project")
 def test_the_stage_says_what_trains_and_what_is_unusual(
     params: Params, capsys: pytest.CaptureFixture[str]
@@ -209,3 +152,16 @@ def test_labels_in_another_order_are_another_adapter(params: Params) -> None:
     paths.LABELS.write_text(f'["{NAMES[1]}", "{NAMES[0]}"]\n', encoding="utf-8")
     with pytest.raises(ModelError, match="models/adapter: trained for the labels"):
         evaluate_adapter(params)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_head_alone_trains_through_the_same_stages(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_lora(changed(params, train__method="head", train__learning_rate=0.01))
+    assert capsys.readouterr().out.startswith("the head classifier: 66 of ")
+    fitted, trained = load_file(paths.HEAD_WEIGHTS), load_file(paths.ADAPTER_WEIGHTS)
+    assert fitted.keys() == trained.keys()
+    assert not any(torch.equal(fitted[name], trained[name]) for name in fitted)
+    evaluate_adapter(changed(params, train__method="head"))
+    assert paths.ADAPTER_PREDICTIONS.read_bytes() != paths.BASE_PREDICTIONS.read_bytes()

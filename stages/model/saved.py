@@ -16,6 +16,7 @@ from stages.core import paths
 from stages.core.artefacts import require, sha256_of, write_json
 from stages.core.errors import ModelError, printable
 from stages.model.classifier import Classifier
+from stages.model.device import Device
 from stages.model.methods import METHODS
 from stages.model.weights import read_weights
 
@@ -24,6 +25,7 @@ CONFIG = paths.ADAPTER_CONFIG.name
 MANIFEST = paths.ADAPTER_MANIFEST.name
 FIELDS = {
     "method": str,
+    "precision": str,
     "base": dict,
     "head": list,
     "labels": list,
@@ -39,13 +41,19 @@ def base_identity(base: Path) -> dict[str, str]:
 
 
 def save_adapter(
-    classifier: Classifier, method: str, folder: Path, base: Path, max_length: int
+    classifier: Classifier,
+    method: str,
+    device: Device,
+    folder: Path,
+    base: Path,
+    max_length: int,
 ) -> None:
     """Write what the method trained, and the manifest, into a new folder.
 
     Args:
         classifier: after its training.
         method: its name in `methods.METHODS`.
+        device: what it was trained on; its precision is recorded.
         folder: the folder to make.
         base: the folder of the base model that it was trained from.
         max_length: tokens kept of each text.
@@ -53,6 +61,7 @@ def save_adapter(
     METHODS[method].save(classifier, folder, base)
     manifest = {
         "method": method,
+        "precision": device.precision,
         "base": base_identity(base),
         "head": list(classifier.head),
         "labels": list(classifier.labels),

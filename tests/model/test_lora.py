@@ -1,145 +1,21 @@
-"""LoRA on a classifier: what is adapted, what is saved, and what is refused when it is loaded."""
+"""LoRA on a classifier: how much of it trains, what it says of itself, and merging."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from contextlib import chdir
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from stages.core import paths
-from stages.core.artefacts import sha256_of
-from stages.core.errors import HostError, ModelError, ParamsError
 from stages.core.params import LoraParams, Params
-from stages.model.classifier import Classifier, load_base, within
-from stages.model.device import set_up
-from stages.model.lora import attach_lora, linear_names, resolve_targets
-from stages.model.saved import (
-    CONFIG,
-    MANIFEST,
-    WEIGHTS,
-    load_adapter,
-    read_manifest,
-    save_adapter,
-)
-from stages.rows.prepared import read_split
-from stages.scoring.logits import predict_logits
-from tests.support.tiny import MODELS, NAMES
-
-BERT = ["key", "query", "value"]
-ROLES = {  # attention, and what all-linear has beside it
-    "bert": (BERT, ["dense"]),
-    "bert-no-pooler": (BERT, ["dense"]),
-    "roberta": (BERT, ["dense"]),
-    "mpnet": (["k", "q", "v"], ["dense", "o"]),
-    "distilbert": (["k_lin", "q_lin", "v_lin"], ["lin1", "lin2", "out_lin"]),
-    "electra": (BERT, ["dense", "embeddings_project"]),
-    "deberta": (["key_proj", "query_proj", "value_proj"], ["dense", "pos_query_proj"]),
-    "albert": (BERT, ["dense", "embedding_hidden_mapping_in", "ffn", "ffn_output", "pooler"]),
-}
-LAYERS = {"albert": 1}  # its layers share one set of weights
-TEXTS = ["good w1 w2", "bad w3", "w4 a longer text w5 w6"]
+from stages.model.lora import attach_lora, describe_lora, merge_lora, unusual_settings
+from tests.support.adapters import logits, shaken
+from tests.support.tiny import MODELS, changed
 
 
 @pytest.fixture
 def lora(params: Params) -> LoraParams:
     return params.lora
-
-
-def logits(classifier: Classifier) -> torch.Tensor:
-    batch = classifier.tokenizer(TEXTS, padding=True, return_tensors="pt")
-    classifier.model.eval()
-    with torch.no_grad():
-        result: torch.Tensor = classifier.model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        ).logits
-    return result
-
-
-def shaken(classifier: Classifier) -> Classifier:
-    """Move every trainable weight, as a training would."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in classifier.model.parameters():
-            if parameter.requires_grad:
-                parameter += 0.05 * torch.randn_like(parameter)
-    return classifier
-
-
-def adapted(classifier: Classifier) -> set[str]:
-    return set(classifier.model.base_model.targeted_module_names)
-
-
-# What is adapted
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_attention_is_query_key_and_value_alone(standing: Any, lora: LoraParams, name: str) -> None:
-    base = standing(name)
-    assert resolve_targets(base, "attention") == ROLES[name][0]
-    found = adapted(attach_lora(base, lora))
-    assert len(found) == 3 * LAYERS.get(name, 2)
-    assert {path.rpartition(".")[2] for path in found} == set(ROLES[name][0])
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_all_linear_is_every_linear_layer_but_the_head(
-    standing: Any, lora: LoraParams, name: str
-) -> None:
-    base = standing(name)
-    body = linear_names(base)
-    assert body
-    assert not any(within(path, base.head) for path in body)
-    assert resolve_targets(base, "all-linear") == sorted(ROLES[name][0] + ROLES[name][1])
-    wide = lora.model_copy(update={"target_modules": "all-linear"})
-    assert adapted(attach_lora(base, wide)) == set(body)
-
-
-def test_names_of_the_users_own_are_taken(standing: Any, lora: LoraParams) -> None:
-    names = ["value", "bert.encoder.layer.1.output.dense", "value"]
-    chosen = attach_lora(standing("bert"), lora.model_copy(update={"target_modules": names}))
-    layers = "bert.encoder.layer."
-    assert adapted(chosen) == {
-        *(f"{layers}{n}.attention.self.value" for n in (0, 1)),
-        f"{layers}1.output.dense",
-    }
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"target_modules": ["quary"]}, "lora.target_modules: ['quary'] matches no module"),
-        ({"target_modules": ["query", "uery"]}, "lora.target_modules: ['uery'] matches"),
-        ({"target_modules": ["LayerNorm"]}, "lora: PEFT refuses these fields"),
-        ({"target_modules": ["classifier"]}, "lora: PEFT refuses these fields"),
-        ({"rank_pattern": {"quary": 8}}, "lora.rank_pattern: quary matches no adapted module"),
-        ({"rank_pattern": {"output.dense": 8}}, "lora.rank_pattern: output.dense matches no ad"),
-        ({"alpha_pattern": {"key": 4.0, "kei": 8.0}}, "lora.alpha_pattern: kei matches no ada"),
-        ({"alpha_pattern": {"(": 8.0}}, "lora.alpha_pattern: ( is no regular expression: miss"),
-        ({"layers_to_transform": [2]}, "lora.layers_to_transform: there is no layer 2. Fix: this"),
-        ({"modules_to_save": ["poolar"]}, "lora.modules_to_save: poolar matches no module"),
-        ({"modules_to_save": ["pool.*"]}, "lora.modules_to_save: pool.* matches no module"),
-    ],
-)
-def test_a_field_that_does_not_fit_the_model_is_refused(
-    standing: Any, lora: LoraParams, changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ParamsError) as caught:
-        attach_lora(standing("bert"), lora.model_copy(update=changes))
-    assert f"error: params.yaml: {message}" in str(caught.value)
-    assert caught.value.exit_code == 2
-
-
-def test_all_faults_are_told_together(standing: Any, lora: LoraParams) -> None:
-    changes = {"layers_to_transform": [2, 3], "modules_to_save": ["x"]}
-    with pytest.raises(ParamsError) as caught:
-        attach_lora(standing("distilbert"), lora.model_copy(update=changes))
-    assert len(caught.value.faults) == 3
 
 
 @pytest.mark.parametrize(
@@ -174,272 +50,40 @@ def test_an_untrained_adapter_changes_no_bit_of_the_logits(
     assert not torch.equal(logits(shaken(fresh)), before)
 
 
-# What is saved and loaded
-
-
 @pytest.mark.parametrize("name", MODELS)
-def test_an_adapter_comes_back_as_it_was(standing: Any, lora: LoraParams, name: str) -> None:
-    saved = shaken(attach_lora(standing(name), lora))
-    save_adapter(saved, paths.ADAPTER, paths.BASE_MODEL, 32)
-    loaded = load_adapter(standing(name, seed=3), paths.ADAPTER, paths.BASE_MODEL)
-    assert not loaded.model.training
-    assert torch.equal(logits(loaded), logits(saved))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"bias": "all"},
-        {"bias": "lora_only"},
-        {"use_dora": True},
-        {"use_rslora": True, "lora_alpha": 0.5},
-        {"init_lora_weights": "gaussian"},
-        {"init_lora_weights": "pissa"},
-        {"init_lora_weights": "olora"},
-        {"init_lora_weights": "orthogonal"},
-        {"init_lora_weights": False},
-        {"inference_mode": True},
-        {"modules_to_save": ["bert.pooler"], "target_modules": "all-linear"},
-        {"layers_to_transform": [1], "rank_pattern": {"query": 2}, "alpha_pattern": {"key": 3.5}},
-    ],
-    ids=str,
-)
-def test_every_field_survives_saving(
-    standing: Any, lora: LoraParams, changes: dict[str, Any]
-) -> None:
-    base = standing("bert")
-    before = logits(base)
-    saved = attach_lora(base, lora.model_copy(update=changes))
-    if changes.get("init_lora_weights") is not False:
-        torch.testing.assert_close(logits(saved), before, rtol=1e-3, atol=1e-4)
-    shaken(saved)
-    save_adapter(saved, paths.ADAPTER, paths.BASE_MODEL, 32)
-    loaded = load_adapter(standing("bert", seed=3), paths.ADAPTER, paths.BASE_MODEL)
-    assert torch.equal(logits(loaded), logits(saved))
-    config = json.loads((paths.ADAPTER / CONFIG).read_text(encoding="utf-8"))
-    for field in changes.keys() - {"inference_mode", "modules_to_save", "target_modules"}:
-        assert config[field] == changes[field]
-
-
-def test_another_process_gives_the_very_logits_of_the_training(
-    trained: tuple[Path, Classifier], other_process: Path, params: Params
-) -> None:
-    hardware = set_up(params.compute)
-    with chdir(other_process):
-        texts = read_split(paths.TEST, list(NAMES[:2])).texts
-        in_memory = predict_logits(trained[1], texts, 32, hardware, "test")
-    assert in_memory.shape == (20, 2)
-    assert torch.equal(torch.load(other_process / "0.pt"), in_memory)
-
-
-def test_an_adapter_saved_before_there_were_methods_is_one_of_lora(project: Path) -> None:
-    manifest = json.loads((project / paths.ADAPTER_MANIFEST).read_text(encoding="utf-8"))
-    del manifest["method"]
-    (project / paths.ADAPTER_MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    assert read_manifest(paths.ADAPTER)["method"] == "lora"
-
-
-def test_the_file_holds_lora_and_head_alone(finished: Path) -> None:
-    layers = [
-        f"base_model.model.bert.encoder.layer.{n}.attention.self.{name}.lora_{side}.weight"
-        for n in (0, 1)
-        for name in BERT
-        for side in "AB"
-    ]
-    head = [f"base_model.model.classifier.{kind}" for kind in ("weight", "bias")]
-    assert sorted(load_file(finished / paths.ADAPTER / WEIGHTS)) == sorted([*layers, *head])
-    assert sorted(path.name for path in (finished / paths.ADAPTER).iterdir()) == sorted(
-        [CONFIG, WEIGHTS, MANIFEST, "README.md"]  # a card by stage compare
+def test_a_merged_adapter_predicts_as_it_did(standing: Any, lora: LoraParams, name: str) -> None:
+    random = lora.model_copy(update={"init_lora_weights": False})  # B is not zero
+    classifier = attach_lora(standing(name), random)
+    before = logits(classifier)
+    merged = merge_lora(classifier)
+    assert not hasattr(merged.model, "peft_config") or not any(
+        "lora_" in name for name, _ in merged.model.named_parameters()
     )
+    torch.testing.assert_close(logits(merged), before, rtol=1e-4, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in merged.model.parameters())
 
 
-@pytest.mark.usefixtures("project")
-def test_plain_peft_loads_the_folder(params: Params) -> None:
-    from peft import PeftModel
-    from transformers import AutoModelForSequenceClassification
-
-    own = load_base(paths.BASE_MODEL, list(NAMES[:2]), 5)
-    own = load_adapter(own, paths.ADAPTER, paths.BASE_MODEL)
-    bare = AutoModelForSequenceClassification.from_pretrained(paths.BASE_MODEL, num_labels=2)
-    plain = PeftModel.from_pretrained(bare, paths.ADAPTER).eval()
-    texts = read_split(paths.TEST, list(NAMES[:2])).texts
-    batch = own.tokenizer(texts, padding=True, return_tensors="pt")
-    with torch.no_grad():
-        theirs = plain(batch["input_ids"], batch["attention_mask"]).logits
-    ours = predict_logits(own, texts, 32, set_up(params.compute), "test")
-    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
-    assert ours.std() > 0.1
+def test_what_trains_is_described(standing: Any, lora: LoraParams) -> None:
+    described = describe_lora(attach_lora(standing("bert"), lora))
+    assert described == "LoRA r=4 on key, query, value (6 modules), head"
 
 
-def test_the_config_has_no_entry_twice_and_no_path_of_this_machine(finished: Path) -> None:
-    config = json.loads((finished / paths.ADAPTER / CONFIG).read_text(encoding="utf-8"))
-    assert config["modules_to_save"] == ["classifier", "score"]
-    assert config["target_modules"] == BERT
-    assert config["base_model_name_or_path"] == "models/base"
-    assert str(finished.parent) not in json.dumps(config)
+def test_usual_settings_are_not_reported(params: Params) -> None:
+    assert unusual_settings(params) == []
+    assert unusual_settings(changed(params, lora__r=16, lora__lora_alpha=8)) == []
+    assert unusual_settings(changed(params, train__learning_rate=1e-4)) == []
 
 
-def test_the_manifest_names_what_the_adapter_belongs_to(finished: Path) -> None:
-    folder = finished / paths.ADAPTER
-    assert json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == {
-        "method": "lora",
-        "base": {f.name: sha256_of(f) for f in (finished / paths.BASE_MODEL).iterdir()},
-        "head": ["classifier"],
-        "labels": list(NAMES[:2]),
-        "max_length": 32,
-        "files": {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
-    }
-
-
-# What is refused
-
-
-def refused(labels: tuple[str, ...] = NAMES[:2]) -> str:
-    base = load_base(paths.BASE_MODEL, list(labels), 42)
-    with pytest.raises(ModelError) as caught:
-        load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
-    assert caught.value.exit_code == 4
-    return str(caught.value)
-
-
-def seal() -> None:
-    """Make the manifest agree with the files, so that the next check is reached."""
-    manifest = json.loads((paths.ADAPTER / MANIFEST).read_text(encoding="utf-8"))
-    manifest["files"] = {name: sha256_of(paths.ADAPTER / name) for name in (CONFIG, WEIGHTS)}
-    (paths.ADAPTER / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-
-
-def rewrite(tensors: dict[str, torch.Tensor]) -> None:
-    save_file(tensors, paths.ADAPTER / WEIGHTS, metadata={"format": "pt"})
-    seal()
-
-
-@pytest.mark.usefixtures("project")
-def test_another_base_is_refused() -> None:
-    file = paths.BASE_MODEL / "model.safetensors"
-    tensors = load_file(file)
-    tensors["embeddings.word_embeddings.weight"][0, 0] += 1e-6
-    save_file(tensors, file, metadata={"format": "pt"})
-    assert f"{file}: sha256 {sha256_of(file)[:12]}, the adapter's manifest says" in refused()
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json"])
-def test_another_tokenizer_or_config_is_refused(name: str) -> None:
-    with (paths.BASE_MODEL / name).open("a", encoding="utf-8") as file:
-        file.write("\n")
-    assert f"models/base/{name}: sha256" in refused()
-
-
-@pytest.mark.usefixtures("project")
-def test_a_file_more_or_less_in_the_base_is_refused() -> None:
-    (paths.BASE_MODEL / "vocab.txt").write_text("w1\n", encoding="utf-8")
-    assert "models/base/vocab.txt: sha256 " in refused()
-    assert "manifest says None" in refused()
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("labels", [("positive", "negative"), ("no", "yes"), NAMES])
-def test_other_labels_are_refused(labels: tuple[str, ...]) -> None:
-    message = refused(labels)
-    assert "models/adapter: trained for the labels ['negative', 'positive'], the data" in message
-    assert str(list(labels)) in message
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, MANIFEST])
-def test_a_missing_file_is_refused(name: str) -> None:
-    (paths.ADAPTER / name).unlink()
-    assert f"models/adapter/{name}: missing" in refused()
-
-
-@pytest.mark.usefixtures("project")
-def test_a_missing_folder_names_the_stage_that_makes_it() -> None:
-    shutil.rmtree(paths.ADAPTER)
-    base = load_base(paths.BASE_MODEL, list(NAMES[:2]), 42)
-    with pytest.raises(HostError, match=r"models/adapter not found.*dvc repro train_lora"):
-        load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-@pytest.mark.parametrize("place", [0, 9, -1], ids=["first", "tenth", "last"])
-def test_a_flipped_bit_is_refused(name: str, place: int) -> None:
-    content = bytearray((paths.ADAPTER / name).read_bytes())
-    content[place] ^= 1
-    (paths.ADAPTER / name).write_bytes(content)
-    assert f"models/adapter/{name}: sha256" in refused()
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("kept", [0, 5, 200, -1])
-def test_a_cut_file_is_refused_with_or_without_its_hash(kept: int) -> None:
-    file = paths.ADAPTER / WEIGHTS
-    file.write_bytes(file.read_bytes()[:kept])
-    assert f"{file}: sha256" in refused()
-    seal()
-    message = refused()
-    assert f"{file}: {file.stat().st_size} bytes, not a whole safetensors file" in message
-    assert "dvc repro -f train_lora" in message
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.filterwarnings("ignore:Found missing adapter keys")  # PEFT's own word for it
-@pytest.mark.parametrize("lost", ["classifier.weight", "layer.1.attention.self.value.lora_B"])
-def test_a_missing_tensor_is_refused(lost: str) -> None:
-    tensors = load_file(paths.ADAPTER / WEIGHTS)
-    rewrite({name: tensor for name, tensor in tensors.items() if lost not in name})
-    message = refused()
-    assert "models/adapter" in message
-    assert lost in message
-
-
-@pytest.mark.usefixtures("project")
-def test_a_tensor_too_many_is_refused() -> None:
-    rewrite({**load_file(paths.ADAPTER / WEIGHTS), "base_model.model.extra": torch.zeros(1)})
-    assert "1 tensors do not match the model, for example base_model.model.extra" in refused()
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("part", ["classifier.weight", "layer.0.attention.self.key.lora_A.weight"])
-def test_a_tensor_of_another_shape_is_refused(part: str) -> None:
-    tensors = load_file(paths.ADAPTER / WEIGHTS)
-    name = next(name for name in tensors if part in name)
-    rewrite({**tensors, name: torch.zeros(1, 3)})
-    assert "models/adapter" in refused()
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_weight_that_is_not_finite_is_refused(value: float) -> None:
-    tensors = load_file(paths.ADAPTER / WEIGHTS)
-    name = sorted(tensors)[-1]
-    tensors[name].view(-1)[-1] = value
-    rewrite(tensors)
-    assert f"models/adapter/{WEIGHTS}: {name} holds a value that is not finite" in refused()
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"peft_type": "LORA"}', '{"r": "x"}'])
-def test_a_damaged_config_is_refused(content: str) -> None:
-    (paths.ADAPTER / CONFIG).write_text(content, encoding="utf-8")
-    seal()
-    assert "models/adapter" in refused()
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"base": {}}', "\xff"])
-def test_a_damaged_manifest_is_refused(content: str) -> None:
-    (paths.ADAPTER / MANIFEST).write_text(content, encoding="latin-1")
-    assert f"models/adapter/{MANIFEST}: not a manifest of this project" in refused()
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize(
-    ("part", "value"), [("base", None), ("files", {}), ("files", 3), ("labels", 1), ("base", [])]
-)
-def test_a_manifest_with_a_part_lost_is_refused(part: str, value: Any) -> None:
-    manifest = json.loads((paths.ADAPTER / MANIFEST).read_text(encoding="utf-8"))
-    manifest[part] = value
-    (paths.ADAPTER / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    assert "models/adapter" in refused()
+def test_unusual_settings_are_reported(params: Params) -> None:
+    low = unusual_settings(
+        changed(params, lora__r=16, lora__lora_alpha=4, train__learning_rate=2e-5)
+    )
+    assert low == [
+        "lora.lora_alpha 4 with r 16 scales the update by 0.25: "
+        "it acts like a smaller learning rate; 1 to 2 times r is usual",
+        "train.learning_rate 2e-05 suits full fine-tuning; LoRA needs about ten times more",
+    ]
+    assert (
+        unusual_settings(changed(params, lora__r=16, lora__lora_alpha=4, lora__use_rslora=True))
+        == []
+    )

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from stages.core.errors import NumericsError
-from stages.model.device import Compute, set_up
-from stages.scoring import logits as scoring
+from stages.model.device import resolve, set_up
 from stages.scoring.logits import predict_logits, probabilities_of
 from tests.support.tiny import COMPUTE, MODELS, table
 
@@ -30,24 +29,22 @@ def test_probabilities_are_the_softmax_in_double() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_batch_size_changes_no_prediction(
-    standing: Any, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_the_batch_size_changes_no_prediction(standing: Any, name: str) -> None:
     classifier = standing(name)
-    whole = predicted(classifier)
+    expected = predicted(classifier)
     for size in (1, 40):
-        monkeypatch.setattr(scoring, "TOKENS_PER_BATCH", {"cpu": size})
-        found = predicted(classifier)
-        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
-        assert torch.equal(found.argmax(dim=1), whole.argmax(dim=1))
+        device = replace(set_up(COMPUTE), batch_tokens=size)
+        found = predict_logits(classifier, TEXTS, 32, device, "test")
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
 
 
 def test_each_text_gets_its_own_logits_in_any_order(standing: Any) -> None:
     classifier = standing("bert-no-pooler")
-    whole = predicted(classifier)
+    expected = predicted(classifier)
     backwards = predicted(classifier, TEXTS[::-1])
-    torch.testing.assert_close(backwards.flip(0), whole, rtol=1e-4, atol=1e-5)
-    assert len({round(float(value), 4) for value in whole[:, 0]}) == len(TEXTS)
+    torch.testing.assert_close(backwards.flip(0), expected, rtol=1e-4, atol=1e-5)
+    assert len({round(float(value), 4) for value in expected[:, 0]}) == len(TEXTS)
 
 
 def test_dropout_is_off_when_texts_are_scored(standing: Any) -> None:
@@ -58,7 +55,8 @@ def test_dropout_is_off_when_texts_are_scored(standing: Any) -> None:
 
 def test_bf16_gives_float32_logits_close_to_those_of_fp32(standing: Any) -> None:
     classifier = standing("bert")
-    rough = predict_logits(classifier, TEXTS, 32, Compute(torch.device("cpu"), True), "test")
+    bf16 = resolve(COMPUTE.model_copy(update={"precision": "bf16"}))
+    rough = predict_logits(classifier, TEXTS, 32, bf16, "test")
     assert rough.dtype == torch.float32
     fine = predicted(classifier)
     assert not torch.equal(rough, fine)

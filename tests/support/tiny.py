@@ -165,24 +165,28 @@ class TinyModels(dict[str, Path]):
 IN_ANOTHER_PROCESS = """
 import os, torch
 from pathlib import Path
-from stages.core import params, paths
-from stages.model import classifier as model, device as compute
-from stages.model import lora as adapter, saved as adapter_files
-from stages.rows import prepared as splits
-from stages.running import stage as run
-from stages.scoring import logits as scoring
-params = params.load_params()
-run.set_environment(params.compute)
-hardware = compute.set_up(params.compute)
-labels = splits.read_labels()
-load = lambda: model.load_base(paths.BASE_MODEL, labels, params.seed)
+from stages.core import paths
+from stages.core.params import load_params
+from stages.model.base import load_base
+from stages.model.device import set_up
+from stages.model.fast.layer import speed_up
+from stages.model.lora import attach_lora
+from stages.model.saved import load_adapter, save_adapter
+from stages.rows import prepared
+from stages.running.stage import set_environment
+from stages.scoring.logits import predict_logits
+params = load_params()
+set_environment(params.compute)
+device = set_up(params.compute)
+labels = prepared.read_labels()
+load = lambda: load_base(paths.BASE_MODEL, labels, params.seed, device)
 name = os.environ["PYTHONHASHSEED"]
-adapter_files.save_adapter(
-    adapter.attach_lora(load(), params.lora), Path("fresh-" + name), paths.BASE_MODEL, 32
-)
-classifier = adapter_files.load_adapter(load(), paths.ADAPTER, paths.BASE_MODEL)
-texts = splits.read_split(paths.TEST, labels).texts
-torch.save(scoring.predict_logits(classifier, texts, 32, hardware, "x"), name + ".pt")
+fresh = attach_lora(load(), params.lora)
+save_adapter(fresh, "lora", device, Path("fresh-" + name), paths.BASE_MODEL, 32)
+classifier = load_adapter(load(), paths.ADAPTER, paths.BASE_MODEL)
+speed_up(classifier, device, params.seed)
+texts = prepared.read_split(paths.TEST, labels).texts
+torch.save(predict_logits(classifier, texts, 32, device, "x"), name + ".pt")
 """
 
 

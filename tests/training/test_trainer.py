@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -15,14 +12,15 @@ from torch.nn.functional import cross_entropy
 from stages.core import paths
 from stages.core.errors import NumericsError
 from stages.core.params import Params
-from stages.model.classifier import Classifier, load_base, load_head
+from stages.model.base import load_base
+from stages.model.classifier import Classifier
 from stages.model.device import set_up
-from stages.model.fast.dropout import PooledDropout
+from stages.model.head import load_head
 from stages.model.lora import attach_lora
 from stages.rows.prepared import Split, read_split
 from stages.scoring.logits import predict_logits
-from stages.train_lora import fit
-from stages.training.trainer import _Collator, make_trainer
+from stages.training import trainer
+from stages.training.trainer import make_trainer
 from tests.support.tiny import COMPUTE, NAMES, changed
 
 LABELS = list(NAMES[:2])
@@ -30,7 +28,7 @@ LABELS = list(NAMES[:2])
 
 def start(params: Params) -> Classifier:
     """Return what train_lora starts from, in the current project."""
-    base = load_base(paths.BASE_MODEL, LABELS, params.seed)
+    base = load_base(paths.BASE_MODEL, LABELS, params.seed, set_up(COMPUTE))
     load_head(base, paths.HEAD)
     return attach_lora(base, params.lora)
 
@@ -50,7 +48,7 @@ def state(classifier: Classifier) -> dict[str, torch.Tensor]:
 
 def train(params: Params) -> tuple[Classifier, list[dict[str, float]]]:
     classifier = start(params)
-    return classifier, fit(classifier, *splits(), params, set_up(COMPUTE))
+    return classifier, trainer.train(classifier, splits(), params, set_up(COMPUTE))
 
 
 def test_training_lowers_the_loss_and_moves_only_lora_and_head(
@@ -83,7 +81,7 @@ def test_the_best_weights_by_validation_are_kept(params: Params) -> None:
     looks = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert len(looks) == 6
     assert min(looks) < looks[-1]  # else the test shows nothing
-    assert loss_on(classifier, splits()[1]) == pytest.approx(min(looks), rel=1e-5)  # not fused
+    assert loss_on(classifier, splits()[1]) == pytest.approx(min(looks), rel=1e-6)
 
 
 @pytest.mark.usefixtures("project")
@@ -93,7 +91,7 @@ def test_training_stops_when_validation_stops_falling(params: Params) -> None:
     looks = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert len(looks) < 40
     assert looks.index(min(looks)) == len(looks) - 3
-    assert loss_on(classifier, splits()[1]) == pytest.approx(min(looks), rel=1e-5)  # not fused
+    assert loss_on(classifier, splits()[1]) == pytest.approx(min(looks), rel=1e-6)
 
 
 @pytest.mark.usefixtures("project")
@@ -132,11 +130,9 @@ def test_the_rate_climbs_and_falls_along_the_schedule(
     wanted = changed(
         params, train__schedule=schedule, train__warmup_fraction=0.125, train__patience=0
     )
-    trainer = make_trainer(
-        start(wanted), splits(), wanted.data, wanted.train, wanted.seed, set_up(COMPUTE)
-    )
-    trainer.create_optimizer_and_scheduler(16)
-    optimizer, scheduler = trainer.optimizer, trainer.lr_scheduler
+    made = make_trainer(start(wanted), splits(), wanted, set_up(COMPUTE))
+    made.create_optimizer_and_scheduler(16)
+    optimizer, scheduler = made.optimizer, made.lr_scheduler
     assert optimizer
     assert scheduler
     rates = []
@@ -146,16 +142,6 @@ def test_the_rate_climbs_and_falls_along_the_schedule(
         scheduler.step()
     assert rates[:3] == pytest.approx([0, 0.5, 1])
     assert rates[-1] == pytest.approx(last, abs=1e-3)
-
-
-@pytest.mark.usefixtures("project")
-def test_dropout_comes_from_the_pool_on_a_processor(params: Params) -> None:
-    classifier = start(params)
-    make_trainer(classifier, splits(), params.data, params.train, params.seed, set_up(COMPUTE))
-    found = [m for m in classifier.model.modules() if "Dropout" in type(m).__name__]
-    pooled = {m.rate for m in found if isinstance(m, PooledDropout)}
-    assert pooled == {params.lora.lora_dropout}
-    assert all(m.p == 0 for m in found)  # the rest drops nothing
 
 
 @pytest.mark.usefixtures("project")
@@ -170,7 +156,7 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_rows(params: Params) -> N
     with torch.no_grad():
         classifier.model.get_input_embeddings().weight[number] = float("nan")
     with pytest.raises(NumericsError) as caught:
-        fit(classifier, *splits(), wanted, set_up(COMPUTE))
+        trainer.train(classifier, splits(), wanted, set_up(COMPUTE))
     message = str(caught.value)
     assert caught.value.exit_code == 6
     assert "training: the loss is not finite at step " in message
@@ -181,15 +167,3 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_rows(params: Params) -> N
     texts = dict(zip(rows.ids, rows.texts, strict=True))
     assert len(named) == 4
     assert any(sick in texts[row].split() for row in named)
-
-
-def test_a_batch_is_padded_to_its_longest_row() -> None:
-    batch: list[Mapping[str, Any]] = [
-        {"input_ids": np.array([5, 6, 7]), "labels": 1, "rows": 9},
-        {"input_ids": np.array([8]), "labels": 0, "rows": 2},
-    ]
-    made = _Collator(pad_token_id=4)(batch)
-    assert made["input_ids"].tolist() == [[5, 6, 7], [8, 4, 4]]
-    assert made["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert made["labels"].tolist() == [1, 0]
-    assert made["rows"] == [9, 2]

@@ -107,7 +107,7 @@ def test_dropouts_of_one_rate_share_a_pool() -> None:
     model = nn.Sequential(nn.Dropout(0.1), inner, nn.Linear(2, 2))
     pool_dropout(model, 0)
     found = [module for module in model.modules() if isinstance(module, PooledDropout)]
-    assert [module.rate for module in found] == [0.1, 0.2, 0.1]
+    assert [module.p for module in found] == [0.1, 0.2, 0.1]
     assert found[0].pool is found[2].pool
     assert not torch.equal(found[0].pool, found[1].pool)
     assert not any(isinstance(module, nn.Dropout) for module in model.modules())

@@ -1,0 +1,139 @@
+"""The fast layer changes how fast a model trains, not which model is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from stages.core import paths
+from stages.core.params import Params
+from stages.model.base import load_base
+from stages.model.classifier import Classifier
+from stages.model.device import resolve
+from stages.model.fast.dropout import PooledDropout, pool_dropout
+from stages.model.fast.layer import speed_up
+from stages.model.lora_targets import ATTENTION
+from stages.model.methods import METHODS, method_of
+from tests.support.tiny import COMPUTE, MODELS, NAMES, changed, table
+
+ROWS = table(classes=2, rows=24)
+TARGETS = torch.tensor([NAMES.index(label) for _, label in ROWS])
+STEPS = 4
+FP32 = resolve(COMPUTE)
+BF16 = resolve(COMPUTE.model_copy(update={"precision": "bf16"}))
+SEED = 5
+
+
+def trained(classifier: Classifier, device: Any = FP32) -> dict[str, Tensor]:
+    """Take a few steps on all rows at once and return what trained."""
+    model = classifier.model.train()
+    batch = classifier.tokenizer([text for text, _ in ROWS], padding=True, return_tensors="pt")
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.SGD(weights.values(), lr=0.05)
+    torch.manual_seed(SEED)
+    for _ in range(STEPS):
+        optimiser.zero_grad()
+        with device.autocast():
+            loss = cross_entropy(model(**inputs).logits, TARGETS)
+        torch.autograd.backward(loss)
+        optimiser.step()
+    return {name: weight.detach().clone() for name, weight in weights.items()}
+
+
+def without_dropout(classifier: Classifier) -> Classifier:
+    for module in classifier.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return classifier
+
+
+def attached(standing: Any, name: str, params: Params) -> Classifier:
+    standing(name)
+    rate = params.train.attention_dropout
+    return method_of(params).attach(
+        load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, FP32, rate), params
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_with_and_without_it_the_same_weights_are_trained(
+    standing: Any, params: Params, name: str, method: str
+) -> None:
+    settings = changed(params, train__method=method, lora__init_lora_weights="gaussian")
+    plain = trained(without_dropout(attached(standing, name, settings)))
+    classifier = without_dropout(attached(standing, name, settings))
+    speed_up(classifier, FP32, SEED)
+    fast = trained(classifier)
+    start = attached(standing, name, settings).model.state_dict()
+    assert plain.keys() == fast.keys()
+    assert any(not torch.equal(plain[weight], start[weight]) for weight in plain)
+    for weight, tensor in plain.items():
+        torch.testing.assert_close(fast[weight], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_in_bf16_the_same_weights_are_trained_up_to_rounding(
+    standing: Any, params: Params, name: str
+) -> None:
+    plain = trained(without_dropout(attached(standing, name, params)), BF16)
+    classifier = without_dropout(attached(standing, name, params))
+    speed_up(classifier, BF16, SEED)
+    for weight, tensor in trained(classifier, BF16).items():
+        torch.testing.assert_close(tensor, plain[weight], rtol=0.02, atol=0.005)
+
+
+class SharedMask(nn.Module):
+    """Dropout that gives the projections of one attention the same mask, as the fast layer does."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.states: Tensor | None = None
+        self.output: Tensor | None = None
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the states with the mask of the last call if they are the same tensor."""
+        if self.output is None or states is not self.states:
+            self.states, self.output = states, self.inner(states)
+        return self.output
+
+
+def share_masks(model: nn.Module) -> None:
+    for parent in model.modules():
+        layers: list[Any] = [
+            child
+            for name, child in parent.named_children()
+            if name in ATTENTION and hasattr(child, "lora_dropout")
+        ]
+        if layers:
+            mask = SharedMask(layers[0].lora_dropout["default"])
+            for layer in layers:
+                layer.lora_dropout["default"] = mask
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "mpnet", "distilbert", "electra"])
+def test_with_the_same_dropout_masks_the_same_weights_are_trained(
+    standing: Any, params: Params, name: str
+) -> None:
+    lora = changed(params, lora__lora_dropout=0.3)
+    plain_classifier = attached(standing, name, lora)
+    for module in plain_classifier.model.modules():
+        if isinstance(module, nn.Dropout) and module.p != 0.3:
+            module.p = 0.0  # the last layer's dropout sees one token in the fast layer, else all
+    pool_dropout(plain_classifier.model, SEED)
+    share_masks(plain_classifier.model)
+    plain = trained(plain_classifier)
+    classifier = attached(standing, name, lora)
+    for module in classifier.model.modules():
+        if isinstance(module, nn.Dropout) and module.p != 0.3:
+            module.p = 0.0
+    speed_up(classifier, FP32, SEED)
+    assert any(isinstance(module, PooledDropout) for module in classifier.model.modules())
+    for weight, tensor in trained(classifier).items():
+        torch.testing.assert_close(tensor, plain[weight], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,161 @@
+"""The head: its fit is the optimum, validation chooses the penalty, and its file is checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import cross_entropy
+
+from stages.core import paths
+from stages.core.errors import ModelError
+from stages.model.classifier import head_logits, within
+from stages.model.device import set_up
+from stages.model.head import (
+    UNTRAINED_SEEDS,
+    fit_head,
+    freeze_encoder,
+    load_head,
+    reset_head,
+    save_head,
+    untrained_accuracies,
+)
+from stages.scoring.logits import cached_features
+from tests.support.tiny import COMPUTE, MODELS, NAMES, table
+
+ROWS = table(classes=3, rows=90)
+TARGETS = [NAMES.index(label) for _, label in ROWS]
+PENALTY = 0.01
+HEAD_FILE = paths.HEAD_WEIGHTS.name
+
+
+def features_of(classifier: Any) -> Any:
+    return cached_features(classifier, [text for text, _ in ROWS], 32, set_up(COMPUTE), "x")
+
+
+def loss_of(classifier: Any, features: Any, targets: list[int]) -> float:
+    with torch.no_grad():
+        return float(cross_entropy(head_logits(classifier, *features), torch.tensor(targets)))
+
+
+def test_the_fitted_head_is_the_optimum_that_scikit_learn_finds(standing: Any) -> None:
+    base = standing("bert", NAMES)
+    features = features_of(base)
+    data = (features, TARGETS)
+    assert fit_head(base, data, data, [PENALTY]) == PENALTY
+
+    inputs = features[1].double().numpy()
+    model = LogisticRegression(C=1 / (len(TARGETS) * PENALTY), tol=1e-10, max_iter=10_000)
+    model.fit(inputs, TARGETS)
+
+    def objective(weights: Any, bias: Any) -> float:
+        logits = torch.tensor(inputs @ weights.T + bias)
+        loss = cross_entropy(logits, torch.tensor(TARGETS))
+        return float(loss) + PENALTY / 2 * float(np.square(weights).sum())
+
+    head = {name: tensor.double().numpy() for name, tensor in base.head_state().items()}
+    own = objective(head["classifier.weight"], head["classifier.bias"])
+    assert own == pytest.approx(objective(model.coef_, model.intercept_), abs=1e-4)
+    assert loss_of(base, features, TARGETS) < 0.9 * np.log(3)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_validation_chooses_the_penalty_and_its_head_is_kept(standing: Any, name: str) -> None:
+    base = standing(name, NAMES)
+    features = features_of(base)
+    data = (features, TARGETS)
+    wrong = [(target + 1) % 3 for target in TARGETS]
+    penalties = [1.0, 0.001, 0.1]
+    fresh = base.head_state()
+    losses = {}
+    for penalty in penalties:
+        base.model.load_state_dict(fresh, strict=False)
+        fit_head(base, data, data, [penalty])
+        losses[penalty] = (loss_of(base, features, TARGETS), loss_of(base, features, wrong))
+    for place, (targets, best) in enumerate([(TARGETS, 0.001), (wrong, 1.0)]):
+        base.model.load_state_dict(fresh, strict=False)
+        assert fit_head(base, data, (features, targets), penalties) == best
+        assert loss_of(base, features, targets) == losses[best][place]
+        assert losses[best][place] == min(pair[place] for pair in losses.values())
+
+
+def test_the_encoder_stays_as_it_is(standing: Any) -> None:
+    base = standing("bert-no-pooler", NAMES)
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    untrained_accuracies(base, features_of(base), TARGETS)
+    fit_head(base, (features_of(base), TARGETS), (features_of(base), TARGETS), [PENALTY])
+    for name, tensor in base.model.state_dict().items():
+        assert torch.equal(tensor, before[name]) is (name not in base.head_state())
+
+
+def test_untrained_heads_are_one_for_each_seed(standing: Any) -> None:
+    base = standing("bert", NAMES)
+    features = features_of(base)
+    found = untrained_accuracies(base, features, TARGETS)
+    assert len(found) == UNTRAINED_SEEDS
+    for seed in (0, 9):
+        reset_head(base, seed)
+        with torch.no_grad():
+            guessed = head_logits(base, *features).argmax(dim=1)
+        assert found[seed] == float((guessed == torch.tensor(TARGETS)).double().mean())
+    assert len(set(found)) > 2
+
+
+@pytest.mark.parametrize("name", ["bert-no-pooler", "distilbert"])
+def test_a_reset_head_is_as_fresh_as_the_first(standing: Any, name: str) -> None:
+    classifier = standing(name)
+    body = {k: v.clone() for k, v in classifier.model.state_dict().items()}
+    reset_head(classifier, 7)
+    first = classifier.head_state()
+    reset_head(classifier, 8)
+    other = classifier.head_state()
+    reset_head(classifier, 7)
+    for key, tensor in classifier.head_state().items():
+        assert torch.equal(tensor, first[key])
+        if key.endswith("weight"):
+            assert not torch.equal(tensor, other[key])
+            assert float(tensor.std()) == pytest.approx(0.2, rel=0.5)  # the initializer's
+    for key, tensor in classifier.model.state_dict().items():
+        assert key in first or torch.equal(tensor, body[key])
+
+
+def test_a_head_comes_back_as_it_was_saved(standing: Any) -> None:
+    saved = standing("distilbert", seed=1)
+    save_head(saved, paths.HEAD)
+    loaded = standing("distilbert", seed=2)
+    load_head(loaded, paths.HEAD)
+    assert saved.head_state().keys() == loaded.head_state().keys()
+    for key, tensor in saved.head_state().items():
+        assert torch.equal(tensor, loaded.head_state()[key])
+
+
+@pytest.mark.parametrize("labels", [NAMES, ("one",)])
+def test_a_head_for_other_classes_is_refused(standing: Any, labels: tuple[str, ...]) -> None:
+    save_head(standing("bert", labels), paths.HEAD)
+    with pytest.raises(ModelError, match="models/head: belongs to another") as caught:
+        load_head(standing("bert"), paths.HEAD)
+    assert "dvc repro -f evaluate_base" in str(caught.value)
+
+
+def test_a_damaged_head_is_refused(standing: Any) -> None:
+    classifier = standing("bert")
+    save_head(classifier, paths.HEAD)
+    whole = (paths.HEAD / HEAD_FILE).read_bytes()
+    (paths.HEAD / HEAD_FILE).write_bytes(whole[:-1])
+    with pytest.raises(ModelError, match=f"{HEAD_FILE}: {len(whole) - 1} bytes"):
+        load_head(classifier, paths.HEAD)
+    (paths.HEAD / HEAD_FILE).unlink()
+    with pytest.raises(ModelError, match=f"{HEAD_FILE}: 0 bytes"):
+        load_head(classifier, paths.HEAD)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_the_head_takes_gradients(standing: Any, name: str) -> None:
+    base = standing(name)
+    freeze_encoder(base)
+    trains = {n for n, p in base.model.named_parameters() if p.requires_grad}
+    assert trains == {n for n, _ in base.model.named_parameters() if within(n, base.head)}
+    assert trains

@@ -1,0 +1,100 @@
+"""Which modules LoRA adapts, and which params do not fit the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.core.errors import ParamsError
+from stages.core.params import LoraParams, Params
+from stages.model.classifier import Classifier, within
+from stages.model.lora import attach_lora
+from stages.model.lora_targets import linear_names, resolve_targets
+from tests.support.tiny import MODELS
+
+BERT = ["key", "query", "value"]
+ROLES = {  # attention, and what all-linear has beside it
+    "bert": (BERT, ["dense"]),
+    "bert-no-pooler": (BERT, ["dense"]),
+    "roberta": (BERT, ["dense"]),
+    "mpnet": (["k", "q", "v"], ["dense", "o"]),
+    "distilbert": (["k_lin", "q_lin", "v_lin"], ["lin1", "lin2", "out_lin"]),
+    "electra": (BERT, ["dense", "embeddings_project"]),
+    "deberta": (["key_proj", "query_proj", "value_proj"], ["dense", "pos_query_proj"]),
+    "albert": (BERT, ["dense", "embedding_hidden_mapping_in", "ffn", "ffn_output", "pooler"]),
+}
+LAYERS = {"albert": 1}  # its layers share one set of weights
+
+
+@pytest.fixture
+def lora(params: Params) -> LoraParams:
+    return params.lora
+
+
+def adapted(classifier: Classifier) -> set[str]:
+    return set(classifier.model.base_model.targeted_module_names)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_attention_is_query_key_and_value_alone(standing: Any, lora: LoraParams, name: str) -> None:
+    base = standing(name)
+    assert resolve_targets(base, "attention") == ROLES[name][0]
+    found = adapted(attach_lora(base, lora))
+    assert len(found) == 3 * LAYERS.get(name, 2)
+    assert {path.rpartition(".")[2] for path in found} == set(ROLES[name][0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_linear_is_every_linear_layer_but_the_head(
+    standing: Any, lora: LoraParams, name: str
+) -> None:
+    base = standing(name)
+    body = linear_names(base)
+    assert body
+    assert not any(within(path, base.head) for path in body)
+    assert resolve_targets(base, "all-linear") == sorted(ROLES[name][0] + ROLES[name][1])
+    wide = lora.model_copy(update={"target_modules": "all-linear"})
+    assert adapted(attach_lora(base, wide)) == set(body)
+
+
+def test_names_of_the_users_own_are_taken(standing: Any, lora: LoraParams) -> None:
+    names = ["value", "bert.encoder.layer.1.output.dense", "value"]
+    chosen = attach_lora(standing("bert"), lora.model_copy(update={"target_modules": names}))
+    layers = "bert.encoder.layer."
+    assert adapted(chosen) == {
+        *(f"{layers}{n}.attention.self.value" for n in (0, 1)),
+        f"{layers}1.output.dense",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_modules": ["quary"]}, "lora.target_modules: ['quary'] matches no module"),
+        ({"target_modules": ["query", "uery"]}, "lora.target_modules: ['uery'] matches"),
+        ({"target_modules": ["LayerNorm"]}, "lora: PEFT refuses these fields"),
+        ({"target_modules": ["classifier"]}, "lora: PEFT refuses these fields"),
+        ({"rank_pattern": {"quary": 8}}, "lora.rank_pattern: quary matches no adapted module"),
+        ({"rank_pattern": {"output.dense": 8}}, "lora.rank_pattern: output.dense matches no ad"),
+        ({"alpha_pattern": {"key": 4.0, "kei": 8.0}}, "lora.alpha_pattern: kei matches no ada"),
+        ({"alpha_pattern": {"(": 8.0}}, "lora.alpha_pattern: ( is no regular expression: miss"),
+        ({"layers_to_transform": [2]}, "lora.layers_to_transform: there is no layer 2. Fix: this"),
+        ({"modules_to_save": ["poolar"]}, "lora.modules_to_save: poolar matches no module"),
+        ({"modules_to_save": ["pool.*"]}, "lora.modules_to_save: pool.* matches no module"),
+    ],
+)
+def test_a_field_that_does_not_fit_the_model_is_refused(
+    standing: Any, lora: LoraParams, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ParamsError) as caught:
+        attach_lora(standing("bert"), lora.model_copy(update=changes))
+    assert f"error: params.yaml: {message}" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_all_faults_are_reported_together(standing: Any, lora: LoraParams) -> None:
+    changes = {"layers_to_transform": [2, 3], "modules_to_save": ["x"]}
+    with pytest.raises(ParamsError) as caught:
+        attach_lora(standing("distilbert"), lora.model_copy(update=changes))
+    assert len(caught.value.faults) == 3
