@@ -15,7 +15,6 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     from stages.model.base import load_base
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
-    from stages.model.lora import merge_lora
     from stages.model.saved import load_adapter
     from stages.rows import prepared
     from stages.scoring.logits import predict_logits, probabilities_of
@@ -29,7 +28,7 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     test = prepared.read_split(paths.TEST, labels)
     base_metrics = artefacts.read_object(paths.BASE_METRICS, *FLOORS)
     base = load_base(paths.BASE_MODEL, labels, params.seed, device)
-    classifier = merge_lora(load_adapter(base, paths.ADAPTER, paths.BASE_MODEL))
+    classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
     speed_up(classifier, device, params.seed)
 
     on_validation, probabilities = (

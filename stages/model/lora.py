@@ -118,7 +118,11 @@ def load_lora(classifier: Classifier, folder: Path, saved: dict[str, Tensor]) ->
         OSError, ValueError, KeyError, TypeError, RuntimeError: from PEFT, if it refuses the folder.
         KeyError: if a tensor is missing or belongs to no adapted module.
     """
-    model = PeftModel.from_pretrained(classifier.model, folder, local_files_only=True)
+    # Loaded as it was trained, so that it is also scored as validation scored it: LoRA's own
+    # weights in float32, beside the frozen ones.
+    model = PeftModel.from_pretrained(
+        classifier.model, folder, local_files_only=True, is_trainable=True
+    )
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     different = sorted(set(expected) ^ set(saved))
     if different:
@@ -136,13 +140,3 @@ def _linear_in_head(classifier: Classifier) -> list[str] | None:
         if isinstance(module, nn.Linear) and within(name, classifier.head)
     ]
     return names or None
-
-
-def merge_lora(classifier: Classifier) -> Classifier:
-    """Return the classifier for scoring: LoRA's update added to the weights it adapts, in float32.
-
-    The logits are those of the adapter up to rounding, without the cost of its own products.
-    """
-    model = classifier.model
-    merged: Any = model.merge_and_unload() if hasattr(model, "peft_config") else model
-    return replace(classifier, model=merged.requires_grad_(False))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.core.params import LoraParams, Params
-from stages.model.lora import attach_lora, describe_lora, merge_lora, unusual_settings
+from stages.model.lora import attach_lora, describe_lora, unusual_settings
 from tests.support.adapters import logits, shaken
 from tests.support.tiny import MODELS, changed
 
@@ -48,19 +48,6 @@ def test_an_untrained_adapter_changes_no_bit_of_the_logits(
     fresh = attach_lora(base, lora.model_copy(update={"target_modules": role}))
     assert torch.equal(logits(fresh), before)
     assert not torch.equal(logits(shaken(fresh)), before)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_merged_adapter_predicts_as_it_did(standing: Any, lora: LoraParams, name: str) -> None:
-    random = lora.model_copy(update={"init_lora_weights": False})  # B is not zero
-    classifier = attach_lora(standing(name), random)
-    before = logits(classifier)
-    merged = merge_lora(classifier)
-    assert not hasattr(merged.model, "peft_config") or not any(
-        "lora_" in name for name, _ in merged.model.named_parameters()
-    )
-    torch.testing.assert_close(logits(merged), before, rtol=1e-4, atol=1e-5)
-    assert not any(parameter.requires_grad for parameter in merged.model.parameters())
 
 
 def test_what_trains_is_described(standing: Any, lora: LoraParams) -> None:
