@@ -43,13 +43,13 @@ def evaluate_base(params: Params) -> dict[str, str]:
         for name, split in (("train", train), ("validation", validation), ("test", test))
     }
     base.model.cpu()
-    untrained = head.untrained_accuracies(base, features["test"], test.targets)
     penalty = head.fit_head(
         base,
         (features["train"], train.targets),
         (features["validation"], validation.targets),
         params.head.l2,
     )
+    untrained = head.untrained_accuracies(base, features["test"], test.targets)
     on_validation, probabilities = (
         probabilities_of(head_logits(base, *features[name]).detach())
         for name in ("validation", "test")
@@ -61,7 +61,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
         "untrained_sd": stdev(untrained),
     }
 
-    head.save_head(base, paths.HEAD)
+    head.save_head(base, paths.HEAD, penalty)
     write_predictions(paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     artefacts.write_json(paths.BASE_METRICS, scores)
     print(f"base: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows, L2 {penalty:g}")

@@ -82,3 +82,19 @@ def test_it_says_what_it_found(params: Params, capsys: pytest.CaptureFixture[str
     accuracy = json.loads(paths.BASE_METRICS.read_text(encoding="utf-8"))["accuracy"]
     line = f"base: accuracy {accuracy:.4f} on 20 test rows, L2 0.25\n"
     assert capsys.readouterr().out == line
+
+
+@pytest.mark.usefixtures("project")
+def test_the_fit_starts_from_a_head_of_the_seed(params: Params) -> None:
+    short = changed(params, head__l2=[0.00001])
+    hashes = set()
+    for seed in (1, 2, 1):
+        evaluate_base(changed(short, seed=seed))
+        hashes.add(sha256_of(paths.HEAD_WEIGHTS))
+    assert len(hashes) == 2
+
+
+@pytest.mark.usefixtures("project")
+def test_the_chosen_penalty_is_recorded(params: Params) -> None:
+    evaluate_base(changed(params, head__l2=[0.25]))
+    assert json.loads(paths.HEAD_FIT.read_text(encoding="utf-8")) == {"l2": 0.25}

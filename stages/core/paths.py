@@ -15,6 +15,7 @@ LABELS = Path("data/labels.json")
 BASE_MODEL = Path("models/base")
 HEAD = Path("models/head")
 HEAD_WEIGHTS = HEAD / "head.safetensors"
+HEAD_FIT = HEAD / "fit.json"
 ADAPTER = Path("models/adapter")
 ADAPTER_CONFIG = ADAPTER / "adapter_config.json"
 ADAPTER_WEIGHTS = ADAPTER / "adapter_model.safetensors"

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import set_seed
 
 from stages.core import paths
-from stages.core.artefacts import replacing, require
+from stages.core.artefacts import replacing, require, write_json
 from stages.core.errors import ModelError
 from stages.model.classifier import Classifier, head_logits, within
 from stages.model.weights import read_weights
@@ -70,7 +70,11 @@ def fit_head(base: Classifier, train: Rows, validation: Rows, penalties: list[fl
 
 
 def untrained_accuracies(base: Classifier, test: Features, targets: list[int]) -> list[float]:
-    """Return the accuracy of ten fresh heads: the floor that chance gives."""
+    """Return the accuracy of ten fresh heads: the floor that chance gives.
+
+    The head that the classifier has is restored at the end.
+    """
+    own = base.head_state()
     truth = torch.tensor(targets)
     accuracies = []
     for seed in range(UNTRAINED_SEEDS):
@@ -78,6 +82,7 @@ def untrained_accuracies(base: Classifier, test: Features, targets: list[int]) -
         with torch.no_grad():
             predicted = head_logits(base, *test).argmax(dim=1)
         accuracies.append(float((predicted == truth).double().mean()))
+    base.model.load_state_dict(own, strict=False)
     return accuracies
 
 
@@ -91,11 +96,12 @@ def reset_head(classifier: Classifier, seed: int) -> None:
             classifier.model._init_weights(module)
 
 
-def save_head(classifier: Classifier, folder: Path) -> None:
-    """Write the head's tensors as a folder with one safetensors file."""
+def save_head(classifier: Classifier, folder: Path, penalty: float) -> None:
+    """Write a folder with the head's tensors, and a file with the L2 penalty of its fit."""
     with replacing(folder) as temporary:
         temporary.mkdir()
         save_file(classifier.head_state(), temporary / paths.HEAD_WEIGHTS.name)
+        write_json(temporary / paths.HEAD_FIT.name, {"l2": penalty}, decimals=None)
 
 
 def load_head(classifier: Classifier, folder: Path) -> None:

@@ -91,6 +91,15 @@ def test_the_encoder_stays_as_it_is(standing: Any) -> None:
         assert torch.equal(tensor, before[name]) is (name not in base.head_state())
 
 
+def test_the_head_is_the_fitted_one_after_the_untrained_ones_were_tried(standing: Any) -> None:
+    base = standing("bert-no-pooler", NAMES)
+    features = features_of(base)
+    fit_head(base, (features, TARGETS), (features, TARGETS), [PENALTY])
+    fitted = base.head_state()
+    untrained_accuracies(base, features, TARGETS)
+    assert all(torch.equal(tensor, fitted[name]) for name, tensor in base.head_state().items())
+
+
 def test_untrained_heads_are_one_for_each_seed(standing: Any) -> None:
     base = standing("bert", NAMES)
     features = features_of(base)
@@ -124,7 +133,7 @@ def test_a_reset_head_is_as_fresh_as_the_first(standing: Any, name: str) -> None
 
 def test_a_head_comes_back_as_it_was_saved(standing: Any) -> None:
     saved = standing("distilbert", seed=1)
-    save_head(saved, paths.HEAD)
+    save_head(saved, paths.HEAD, 0.1)
     loaded = standing("distilbert", seed=2)
     load_head(loaded, paths.HEAD)
     assert saved.head_state().keys() == loaded.head_state().keys()
@@ -134,7 +143,7 @@ def test_a_head_comes_back_as_it_was_saved(standing: Any) -> None:
 
 @pytest.mark.parametrize("labels", [NAMES, ("one",)])
 def test_a_head_for_other_classes_is_refused(standing: Any, labels: tuple[str, ...]) -> None:
-    save_head(standing("bert", labels), paths.HEAD)
+    save_head(standing("bert", labels), paths.HEAD, PENALTY)
     with pytest.raises(ModelError, match="models/head: belongs to another") as caught:
         load_head(standing("bert"), paths.HEAD)
     assert "dvc repro -f evaluate_base" in str(caught.value)
@@ -142,7 +151,7 @@ def test_a_head_for_other_classes_is_refused(standing: Any, labels: tuple[str, .
 
 def test_a_damaged_head_is_refused(standing: Any) -> None:
     classifier = standing("bert")
-    save_head(classifier, paths.HEAD)
+    save_head(classifier, paths.HEAD, PENALTY)
     whole = (paths.HEAD / HEAD_FILE).read_bytes()
     (paths.HEAD / HEAD_FILE).write_bytes(whole[:-1])
     with pytest.raises(ModelError, match=f"{HEAD_FILE}: {len(whole) - 1} bytes"):
