@@ -1,14 +1,24 @@
-"""The pipeline, in the order of the data's way.
+"""The pipeline: its stages in the order of the data's way, then the rooms that hold their work.
 
     prepare           data source -> checked train, validation and test rows
     fetch_base        model source -> the foundation model, every file checked by hash
     evaluate_tfidf    fit a bag-of-words baseline, score the test rows: no foundation model
-    evaluate_base     fit a head on the frozen body, score the test rows: the base
+    evaluate_base     fit a head on the frozen encoder, score the test rows: the base
     train_lora        train LoRA and the head from that very head: the adapter
     evaluate_adapter  load the adapter afresh, score the same test rows
     compare           pair base and adapter row by row: the gain, and the report
 
-What two or more stages use lives in `stages.shared`; what one stage uses lives in its file, and
-what `compare` works out and shows in `stages.reporting`.
-What a person runs by hand (the `bert-lora` command) lives in `stages.tools`.
+A stage file loads, calls one piece of work, and writes. The work is in a folder by its subject.
+A folder may import from those below it, never from one above (checked by import-linter):
+
+  tools      the `bert-lora` command, one module a subcommand
+  serving    a loaded predictor
+  reporting  what `compare` works out and shows: report, figures, model card
+  training   the Trainer, its batches, checkpoints and curves
+  scoring    from model and rows to probabilities, scores, significance, records of several seeds
+  model      the classifier: base, head, training methods, saved adapters, device, tokens; fast/
+  rows       from files to rows: tables, checks, labels, splits
+  sources    from a name in params.yaml to files on disk: catalogue, package index, Hub, folders
+  running    how a stage starts and ends: environment, locks, disk, DVC's files, provenance
+  core       what all of them use: paths, errors, params, artefacts
 """
