@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stages.scoring.seed_records import settings_of
 from stages.core.params import load_params
+from stages.scoring.seed_records import settings_of
 from stages.tools.benchmark.run import table_of
 
 ROOT = Path(__file__).parents[1]

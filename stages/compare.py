@@ -5,6 +5,7 @@ from __future__ import annotations
 from stages.core import artefacts, paths
 from stages.core.params import Params
 from stages.reporting.results import Results
+from stages.rows.source_changed import warn_if_source_changed
 from stages.running.stage import run_stage
 from stages.scoring.significance import Gain, wilson
 
@@ -65,4 +66,4 @@ def headline(gain: Gain) -> dict[str, float | int]:
 
 
 if __name__ == "__main__":
-    run_stage(compare)
+    run_stage(compare, before=warn_if_source_changed)

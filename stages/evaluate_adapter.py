@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
+from stages.rows.source_changed import warn_if_source_changed
 from stages.running.stage import run_stage
 
 FLOORS = ("majority", "untrained", "untrained_sd")  # they depend on the data, not on the model
@@ -51,4 +52,4 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run_stage(evaluate_adapter)
+    run_stage(evaluate_adapter, before=warn_if_source_changed)

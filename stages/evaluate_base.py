@@ -11,6 +11,7 @@ from statistics import mean, stdev
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
+from stages.rows.source_changed import warn_if_source_changed
 from stages.running.stage import run_stage
 
 
@@ -69,4 +70,4 @@ def evaluate_base(params: Params) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run_stage(evaluate_base)
+    run_stage(evaluate_base, before=warn_if_source_changed)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stages.core import artefacts, paths
 from stages.core.errors import printable
 from stages.core.params import Params, TfidfParams
+from stages.rows.source_changed import warn_if_source_changed
 from stages.running.stage import run_stage
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
@@ -95,4 +96,4 @@ def fit_tfidf(
 
 
 if __name__ == "__main__":
-    run_stage(evaluate_tfidf)
+    run_stage(evaluate_tfidf, before=warn_if_source_changed)

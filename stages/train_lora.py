@@ -7,6 +7,7 @@ import shutil
 from stages.core import paths
 from stages.core.artefacts import replacing
 from stages.core.params import Params
+from stages.rows.source_changed import warn_if_source_changed
 from stages.running.stage import run_stage
 
 
@@ -60,4 +61,4 @@ def train_lora(params: Params) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run_stage(train_lora)
+    run_stage(train_lora, before=warn_if_source_changed)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from stages.core.fingerprints import digest_of_rows, settings_of
 
 from stages.compare import compare
 from stages.core import paths
 from stages.core.errors import DataError, HostError, ModelError, UserError
-from stages.core.fingerprints import digest_of_rows, settings_of
 from stages.core.params import Params
+from stages.core.pipeline import maker_of
 from stages.reporting.gather import read_records
 from tests.support.tiny import new_process
 
@@ -201,7 +202,7 @@ def test_predictions_of_other_rows_than_the_test_rows_are_refused(params: Params
 @pytest.mark.parametrize("path", FILES)
 def test_a_missing_file_names_the_stage_that_makes_it(params: Params, path: Path) -> None:
     path.unlink()
-    with pytest.raises(HostError, match=f"dvc repro {paths.MADE_BY[path]}"):
+    with pytest.raises(HostError, match=f"dvc repro {maker_of(path)}"):
         compare(params)
 
 

@@ -15,12 +15,16 @@ from ruamel.yaml import YAML
 import stages
 from stages.core import paths
 from stages.core.params import Params
+from stages.core.pipeline import maker_of
 from tests.support.tiny import NAMES, ROOT, changed, save_table, table
 
 CONTENT = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 STAGES: dict[str, dict[str, Any]] = CONTENT["stages"]
 # Their effect reaches a stage through its inputs, outputs and params.
-LEFT_OUT = {f"stages.core.{name}" for name in ("errors", "paths", "params", "artefacts")}
+LEFT_OUT = {
+    f"stages.core.{name}"
+    for name in ("errors", "paths", "params", "params_errors", "artefacts", "pipeline")
+}
 PATHS = {value.as_posix() for value in vars(paths).values() if isinstance(value, Path)}
 
 
@@ -45,7 +49,7 @@ def test_the_stages_are_the_files_in_the_documented_order() -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_runs_its_module_and_no_value_of_a_user(name: str) -> None:
-    assert shlex.split(STAGES[name]["cmd"]) == ["python", "-m", f"stages.{name}"]
+    assert shlex.split(STAGES[name]["cmd"]) == ["exec", "python", "-m", f"stages.{name}"]
     assert "$" not in STAGES[name]["cmd"]
 
 
@@ -137,8 +141,7 @@ def test_every_path_is_named_in_the_module_of_paths(name: str) -> None:
     data = {dep for dep in stage["deps"] if not dep.startswith("stages/")}
     assert data | set(outputs(stage)) <= PATHS
     for path in outputs(stage):
-        if Path(path) in paths.MADE_BY:
-            assert paths.MADE_BY[Path(path)] == name
+        assert maker_of(Path(path)) == name
 
 
 def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
@@ -156,7 +159,6 @@ def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
         )
     }
     assert made == PATHS - unmade
-    assert {path.as_posix() for path in paths.MADE_BY} <= made
 
 
 def test_what_git_keeps_is_not_cached() -> None:

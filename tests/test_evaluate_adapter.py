@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from stages.core import paths
 from stages.core.errors import DataError, HostError, ModelError
 from stages.core.params import Params
+from stages.core.pipeline import maker_of
 from stages.evaluate_adapter import FLOORS, evaluate_adapter
 from tests.support.tiny import changed
 
@@ -86,7 +87,7 @@ def test_a_damaged_adapter_leaves_the_old_scores(params: Params) -> None:
 )
 def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: Path) -> None:
     path.rename("away")
-    with pytest.raises(HostError, match=f"{path} not found.*dvc repro {paths.MADE_BY[path]}"):
+    with pytest.raises(HostError, match=f"{path} not found.*dvc repro {maker_of(path)}"):
         evaluate_adapter(params)
 
 

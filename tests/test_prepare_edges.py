@@ -11,7 +11,6 @@ import pytest
 
 from stages.core.errors import DataError
 from stages.prepare import prepare
-from stages.rows.checks import source_changed
 from tests.support.tiny import params_for
 
 ROOT = Path(__file__).parents[1]
@@ -117,15 +116,3 @@ def test_a_quote_that_never_closes_is_named_by_the_row_that_opens_it() -> None:
 def test_control_characters_of_a_path_do_not_reach_the_terminal() -> None:
     fault = refused(table([("", "pos")], "mine\x1b[2J.csv"))
     assert "\x1b" not in fault
-
-
-def test_a_changed_and_a_missing_source_are_told() -> None:
-    source = table(TWO)
-    data = params_for(source).data
-    prepare(params_for(source))
-    recorded = json.loads(Path("metrics/data.json").read_text())["source_sha256"]
-    assert source_changed(data, recorded) is None
-    table(TWO[1:])
-    assert "dvc repro -f prepare" in str(source_changed(data, recorded))
-    source.unlink()
-    assert "is gone" in str(source_changed(data, recorded))

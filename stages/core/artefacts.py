@@ -1,4 +1,4 @@
-"""Write files whole or not at all, read them with a clear error, and name content by its hash."""
+"""Write files completely or not at all, read them with clear errors, and hash their content."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from stages.core.errors import DataError, HostError, printable
-from stages.core.paths import MADE_BY
-from stages.running.locks import is_alive
+from stages.core.pipeline import maker_of
 
 Json = dict[str, Any]
+SIGNIFICANT = 3  # digits that a small number keeps
 
 
 def sha256_of(path: Path) -> str:
@@ -33,17 +35,23 @@ def require(path: Path) -> Path:
         HostError: if it does not, naming the stage that makes it.
     """
     if not path.exists():
-        stage = MADE_BY[path]
-        raise HostError(f"{path} not found: stage {stage!r} makes it", f"run: dvc repro {stage}")
+        stage = maker_of(path)
+        maker = f"stage {stage!r} makes it" if stage else "no stage makes it"
+        raise HostError(f"{path} not found: {maker}", f"run: dvc repro {stage or ''}".rstrip())
     return path
+
+
+def remake(path: Path) -> str:
+    """Return what to tell the user of a damaged file: the command that makes it again."""
+    return f"make it again: dvc repro -f {maker_of(path) or ''}".rstrip()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it onto `path` when the block ends well.
+    """Give a temporary name next to `path`; rename it to `path` when the block ends without error.
 
-    A reader sees the old content or the new, never half of it. Works for a file or a folder; a
-    folder that was there is replaced whole. What a killed run left behind is cleared away.
+    A reader sees the old content or the new, never half of it. Works for a file or a folder; an
+    existing folder is replaced as a whole. Leftovers of a killed run are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
@@ -63,11 +71,11 @@ def _is_another_run(temporary: Path) -> bool:
     found = re.search(r"\.tmp-(\d+)", temporary.name)
     if found is None or int(found[1]) == os.getpid():
         return False
-    return is_alive(int(found[1]))
+    return psutil.pid_exists(int(found[1]))
 
 
 def _put(temporary: Path, path: Path) -> None:
-    """Rename onto `path`; a folder cannot take another's name, so the old one steps aside."""
+    """Rename to `path`; a folder cannot replace another, so the old one is renamed first."""
     if (path.exists() or path.is_symlink()) and (path.is_dir() or temporary.is_dir()):
         aside = temporary.with_name(f"{temporary.name}.old")
         try:
@@ -102,7 +110,8 @@ def write_json(
 ) -> None:
     """Write JSON that is the same bytes for the same content.
 
-    Keys are sorted, floats rounded to `decimals` (None: as they are), a newline stands at the end.
+    Keys are sorted, and the file ends with a newline. Floats are rounded to `decimals` (None: not
+    at all), but keep at least three significant digits, so a small number does not become 0.
 
     Raises:
         ValueError: if a number is not finite.
@@ -120,6 +129,9 @@ def write_json(
 
 def _rounded(value: Any, decimals: int) -> Any:
     if isinstance(value, float):
+        smallest = 10.0 ** (2 - decimals)  # with so many decimals it has three significant digits
+        if 0 < abs(value) < smallest:
+            return float(f"{value:.{SIGNIFICANT}g}")
         return round(value, decimals) + 0.0  # -0.0 becomes 0.0
     if isinstance(value, Mapping):
         return {key: _rounded(item, decimals) for key, item in value.items()}
@@ -140,7 +152,7 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:  # brackets without end are too deep
         raise DataError(
             f"{path}: not valid JSON: {printable(error)}",
-            f"make it again: dvc repro -f {MADE_BY.get(path, '')}".rstrip(),
+            remake(path),
         ) from error
 
 
@@ -155,6 +167,6 @@ def read_object(path: Path, *keys: str) -> Json:
     if not isinstance(content, dict) or not set(keys) <= set(content):
         raise DataError(
             f"{path}: lacks one of {', '.join(keys)}",
-            f"make it again: dvc repro -f {MADE_BY.get(path, '')}".rstrip(),
+            remake(path),
         )
     return content

@@ -1,24 +1,20 @@
 """params.yaml as one frozen object: read once, checked whole, before anything heavy is imported.
 
 YAML 1.2 as DVC reads it, so that both see the same value in `1e-5`. This module only reads and
-checks; it computes nothing, so a stage's result depends on it through the values alone.
+checks; it computes nothing, so a stage's result depends on it through the values alone. What an
+error says is in `params_errors`.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
 
 from stages.core import paths
-from stages.core.errors import ParamsError, printable
+from stages.core.params_errors import explained, parse_yaml, read_text
 
 
 def _only_true(value: bool) -> bool:
@@ -195,180 +191,17 @@ def load_params(path: Path = paths.PARAMS) -> Params:
     Raises:
         ParamsError: naming every faulty key with file, line, what was expected and a remedy.
     """
-    return parse_params(_read_text(path), path)
+    return parse_params(read_text(path), path)
 
 
 def parse_params(text: str, path: Path) -> Params:
-    """Return the checked params that stand in `text`; `path` is what an error calls it.
+    """Return the checked params in `text`; `path` is what an error calls it.
 
     Raises:
         ParamsError: naming every faulty key with file, line, what was expected and a remedy.
     """
-    _refuse_secrets(text, path)  # before the parser, whose messages quote the file
-    content = _parse(text, path)
+    content = parse_yaml(text, path)
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        lines = _line_numbers(text)
-        faults = {  # by key, since a union reports each of its members
-            key: (f"{path}:{_line_of(lines, key)}: {what}", fix)
-            for key, what, fix in (_explain(fault, content) for fault in error.errors())
-        }
-        raise ParamsError.from_faults(list(faults.values())) from None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError):
-        raise ParamsError(f"{path}: not found", "run from the repository root") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ParamsError(
-            f"{path}:{line}: byte {error.start} is not UTF-8", "save the file as UTF-8"
-        ) from None
-
-
-def _parse(text: str, path: Path) -> dict[str, Any]:
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ParamsError(
-            f"{place}: not valid YAML 1.2: {printable(error.problem or error.context)}",
-            "mend that line or one above it; git diff shows what changed",
-        ) from None
-    except Exception as error:  # a tag can make the parser raise anything: !!bool x is a KeyError
-        position = getattr(error, "position", None)
-        place = str(path) if position is None else f"{path}:{text[:position].count(chr(10)) + 1}"
-        raise ParamsError(
-            f"{place}: not valid YAML 1.2: {printable(str(error).partition(chr(10))[0])}",
-            "restore it with: git checkout params.yaml",
-        ) from None
-    if not isinstance(content, dict):
-        raise ParamsError(
-            f"{path}:1: expected sections of keys, got {_shown(content)}",
-            "restore it with: git checkout params.yaml",
-        )
-    return content
-
-
-_SECRET = re.compile(
-    r"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{20,}|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
-    r"|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}|A[KS]IA[0-9A-Z]{16})"
-    r"|BEGIN [A-Z ]*PRIVATE KEY|://[^\s/:@]+:[^\s/@]+@"
-)
-
-
-def _refuse_secrets(text: str, path: Path) -> None:
-    """Refuse an access token: what stands in params.yaml ends up in git and in dvc.lock."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if _SECRET.search(line):
-            raise ParamsError(
-                f"{path}:{number}: looks like an access token or key, which git would keep",
-                "remove it and set the environment variable HF_TOKEN instead",
-            )
-
-
-def _explain(fault: Any, content: dict[str, Any]) -> tuple[str, str, str]:
-    """Return (key, what is wrong, remedy) for one fault that pydantic found."""
-    names = [part for part in fault["loc"] if isinstance(part, str)]
-    known, field = _resolve(names)
-    key = ".".join(known)
-    if fault["type"] == "value_error":
-        what, fix = fault["ctx"]["error"].args
-        return what.partition(":")[0], what, fix
-    if fault["type"] == "extra_forbidden":
-        section, wrong = _section(known), printable(names[len(known)])
-        close = difflib.get_close_matches(wrong, section, n=1)
-        hint = f", did you mean {close[0]}?" if close else ""
-        full = ".".join([*known, wrong])
-        return full, f"{full}: unknown key{hint}", f"use one of {_keys(known)}"
-    if fault["type"] == "missing":
-        if not field.examples:
-            return key, f"{key}: missing", f"add a section with the keys {_keys(known)}"
-        return key, f"{key}: missing", f"add {key}, for example {_yaml(field.examples[0])}"
-    if fault["type"] == "invalid_key" and not (field and field.examples):
-        wrong = ".".join([*known, printable(fault["loc"][-1])])
-        return wrong, f"{wrong}: a key is a name, not a value", f"use one of {_keys(known)}"
-    if not field.examples:
-        got = _shown(_value(content, known))
-        return key, f"{key}: expected a section, got {got}", f"give it the keys {_keys(known)}"
-    return (
-        key,
-        f"{key}: expected {field.description}, got {_shown(_value(content, known))}",
-        f"set {key} to what you want, for example {_yaml(field.examples[0])}",
-    )
-
-
-def _resolve(names: list[str]) -> tuple[list[str], Any]:
-    """Follow `names` through the schema: the part that exists, and the field it ends at."""
-    model: Any = Params
-    known: list[str] = []
-    field = None
-    for name in names:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            break
-        if name not in model.model_fields:
-            break
-        known.append(name)
-        field = model.model_fields[name]
-        model = field.annotation
-    return known, field
-
-
-def _section(known: list[str]) -> list[str]:
-    model: Any = Params
-    for name in known:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)
-
-
-def _keys(known: list[str]) -> str:
-    return ", ".join(_section(known))
-
-
-def _shown(value: Any) -> str:
-    """Return a short repr even of a value that aliases make endless."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 80
-    try:
-        return printable(short.repr(value))
-    except ValueError:  # Python writes out no integer of more than 4,300 digits
-        return "a number of thousands of digits"
-
-
-def _value(content: Any, known: list[str]) -> Any:
-    for name in known:
-        content = content.get(name) if isinstance(content, dict) else None
-    return content
-
-
-def _yaml(value: Any) -> str:
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
-
-
-def _line_numbers(text: str) -> dict[str, int]:
-    """Return the line of each dotted key, counted from 1, of the sections and what is in them."""
-    lines: dict[str, int] = {}
-
-    def walk(node: Any, prefix: str, depth: int) -> None:
-        for key, value in node.value:
-            name = f"{prefix}{printable(key.value)}"  # as a message shows it
-            lines[name] = key.start_mark.line + 1
-            if value.id == "mapping" and depth > 1:  # aliases can make it endless
-                walk(value, f"{name}.", depth - 1)
-
-    walk(YAML(typ="safe", pure=True).compose(text), "", 2)
-    return lines
-
-
-def _line_of(lines: dict[str, int], key: str) -> int:
-    """Return the key's line, or that of the section which lacks it."""
-    key = key.split(" + ")[0]
-    while key and key not in lines:
-        key = key.rpartition(".")[0]
-    return lines.get(key, 1)
+        raise explained(error, Params, content, text, path) from None

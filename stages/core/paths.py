@@ -12,6 +12,7 @@ VALIDATION = Path("data/validation.parquet")
 TEST = Path("data/test.parquet")
 LABELS = Path("data/labels.json")
 
+MODELS = Path("models")
 BASE_MODEL = Path("models/base")
 HEAD = Path("models/head")
 HEAD_WEIGHTS = HEAD / "head.safetensors"
@@ -49,23 +50,3 @@ BENCHMARK = Path("metrics/benchmark.json")
 CHECKPOINTS = Path("models/.checkpoints")
 # How the last run went: its machine, versions and times. Neither tracks it, as it never repeats.
 PROVENANCE = Path("models/provenance.json")
-
-# Which stage makes what a later one reads; an error about a missing file names it.
-MADE_BY = {
-    TRAIN: "prepare",
-    VALIDATION: "prepare",
-    TEST: "prepare",
-    LABELS: "prepare",
-    DATA_SUMMARY: "prepare",
-    BASE_MODEL: "fetch_base",
-    HEAD: "evaluate_base",
-    BASE_METRICS: "evaluate_base",
-    BASE_PREDICTIONS: "evaluate_base",
-    TFIDF_METRICS: "evaluate_tfidf",
-    TFIDF_PREDICTIONS: "evaluate_tfidf",
-    ADAPTER: "train_lora",
-    ADAPTER_MANIFEST: "train_lora",
-    TRAINING_CURVES: "train_lora",
-    ADAPTER_METRICS: "evaluate_adapter",
-    ADAPTER_PREDICTIONS: "evaluate_adapter",
-}

@@ -15,7 +15,7 @@ import torch
 
 from stages.core.errors import HostError
 from stages.core.params import ComputeParams
-from stages.running.stage import threads_of
+from stages.running.environment import threads_of
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
 Precision = Literal["bf16", "fp32"]

@@ -74,9 +74,7 @@ def read_both() -> tuple[pd.DataFrame, pd.DataFrame]:
     from stages.scoring.predictions import aligned, read_predictions
 
     read = [
-        read_predictions(
-            artefacts.require(path), str(path), f"make it again: dvc repro -f {paths.MADE_BY[path]}"
-        )
+        read_predictions(artefacts.require(path), str(path), artefacts.remake(path))
         for path in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
     ]
     names = (str(paths.BASE_PREDICTIONS), str(paths.ADAPTER_PREDICTIONS))

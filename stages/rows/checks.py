@@ -14,10 +14,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.errors import DataError, ParamsError, printable
+from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
 from stages.rows.tables import SHOWN, Faults, read_table
-from stages.sources.locate import DataSource, is_local_data, locate_data
+from stages.sources.locate import DataSource
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
     import pandas as pd
@@ -276,22 +276,3 @@ def _check_spelling(rows: pd.DataFrame, found: Counter[str]) -> None:
         )
     if faults:
         raise DataError.from_faults(faults)
-
-
-def source_changed(params: DataParams, recorded: str) -> str | None:
-    """Return a warning if a local source outside data/raw is not what prepare read.
-
-    DVC watches data/raw only, so for any other file its sha256 is compared with the recorded one.
-    """
-    if Path(params.source).resolve().is_relative_to(Path("data/raw").resolve()):
-        return None
-    remedy = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watches"
-    try:
-        if not is_local_data(params.source):
-            return None
-        now = locate_data(params.source, Path()).sha256
-    except ParamsError:  # it, or a split of it, is no more
-        return f"{printable(params.source)} is gone since the data were prepared"
-    if now != recorded:
-        return f"{printable(params.source)} has changed since the data were prepared: {remedy}"
-    return None

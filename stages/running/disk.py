@@ -1,8 +1,8 @@
-"""See to it that the disk has room, for DVC does not: a full cache ends in exit code 0.
+"""Check that the disk has room, since DVC does not: a full cache ends in exit code 0.
 
 DVC 3.67 prints an error when its cache cannot take an output, but records the run as done, and a
-later checkout may remove the only copy. So a stage asks before it works, and again when it knows
-what it wrote.
+later checkout may remove the only copy. So a stage checks before it works, and again when it
+knows what it wrote.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.core.errors import HostError, printable
-from stages.running import dvc_files as pipeline
+from stages.running.dvc_files import bytes_recorded, bytes_written
 
 SPARE = 20_000_000  # bytes: what else a run writes, from locks to logs
 
@@ -34,13 +34,13 @@ def cache_folder() -> Path:
         folder = Config(dvc_dir=str(home))["cache"].get("dir")
     except ConfigError as error:
         what = f".dvc/config: {printable(error, 200)}"
-        raise HostError(what, "mend it, or run: git checkout .dvc/config") from None
+        raise HostError(what, "correct it, or run: git checkout .dvc/config") from None
     return Path(folder) if folder else home / "cache"
 
 
 @contextmanager
 def enough_room(stage: str) -> Iterator[None]:
-    """Check before the block for what the stage last wrote, and after it for what it has written.
+    """Check before the block for the size last written, and after it for the size written now.
 
     Does nothing where DVC does not run the stage: then nothing goes into its cache.
 
@@ -51,9 +51,9 @@ def enough_room(stage: str) -> Iterator[None]:
         yield
         return
     cache = cache_folder()
-    require_room(pipeline.bytes_recorded(stage), Path(), cache)
+    require_room(bytes_recorded(stage), Path(), cache)
     yield
-    require_room(pipeline.bytes_written(stage), cache)
+    require_room(bytes_written(stage), cache)
 
 
 def require_room(size: int, *folders: Path) -> None:
@@ -74,7 +74,7 @@ def require_room(size: int, *folders: Path) -> None:
 
 
 def room(folder: Path) -> int:
-    """Return the free bytes of the file system that the folder lies on, or will lie on."""
+    """Return the free bytes of the file system that the folder is on, or will be on."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

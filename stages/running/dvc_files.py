@@ -1,4 +1,4 @@
-"""What dvc.yaml says that each stage writes, and what dvc.lock recorded of it. No DVC in here."""
+"""What DVC recorded of the last run, in dvc.lock and in .dvc files. No DVC in here."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core import paths
-from stages.core.errors import HostError, printable
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # DVC's own reader takes 20 times as long
-OUTPUTS = ("outs", "metrics", "plots")
-HERE = Path(__file__).parents[2]  # the repository that this code is in
+from stages.core.errors import HostError
+from stages.core.pipeline import outputs_of, read_yaml
 
 
 @dataclass(frozen=True)
@@ -24,9 +19,9 @@ class Recorded:
     Attributes:
         path: the file or folder.
         owner: the stage that wrote it, or the .dvc file of what `dvc add` took.
-        md5: of the file's bytes; for a folder that of its listing, with ".dir" behind it.
+        md5: of the file's bytes; for a folder that of its listing, followed by ".dir".
         size: in bytes.
-        cached: whether DVC's cache holds it; else git does.
+        cached: whether it is in DVC's cache; otherwise git keeps it.
     """
 
     path: Path
@@ -34,33 +29,6 @@ class Recorded:
     md5: str
     size: int
     cached: bool
-
-
-def outputs_of(stage: str) -> dict[Path, bool]:
-    """Return what dvc.yaml lets a stage write, and whether DVC's cache takes it.
-
-    Empty without a dvc.yaml, or for a stage that it does not know.
-
-    Raises:
-        HostError: if it cannot be read.
-    """
-    content = _read(paths.PIPELINE) if paths.PIPELINE.exists() else {}
-    found = content.get("stages", {}).get(stage, {})
-    entries = [entry for kind in OUTPUTS for entry in found.get(kind, [])]
-    pairs = [next(iter(e.items())) if isinstance(e, dict) else (e, {}) for e in entries]
-    return {Path(path): options.get("cache", True) for path, options in pairs}
-
-
-def code_of(stage: str) -> dict[str, Path]:
-    """Return the files of code that dvc.yaml names as a stage's dependencies, by their names there.
-
-    The dvc.yaml and the files are those of the repository that this code is in.
-
-    Raises:
-        HostError: if dvc.yaml cannot be read.
-    """
-    dependencies = _read(HERE / paths.PIPELINE)["stages"][stage]["deps"]
-    return {name: HERE / name for name in dependencies if name.startswith("stages/")}
 
 
 def recorded_outputs() -> list[Recorded]:
@@ -71,15 +39,15 @@ def recorded_outputs() -> list[Recorded]:
     """
     if not paths.LOCK.exists():
         raise HostError(f"{paths.LOCK}: not found: nothing has run yet", "run: dvc repro")
-    found = []
-    for stage, entry in _read(paths.LOCK).get("stages", {}).items():
+    records = []
+    for stage, entry in read_yaml(paths.LOCK).get("stages", {}).items():
         cached = outputs_of(stage)
         for out in entry.get("outs", []):
-            found.append(_recorded(out, Path(), stage, cached.get(Path(out["path"]), True)))
+            records.append(_recorded(out, Path(), stage, cached.get(Path(out["path"]), True)))
     for file in sorted(paths.RAW.parent.rglob("*.dvc")):
-        outs = _read(file).get("outs", [])
-        found += [_recorded(out, file.parent, str(file), out.get("cache", True)) for out in outs]
-    return found
+        outs = read_yaml(file).get("outs", [])
+        records += [_recorded(out, file.parent, str(file), out.get("cache", True)) for out in outs]
+    return records
 
 
 def _recorded(out: dict[str, Any], folder: Path, owner: str, cached: bool) -> Recorded:
@@ -94,7 +62,7 @@ def bytes_recorded(stage: str) -> int:
 
 
 def bytes_written(stage: str) -> int:
-    """Return the size of a stage's cached outputs as they stand in the workspace."""
+    """Return the size of a stage's cached outputs as they are in the workspace."""
     cached = [path for path, taken in outputs_of(stage).items() if taken]
     return sum(file.stat().st_size for path in cached for file in files_of(path))
 
@@ -104,12 +72,3 @@ def files_of(path: Path) -> Iterator[Path]:
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
             yield file
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)  # noqa: S506  # a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        line = printable(str(error).replace("\n", " "), 200)
-        raise HostError(f"{path}: cannot be read: {line}", f"run: git checkout {path}") from None
-    return content if isinstance(content, dict) else {}

@@ -1,12 +1,14 @@
-"""How the last run went: what it was made of, on what, how long it took.
+"""How the last run went: its inputs, its machine, and how long each stage took.
 
-No two runs agree on it, so it is no metric, and neither git nor DVC tracks the file.
+No two runs agree on it, so it is not a metric, and neither git nor DVC tracks the file. The hash
+of dvc.lock is not in it: DVC writes that file after the stage; git names the revision.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -18,23 +20,21 @@ from typing import Any
 from stages.core import paths
 from stages.core.artefacts import read_json, sha256_of, write_json
 from stages.core.errors import UserError, printable
-from stages.core.params import Params
 
 LAST_STAGE = "compare"  # hashing the base's weights takes a moment, so it is done once a run
 LIBRARIES = [
     *("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "safetensors"),
     *("dvc", "numpy", "scipy", "scikit-learn", "statsmodels", "pandas", "pyarrow"),
 ]
-LOCK = Path("dvc.lock")  # hashed before DVC writes the last stage into it
 
 
-def record(stage: str, params: Params, seconds: float) -> None:
-    """Add a finished stage to models/provenance.json; what goes wrong here is only a warning.
+def record(stage: str, seconds: float, facts: dict[str, str]) -> None:
+    """Add a finished stage to models/provenance.json; an error here is only a warning.
 
     Args:
         stage: its name.
-        params: the settings of the run.
         seconds: how long it took.
+        facts: what it says of itself, for example the device that it used.
     """
     try:
         known = recorded()
@@ -42,7 +42,7 @@ def record(stage: str, params: Params, seconds: float) -> None:
             "seconds": round(seconds, 2),
             "peak_memory_mb": peak_memory_mb(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            **hardware_of(params),
+            **facts,
         }
         hashes = content_hashes() if stage == LAST_STAGE else known["sha256"]
         write_json(
@@ -65,33 +65,21 @@ def recorded() -> dict[str, dict[str, Any]]:
     return {name: part if isinstance(part, dict) else {} for name, part in parts.items()}
 
 
-def peak_memory_mb() -> float | None:
-    """Return the peak resident memory of this process in MB, None where it is not known."""
-    with suppress(OSError):  # Linux; its ru_maxrss would hold the peak of who started us, too
+def peak_memory_mb() -> float:
+    """Return the peak resident memory of this process in MB."""
+    with suppress(
+        OSError
+    ):  # Linux, where ru_maxrss includes the peak of the process that started this one
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) * 1024 / 1e6, 1)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)  # bytes there, else KiB
 
 
-def hardware_of(params: Params) -> dict[str, str]:
-    """Return the device and precision that a stage used, nothing for one without torch."""
-    if "torch" not in sys.modules:
-        return {}
-    from stages.model.device import set_up
-
-    hardware = set_up(params.compute)
-    return hardware.facts()
-
-
 def content_hashes() -> dict[str, str]:
-    """Return the sha256 of dvc.lock, of the data, and of each file of base and adapter."""
-    files = [LOCK, paths.TRAIN, paths.VALIDATION, paths.TEST]
+    """Return the sha256 of the data, and of each file of base and adapter."""
+    files = [paths.TRAIN, paths.VALIDATION, paths.TEST]
     for folder in (paths.BASE_MODEL, paths.ADAPTER):
         files += sorted(folder.glob("*"))
     return {file.as_posix(): sha256_of(file) for file in files if file.is_file()}
@@ -120,11 +108,10 @@ def git_state() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, cores, threads, operating system and Python; no name of host or user."""
+    """Return processor, cores, operating system and Python; no name of host or user."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
@@ -140,7 +127,7 @@ def processor() -> str:
 
 
 def packages() -> dict[str, str]:
-    """Return the version of each library that a result may hang on."""
+    """Return the version of each library that a result may depend on."""
     found = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):

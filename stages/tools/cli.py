@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stages.core.errors import HostError, ParamsError, printable
-from stages.running.stage import exit_code_of
+from stages.running.exit_codes import exit_code_of
 from stages.tools import compare_revisions as compare
 from stages.tools import doctor, seeds, verify
 from stages.tools.benchmark import run as benchmark

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.core import paths
-from stages.core.artefacts import require, sha256_of
+from stages.core.artefacts import remake, require, sha256_of
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import Params, parse_params
 from stages.scoring.predictions import read_predictions
@@ -49,7 +49,7 @@ def predictions_of(revision: str, path: Path) -> pd.DataFrame:
         DataError, ModelError: if the file is damaged, see `read_predictions`.
     """
     name = f"{printable(revision)}: {path}"
-    fix = f"make it again: dvc repro -f {paths.MADE_BY[path]}"
+    fix = remake(path)
     if revision == WORKSPACE:
         return read_predictions(require(path), name, fix)
     return read_predictions(BytesIO(content_of(revision, path)), name, fix)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.core import paths
-from stages.core.artefacts import read_object, require
+from stages.core.artefacts import read_object, remake, require
 from stages.core.errors import DataError, HostError, UserError, printable
 from stages.running.disk import cache_folder
 from stages.running.dvc_files import Recorded, files_of, recorded_outputs
@@ -161,11 +161,11 @@ def check_meaning() -> None:
 
 
 def _check_weights() -> None:
-    from stages.model.classifier import load_tensors
+    from stages.model.weights import read_weights
 
     for folder in (paths.BASE_MODEL, paths.HEAD, paths.ADAPTER):
         for file in sorted(require(folder).glob("*.safetensors")):
-            load_tensors(file, f"make it again: dvc repro -f {paths.MADE_BY[folder]}")
+            read_weights(file, remake(file))
 
 
 def _check_adapter() -> None:
@@ -187,7 +187,7 @@ def _check_scores() -> None:
         (paths.BASE_METRICS, paths.BASE_PREDICTIONS),
         (paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS),
     ):
-        fix = f"make it again: dvc repro -f {paths.MADE_BY[path]}"
+        fix = remake(path)
         frame = predictions.read_predictions(require(path), str(path), fix)
         if dict(zip(frame["id"], frame["label"], strict=True)) != truth:
             raise DataError(f"{path}: its rows or labels are not those of {paths.TEST}", fix)

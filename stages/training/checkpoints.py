@@ -19,9 +19,9 @@ from stages.core import paths
 from stages.core.artefacts import sha256_of, write_json
 from stages.core.errors import printable
 from stages.core.params import Params
+from stages.core.pipeline import code_of
 from stages.model.device import Device
 from stages.model.saved import base_identity
-from stages.running.dvc_files import code_of
 
 INPUTS = "inputs.json"
 SEAL = "sealed.json"

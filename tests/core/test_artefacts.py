@@ -158,9 +158,27 @@ def test_json_has_sorted_keys_rounded_floats_and_a_newline() -> None:
         Path("m.json").read_bytes()
         == (
             '{\n  "a": {\n    "c": "é",\n    "d": 1\n  },\n'
-            '  "b": [\n    0.333333,\n    [\n      0.666667\n    ]\n  ],\n  "z": 0.0\n}\n'
+            '  "b": [\n    0.333333,\n    [\n      0.666667\n    ]\n  ],\n  "z": -1e-09\n}\n'
         ).encode()
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (1e-7, 1e-7),
+        (1.23456789e-5, 1.23e-5),
+        (-4.5678e-12, -4.57e-12),
+        (0.00012345678, 0.000123),
+        (0.12345678, 0.123457),
+        (0.0, 0.0),
+        (-0.0, 0.0),
+        (12345.6789012, 12345.678901),
+    ],
+)
+def test_a_small_number_keeps_its_digits(value: float, written: float) -> None:
+    write_json(Path("m.json"), {"x": value})
+    assert read_json_here() == {"x": written}
 
 
 def test_json_is_the_same_bytes_in_any_order_of_keys() -> None:
@@ -188,12 +206,32 @@ def test_a_number_that_is_not_finite_is_not_written(number: float) -> None:
     assert tree() == {"m.json": '{\n  "x": 1\n}\n'}
 
 
-@pytest.mark.parametrize(("path", "stage"), paths.MADE_BY.items())
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        (paths.TRAIN, "prepare"),
+        (paths.BASE_MODEL, "fetch_base"),
+        (paths.HEAD, "evaluate_base"),
+        (paths.HEAD_WEIGHTS, "evaluate_base"),
+        (paths.ADAPTER, "train_lora"),
+        (paths.ADAPTER_MANIFEST, "train_lora"),
+        (paths.MODEL_CARD, "compare"),
+        (paths.ADAPTER_PREDICTIONS, "evaluate_adapter"),
+    ],
+)
 def test_a_missing_input_names_the_stage_that_makes_it(path: Path, stage: str) -> None:
     with pytest.raises(HostError) as caught:
         require(path)
     assert str(caught.value) == (
         f"error: {path} not found: stage '{stage}' makes it. Fix: run: dvc repro {stage}"
+    )
+
+
+def test_a_missing_file_that_no_stage_makes_is_no_traceback() -> None:
+    with pytest.raises(HostError) as caught:
+        require(Path("models/unknown"))
+    assert str(caught.value) == (
+        "error: models/unknown not found: no stage makes it. Fix: run: dvc repro"
     )
 
 

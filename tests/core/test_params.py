@@ -348,37 +348,6 @@ def test_a_tag_runs_nothing() -> None:
     assert not Path("canary").exists()
 
 
-TOKENS = [
-    "hf_" + "a1B2" * 8,
-    "ghp_" + "a1B2" * 9,
-    "gho_" + "a1B2" * 9,
-    "github_pat_" + "a1B2_" * 9,
-    "glpat-" + "a1B2" * 6,
-    "xoxb-" + "1234567890-abc",
-    "sk-" + "a1B2" * 8,
-    "sk-proj-" + "a1B2" * 8,
-    "AKIA" + "A1B2" * 4,
-    "https://me:" + "a1B2c3" + "@example.org/data.csv",
-    "-----BEGIN RSA " + "PRIVATE KEY-----",
-]
-
-
-@pytest.mark.parametrize("token", TOKENS)
-@pytest.mark.parametrize(
-    "line", ["seed: {}", "# {}", "x: '{}", "{}", "my_token_{}: 1\nmy_token_{}: 1"]
-)
-def test_an_access_token_is_refused_and_not_shown(token: str, line: str) -> None:
-    (fault,) = faults(inserted("seed", line.replace("{}", token)))
-    assert fault.startswith(f"error: params.yaml:{line_of('seed') + 1}: looks like an access token")
-    assert "HF_TOKEN" in fault
-    assert token[-8:] not in fault
-
-
-@pytest.mark.parametrize("name", ["sk-learn", "task-" + "a" * 30, "hf_tiny", "shelf_" + "a" * 30])
-def test_a_plain_name_is_no_token(name: str) -> None:
-    assert load(changed("data.source", name)).data.source == name
-
-
 @pytest.mark.parametrize(
     ("changes", "key", "remedy"),
     [

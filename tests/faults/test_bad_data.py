@@ -15,7 +15,7 @@ from stages import prepare as prepared
 from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.params import Params
-from stages.running.stage import exit_code_of
+from stages.running.exit_codes import exit_code_of
 from tests.support.faults import LAST_LINE, Run, run_of, stage
 from tests.support.tiny import params_for, save_params, save_table, table
 
@@ -349,7 +349,7 @@ def test_row_50_nothing_of_the_data_moves_the_cursor(place: str) -> None:
         "from pathlib import Path\n"
         "from tests.support.tiny import params_for\n"
         "from stages import prepare\n"
-        "from stages.running.stage import exit_code_of\n"
+        "from stages.running.exit_codes import exit_code_of\n"
         f"sys.exit(exit_code_of(lambda: prepare.prepare(params_for(Path({str(path)!r})))))"
     )
     done = Run(code).finish()

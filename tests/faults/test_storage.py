@@ -132,7 +132,7 @@ def test_row_09_what_is_written_must_fit_too(small_disk: Path) -> None:
     code = (
         "from pathlib import Path; import os\n"
         "from stages.running import disk; disk.SPARE = 0\n"
-        "from stages.running.stage import exit_code_of\n"
+        "from stages.running.exit_codes import exit_code_of\n"
         "def work():\n"
         "    with disk.enough_room('fetch_base'):\n"
         "        Path('models/base/model.safetensors').write_bytes(bytes(3_000_000))\n"

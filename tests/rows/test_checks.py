@@ -15,7 +15,7 @@ import pytest
 
 from stages.core.errors import DataError
 from stages.core.params import DataParams, load_params
-from stages.rows.checks import fold, label_list, read_rows, row_id, source_changed
+from stages.rows.checks import fold, label_list, read_rows, row_id
 from stages.rows.tables import read_table
 from stages.sources.locate import DataSource, locate_data
 
@@ -348,30 +348,3 @@ def test_a_linked_file_and_a_linked_folder_are_read() -> None:
     assert labels_of(Path("mine.csv")) == ["x"]
     rows = read_rows(locate_data("linked", Path()), params(), Counter())
     assert set(rows["file"]) == {"linked/train.csv", "linked/test.csv"}
-
-
-def test_a_source_that_dvc_watches_or_fetches_is_not_compared() -> None:
-    Path("data/raw").mkdir(parents=True)
-    csv("text,label\na,x\n", "data/raw/mine.csv")
-    assert source_changed(params(source="data/raw/mine.csv"), "0") is None
-    assert source_changed(params(source="data/raw"), "0") is None
-    assert source_changed(params(), "0") is None
-    assert source_changed(params(source=f"owner/name@{'0' * 40}"), "0") is None
-
-
-def test_a_link_out_of_the_watched_folder_is_compared() -> None:
-    csv("text,label\na,x\n")
-    Path("data/raw").mkdir(parents=True)
-    Path("data/raw/mine.csv").symlink_to(Path("mine.csv").resolve())
-    assert "has changed" in str(source_changed(params(source="data/raw/mine.csv"), "0"))
-
-
-def test_a_folder_that_changed_or_lost_a_split_is_told() -> None:
-    for split in ("train", "test"):
-        csv(f"text,label\n{split},x\n", f"mine/{split}.csv")
-    recorded = locate_data("mine", Path()).sha256
-    assert source_changed(params(source="mine"), recorded) is None
-    csv("text,label\nother,x\n", "mine/test.csv")
-    assert "has changed" in str(source_changed(params(source="mine"), recorded))
-    Path("mine/test.csv").unlink()
-    assert "is gone" in str(source_changed(params(source="mine"), recorded))

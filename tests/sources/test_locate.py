@@ -536,7 +536,7 @@ def hub(repos: dict[str, dict[str, bytes]], behaviour: str = "good") -> Iterator
 CALL = """
 import sys
 from pathlib import Path
-from stages.running.stage import exit_code_of
+from stages.running.exit_codes import exit_code_of
 from stages.sources import locate as sources
 
 def work():

@@ -1,0 +1,45 @@
+"""Warn if the user's own data file is no longer the one that the prepared rows come from."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from stages.core import paths
+from stages.core.artefacts import read_json
+from stages.core.errors import ParamsError, UserError, printable
+from stages.core.params import DataParams, Params
+from stages.sources.locate import is_local_data, locate_data
+
+REMEDY = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watches"
+
+
+def warn_if_source_changed(params: Params) -> None:
+    """Print a warning on stderr if the source is not what stage prepare read.
+
+    For the stages that read the prepared rows, which run after prepare.
+    """
+    with suppress(UserError, OSError):  # a warning stops nothing: a stage checks what it needs
+        summary = read_json(paths.DATA_SUMMARY)
+        recorded = summary.get("source_sha256") if isinstance(summary, dict) else None
+        if recorded and (change := source_change(params.data, recorded)):
+            print(f"warning: {change}", file=sys.stderr)
+
+
+def source_change(params: DataParams, recorded: str) -> str | None:
+    """Return how a local source outside data/raw differs from the recorded sha256, or None.
+
+    DVC watches data/raw; any other file is compared by its hash here.
+    """
+    if Path(params.source).resolve().is_relative_to(paths.RAW.resolve()):
+        return None
+    try:
+        if not is_local_data(params.source):
+            return None
+        now = locate_data(params.source, Path()).sha256
+    except ParamsError:  # it, or a split of it, no longer exists
+        return f"{printable(params.source)} no longer exists; the prepared rows come from it"
+    if now != recorded:
+        return f"{printable(params.source)} has changed since the data were prepared: {REMEDY}"
+    return None

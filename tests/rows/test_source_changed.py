@@ -1,0 +1,112 @@
+"""A warning where the user's own data file is no longer the prepared one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages import fetch_base, train_lora
+from stages.core import paths
+from stages.core.params import DataParams
+from stages.rows.source_changed import source_change, warn_if_source_changed
+from stages.sources.locate import locate_data
+from tests.support.tiny import params_for, shipped
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def csv(content: str, name: str = "mine.csv") -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def params(source: str | None = None) -> DataParams:
+    return params_for(source).data if source else shipped().data
+
+
+def test_a_source_that_dvc_watches_or_fetches_is_not_compared() -> None:
+    Path("data/raw").mkdir(parents=True)
+    csv("text,label\na,x\n", "data/raw/mine.csv")
+    assert source_change(params(source="data/raw/mine.csv"), "0") is None
+    assert source_change(params(source="data/raw"), "0") is None
+    assert source_change(params(), "0") is None
+    assert source_change(params(source=f"owner/name@{'0' * 40}"), "0") is None
+
+
+def test_a_link_out_of_the_watched_folder_is_compared() -> None:
+    csv("text,label\na,x\n")
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/mine.csv").symlink_to(Path("mine.csv").resolve())
+    assert "has changed" in str(source_change(params(source="data/raw/mine.csv"), "0"))
+
+
+def test_a_folder_that_changed_or_lost_a_split_is_reported() -> None:
+    for split in ("train", "test"):
+        csv(f"text,label\n{split},x\n", f"mine/{split}.csv")
+    recorded = locate_data("mine", Path()).sha256
+    assert source_change(params(source="mine"), recorded) is None
+    csv("text,label\nother,x\n", "mine/test.csv")
+    assert "has changed" in str(source_change(params(source="mine"), recorded))
+    Path("mine/test.csv").unlink()
+    assert "no longer exists" in str(source_change(params(source="mine"), recorded))
+
+
+def prepared_from(recorded: object) -> None:
+    csv("text,label\n")
+    paths.DATA_SUMMARY.parent.mkdir()
+    paths.DATA_SUMMARY.write_text(json.dumps(recorded), encoding="utf-8")
+
+
+def warning(capsys: pytest.CaptureFixture[str]) -> str:
+    warn_if_source_changed(params_for("mine.csv"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def test_a_changed_source_is_one_line_of_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    prepared_from({"source_sha256": "0" * 64})
+    line = warning(capsys)
+    assert line.startswith("warning: mine.csv has changed since the data were prepared")
+    assert "dvc repro -f prepare" in line
+    assert line.count("\n") == 1
+
+
+def test_an_unchanged_source_is_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    prepared_from({})
+    recorded = locate_data("mine.csv", Path()).sha256
+    paths.DATA_SUMMARY.write_text(json.dumps({"source_sha256": recorded}), encoding="utf-8")
+    assert warning(capsys) == ""
+
+
+@pytest.mark.parametrize("recorded", [[], {}, None, "no", {"source_sha256": None}])
+def test_a_summary_that_records_no_source_is_no_warning(
+    recorded: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared_from(recorded)
+    assert warning(capsys) == ""
+
+
+def test_a_damaged_summary_stops_no_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    prepared_from({})
+    paths.DATA_SUMMARY.write_text("<<<<<<< HEAD\n", encoding="utf-8")
+    assert warning(capsys) == ""
+
+
+def test_a_summary_that_cannot_be_read_stops_no_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    csv("text,label\n")
+    paths.DATA_SUMMARY.mkdir(parents=True)
+    assert warning(capsys) == ""
+
+
+def test_only_the_stages_that_read_prepared_rows_warn() -> None:
+    # In a fresh clone DVC may run fetch_base first, while the committed summary is of other data.
+    assert "warn_if_source_changed" not in vars(fetch_base)
+    assert "warn_if_source_changed" in vars(train_lora)
