@@ -16,7 +16,7 @@ TOKENS = {
     "github": "ghp_" + "a1B2" * 9,
     "gitlab": "glpat-" + "a1B2" * 5,
     "aws": "AKIA" + "A1B2" * 4,
-    "password": "https://me:" + "a1B2c3" + "@example.org/data.csv",
+    "password": "https://me:" + "a1B2c3" + "@example.org/data.csv",  # pragma: allowlist secret
     "key": "-----BEGIN RSA " + "PRIVATE KEY-----",
 }
 
@@ -35,7 +35,7 @@ def check(*files: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("kind", TOKENS)
-@pytest.mark.parametrize("line", ["  source: {}", "  # {}", 'source: "{}"'])
+@pytest.mark.parametrize("line", ["  source: {}", 'source: "{}"'])
 def test_a_token_in_params_is_found_before_it_is_committed(
     tmp_path: Path, kind: str, line: str
 ) -> None:

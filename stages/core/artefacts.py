@@ -111,7 +111,7 @@ def write_json(
     """Write JSON that is the same bytes for the same content.
 
     Keys are sorted, and the file ends with a newline. Floats are rounded to `decimals` (None: not
-    at all), but keep at least three significant digits, so a small number does not become 0.
+    at all); a number that would become 0 keeps three significant digits.
 
     Raises:
         ValueError: if a number is not finite.
@@ -129,10 +129,8 @@ def write_json(
 
 def _rounded(value: Any, decimals: int) -> Any:
     if isinstance(value, float):
-        smallest = 10.0 ** (2 - decimals)  # with so many decimals it has three significant digits
-        if 0 < abs(value) < smallest:
-            return float(f"{value:.{SIGNIFICANT}g}")
-        return round(value, decimals) + 0.0  # -0.0 becomes 0.0
+        rounded = round(value, decimals) or float(f"{value:.{SIGNIFICANT}g}")
+        return rounded + 0.0  # -0.0 becomes 0.0
     if isinstance(value, Mapping):
         return {key: _rounded(item, decimals) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -167,7 +167,7 @@ def test_json_has_sorted_keys_rounded_floats_and_a_newline() -> None:
     ("value", "written"),
     [
         (1e-7, 1e-7),
-        (1.23456789e-5, 1.23e-5),
+        (1.23456789e-5, 1.2e-5),
         (-4.5678e-12, -4.57e-12),
         (0.00012345678, 0.000123),
         (0.12345678, 0.123457),

@@ -414,7 +414,8 @@ def test_pip_is_ended_when_its_time_is_up(index: Path, temp: Path) -> None:
 
 
 def test_credentials_of_an_index_are_not_shown() -> None:
-    said = "WARNING: x\nERROR: HTTP error 500 while getting https://me:secret@host/simple\n\n"
+    address = "https://me:secret@host/simple"  # pragma: allowlist secret
+    said = f"WARNING: x\nERROR: HTTP error 500 while getting {address}\n\n"
     assert _last_error(said) == "HTTP error 500 while getting https://***@host/simple"
     assert _last_error("") == "it did not say why"
 
