@@ -24,10 +24,10 @@ def evaluate_base(params: Params) -> dict[str, str]:
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
     from stages.rows import prepared
-    from stages.scoring.headline import majority_accuracy
     from stages.scoring.logits import cached_features, probabilities_of
     from stages.scoring.metric import score
     from stages.scoring.predictions import write_predictions
+    from stages.scoring.scores import majority_accuracy
     from stages.scoring.temperature import fit_temperature
 
     device = set_up(params.compute)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from stages.core.fingerprints import digest_of_rows, settings_of
 
 from stages.compare import compare
 from stages.core import paths
@@ -17,6 +16,7 @@ from stages.core.errors import DataError, HostError, ModelError, UserError
 from stages.core.params import Params
 from stages.core.pipeline import maker_of
 from stages.reporting.gather import read_records
+from stages.scoring.seed_records import digest_of_rows, settings_of
 from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")

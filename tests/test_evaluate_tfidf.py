@@ -9,12 +9,9 @@ import pytest
 
 from stages.core import paths
 from stages.core.errors import HostError
-from stages.core.params import Params, TfidfParams
-from stages.evaluate_tfidf import evaluate_tfidf, fit_tfidf
-from stages.rows.prepared import Split
+from stages.core.params import Params
+from stages.evaluate_tfidf import evaluate_tfidf
 from tests.support.tiny import changed, new_process
-
-TRAIN = Split([], ["good film", "bad film", "good work", "bad work"] * 5, [1, 0, 1, 0] * 5)
 
 
 @pytest.mark.usefixtures("project")
@@ -37,19 +34,6 @@ def test_the_same_bytes_each_time(params: Params) -> None:
     assert paths.TFIDF_PREDICTIONS.read_bytes() == before
 
 
-def test_validation_chooses_the_setting() -> None:
-    # Of single words nothing can be said here; of pairs everything.
-    texts = ["a b", "b a"] * 10
-    train = Split([], texts, [0, 1] * 10)
-    _, chosen = fit_tfidf(train, train, TfidfParams(ngrams=[1, 2], c=[1.0]))
-    assert chosen == {"ngrams": 2, "c": 1.0}
-
-
-def test_of_equals_the_first_setting_wins() -> None:
-    _, chosen = fit_tfidf(TRAIN, TRAIN, TfidfParams(ngrams=[1, 2], c=[3.0, 1.0]))
-    assert chosen == {"ngrams": 1, "c": 3.0}
-
-
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("path", [paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS])
 def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: object) -> None:
@@ -65,3 +49,14 @@ def test_the_stage_imports_no_torch() -> None:
     process = new_process(code)
     output, _ = process.communicate()
     assert process.returncode == 0, output
+
+
+@pytest.mark.usefixtures("project")
+def test_texts_without_a_word_have_a_baseline_too(params: Params) -> None:
+    for path in (paths.TRAIN, paths.VALIDATION, paths.TEST):
+        frame = pd.read_parquet(path)
+        marks = {"negative": "?", "positive": "!"}
+        texts = [marks[label] * (n + 1) for n, label in enumerate(frame["label"])]
+        frame.assign(text=texts).to_parquet(path)
+    evaluate_tfidf(params)
+    assert json.loads(paths.TFIDF_METRICS.read_text(encoding="utf-8"))["accuracy"] == 1

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages import prepare as stage
 from stages.core.errors import DataError
 from stages.prepare import prepare
 from stages.rows.checks import fold
+from stages.sources import locate
 from stages.sources.locate import DataSource
 from tests.support.tiny import params_for
 
@@ -171,7 +171,7 @@ def test_a_rating_gives_the_label_by_its_sign(monkeypatch: pytest.MonkeyPatch) -
     source = DataSource(
         {"all": Path("rated.txt")}, "0" * 64, ("id", "rating", "text"), "rating", ("bad", "good")
     )
-    monkeypatch.setattr(stage, "locate_data", lambda *_: source)
+    monkeypatch.setattr(locate, "locate_data", lambda *_: source)
     prepare(params_for("rated"))
     assert labels() == ["bad", "good"]
     assert summary()["rows_neutral"] == 2
@@ -183,7 +183,7 @@ def test_a_rating_gives_the_label_by_its_sign(monkeypatch: pytest.MonkeyPatch) -
 def test_declared_names_stand_for_integer_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     file = table([(f"text {n}", n % 2) for n in range(40)], "mine.parquet")
     source = DataSource({"all": file}, "0" * 64, label_names=("zebra", "ant"))
-    monkeypatch.setattr(stage, "locate_data", lambda *_: source)
+    monkeypatch.setattr(locate, "locate_data", lambda *_: source)
     prepare(params_for("named"))
     assert labels() == ["zebra", "ant"]
     assert written()["train"].items() <= {(f"text {n}", ("zebra", "ant")[n % 2]) for n in range(40)}

@@ -8,8 +8,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.core.fingerprints import settings_of
 from stages.core.params import LoraParams, Params, load_params
+from stages.scoring.seed_records import settings_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.artefacts import replacing
-from stages.reporting.details import bins_of
 from stages.reporting.results import MODELS, Curves
+from stages.scoring.scores import bins_of
 from stages.scoring.significance import Gain, resampled_gains
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stages.scoring.scores import confidence_scores
 from stages.scoring.significance import wilson
 from stages.scoring.temperature import with_temperature
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params are known to b
     Array = np.ndarray[Any, np.dtype[np.float64]]
     Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
-BINS = 15
 COVERAGES = (80, 90)  # percent of the rows
 
 
@@ -68,39 +68,6 @@ def scores_of(
             for n, label in enumerate(labels)
         },
     }
-
-
-def confidence_scores(probabilities: Array, targets: Numbers) -> dict[str, float]:
-    """Return log_loss (nats), brier and calibration_error of probabilities (rows, classes)."""
-    import numpy as np
-
-    of_truth = probabilities[np.arange(len(targets)), targets]
-    tiny = np.finfo(np.float64).tiny
-    return {
-        "log_loss": float(-np.log(np.maximum(of_truth, tiny)).mean()),
-        "brier": float((probabilities**2).sum(axis=1).mean() - 2 * of_truth.mean() + 1),
-        "calibration_error": calibration_error(probabilities, targets),
-    }
-
-
-def bins_of(probabilities: Array, targets: Numbers) -> tuple[Array, Array, Numbers]:
-    """Return mean confidence, accuracy and row count of each bin of confidence that has rows."""
-    import numpy as np
-
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == targets
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    rows = np.bincount(place, minlength=BINS)
-    used = rows > 0
-    mean = np.bincount(place, confidence, BINS)[used] / rows[used]
-    accuracy = np.bincount(place, right, BINS)[used] / rows[used]
-    return mean, accuracy, rows[used]
-
-
-def calibration_error(probabilities: Array, targets: Numbers) -> float:
-    """Return the expected calibration error (Guo et al. 2017): confidence minus accuracy."""
-    confidence, accuracy, rows = bins_of(probabilities, targets)
-    return float((abs(confidence - accuracy) * rows).sum() / rows.sum())
 
 
 def roc_auc(probabilities: Array, targets: Numbers) -> float | None:

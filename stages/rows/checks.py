@@ -5,10 +5,8 @@ Nothing is normalised: a text stays as it is. What `drop` allows to leave out is
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
-import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -16,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
+from stages.rows.labels import check_label_types, label_of
 from stages.rows.tables import SHOWN, Faults, read_table
 from stages.sources.locate import DataSource
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import pandas as pd
 
 ORDER = ("test", "validation", "train", "all")  # which copy of a leaked text is kept
-MAX_CLASSES = 1000
 ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
@@ -80,10 +78,10 @@ def _read_split(
         frame = _labelled_by_sign(frame, source, faults)
         counts["rows_neutral"] += int((frame["rating"] == 0).sum())
         frame = frame[frame["rating"] != 0]
-    labels = [_label(value, source.label_names) for value in frame["label"]]
+    labels = [label_of(value, source.label_names) for value in frame["label"]]
     folded = [fold(text or "") for text in frame["text"]]
     if params.group_column:
-        frame["group"] = [_label(value, None) or "" for value in frame["group"]]
+        frame["group"] = [label_of(value, None) or "" for value in frame["group"]]
     groups = frame["group"] if params.group_column else ["-"] * len(frame)
     keep = []
     for line, seen, label, group in zip(frame["line"], folded, labels, groups, strict=True):
@@ -95,7 +93,7 @@ def _read_split(
             faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
         if whole and label is not None and label != label.strip():
             faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
-    _check_label_types(frame, source.label_names, faults)
+    check_label_types(frame, source.label_names, faults)
     faults.check()
     counts["rows_incomplete"] += len(keep) - sum(keep)
     wanted = ("line", "text", "label", "rating", "group")
@@ -122,33 +120,6 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
-
-
-def _label(value: Any, names: tuple[str, ...] | None) -> str | None:
-    """Return a label as a string; an integer becomes its name where the source names them."""
-    if value is None or value != value:  # NaN is the only value that differs from itself
-        return None
-    if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
-        value = int(value)
-    if isinstance(value, int) and names:
-        return names[value] if 0 <= value < len(names) else None  # -1: unlabelled on the Hub
-    return str(value)
-
-
-def _check_label_types(frame: pd.DataFrame, names: tuple[str, ...] | None, faults: Faults) -> None:
-    for line, value in zip(frame["line"], frame["label"], strict=True):
-        if names and isinstance(value, (int, float)) and (value < -1 or value >= len(names)):
-            what = f"label {value} is none of the {len(names)} that the source names"
-            faults.add(line, what, "correct the row, or set data.label_column")
-            continue
-        fraction = isinstance(value, float) and value == value and not value.is_integer()
-        other = value is not None and not isinstance(value, (str, int, float))
-        if fraction or other or isinstance(value, bool):
-            faults.add(
-                line,
-                f"label {printable(repr(value))} is neither a string nor an integer",
-                "write classes as strings or integers",
-            )
 
 
 def _pair(group: pd.DataFrame, column: str) -> str:
@@ -225,54 +196,3 @@ def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
             f"{', '.join(shared[:SHOWN])}{more}",
             "keep the rows of a group in one split, or set data.group_column to null",
         )
-
-
-def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
-    """Return the classes in order: as the source names them, by number, or by the alphabet.
-
-    Raises:
-        DataError: if there are fewer than 2 or implausibly many, if two differ in case only, or
-            if one stands in validation or test but not in train.
-    """
-    found = Counter(rows["label"])
-    files = ", ".join(printable(file) for file in source.splits.values())
-    if len(found) < 2:
-        raise DataError(
-            f"{files}: label: only one class, {printable(next(iter(found), 'none'))}",
-            "give rows of at least two classes, or set data.label_column",
-        )
-    if len(found) > MAX_CLASSES or len(found) > max(20, len(rows) / 2):
-        raise DataError(
-            f"{files}: label: {len(found)} different labels in {len(rows)} rows",
-            "set data.label_column to the column with the class",
-        )
-    _check_spelling(rows, found)
-    if source.label_names and set(found) <= set(source.label_names):
-        return [name for name in source.label_names if name in found]
-    if all(re.fullmatch("-?[0-9]{1,18}", label) for label in found):
-        return sorted(found, key=lambda label: (int(label), label))
-    return sorted(found)
-
-
-def _check_spelling(rows: pd.DataFrame, found: Counter[str]) -> None:
-    """Refuse a label that is another one's misspelling, or that train lacks."""
-    training = rows[rows["split"].isin(["train", "all"])]
-    known = Counter(training["label"])
-    faults = []
-    for label in found:
-        twin = next((k for k in known if k != label and k.casefold() == label.casefold()), None)
-        if label in known and (twin is None or known[twin] < known[label]):
-            continue
-        close = twin or next(iter(difflib.get_close_matches(label, list(known), n=1)), None)
-        first = rows[rows["label"] == label].iloc[0]
-        where = f"{printable(first['file'])}: line {first['line']}"
-        hint = f", did you mean {printable(close)}?" if close else ""
-        why = "differs from another in case only" if label in known else "is not in train"
-        faults.append(
-            (
-                f"{where}: label {printable(label)} {why}{hint}",
-                "spell each class in one way, and give train rows of every class",
-            )
-        )
-    if faults:
-        raise DataError.from_faults(faults)

@@ -1,13 +1,23 @@
-"""The prepared rows: read a split and the label list. No torch in here."""
+"""The prepared rows: the one writer and reader of the splits and of the label list.
+
+No torch in here.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.core import paths
-from stages.core.artefacts import read_json, require
+from stages.core.artefacts import read_json, remake, replacing, require, write_json
 from stages.core.errors import DataError, printable
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
+    import pandas as pd
+
+SPLITS = {"train": paths.TRAIN, "validation": paths.VALIDATION, "test": paths.TEST}
+COLUMNS = ("id", "text", "label", "rating")  # the last where the source has ratings
 
 
 @dataclass(frozen=True)
@@ -17,6 +27,20 @@ class Split:
     ids: list[str]
     texts: list[str]
     targets: list[int]
+
+
+def write_splits(splits: dict[str, pd.DataFrame], labels: list[str]) -> None:
+    """Write each split as a Parquet file, and the label list.
+
+    Args:
+        splits: rows by the names of SPLITS, with the columns of COLUMNS and maybe more.
+        labels: class names in the order of the logits.
+    """
+    for name, path in SPLITS.items():
+        columns = [column for column in COLUMNS if column in splits[name]]
+        with replacing(path) as temporary:
+            splits[name][columns].to_parquet(temporary, index=False)
+    write_json(paths.LABELS, labels)
 
 
 def read_labels() -> list[str]:
@@ -33,12 +57,12 @@ def read_split(path: Path, labels: list[str]) -> Split:
     """
     import pandas as pd
 
-    fix = "make it again: dvc repro -f prepare"
+    fix = remake(path)
     try:
         frame = pd.read_parquet(require(path), columns=["id", "text", "label"])
     except PermissionError:
         raise
-    except (OSError, ValueError, KeyError) as error:  # pyarrow tells of damage by an OSError, too
+    except (OSError, ValueError, KeyError) as error:  # pyarrow reports damage by an OSError, too
         raise DataError(f"{path}: cannot be read: {printable(error)}", fix) from error
     number = {label: index for index, label in enumerate(labels)}
     unknown = sorted(set(frame["label"]) - set(number))

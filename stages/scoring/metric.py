@@ -8,7 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from stages.scoring.headline import headline_scores
+from stages.scoring.scores import headline_scores
 
 
 class ClassificationScores(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types

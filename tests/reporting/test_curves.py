@@ -9,10 +9,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from stages.core import paths
-from stages.core.errors import DataError, HostError
 from stages.core.params import load_params
-from stages.reporting.curves import gain_edges, read_training, roc_curve, write_curves
+from stages.reporting.curves import gain_edges, roc_curve, write_curves
 from tests.support.example_results import example
 from tests.support.tiny import ROOT
 
@@ -59,14 +57,3 @@ def test_curves_are_written_for_both(tmp_path: Path) -> None:
     assert gain["share"].sum() == pytest.approx(1, abs=1e-4)
     mean = (gain["gain_points"] * gain["share"]).sum()
     assert mean == pytest.approx(100 * results.gain.gain, abs=0.2)
-
-
-def test_curves_of_the_training_that_are_missing_or_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(HostError, match="dvc repro train_lora"):
-        read_training()
-    paths.TRAINING_CURVES.mkdir(parents=True)
-    with pytest.raises(DataError, match=r"metrics/training: .*dvc repro -f train_lora"):
-        read_training()

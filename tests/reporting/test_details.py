@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,6 @@ from sklearn import metrics
 
 from stages.reporting.details import (
     accuracy_at_coverage,
-    bins_of,
-    calibration_error,
-    confidence_scores,
     roc_auc,
     scores_of,
 )
@@ -55,29 +51,6 @@ def test_scores_agree_with_scikit_learn(classes: int) -> None:
         assert (ours["precision"], ours["recall"], ours["f1"], ours["rows"]) == pytest.approx(
             (theirs["precision"], theirs["recall"], theirs["f1-score"], theirs["support"])
         )
-
-
-def test_calibration_by_hand() -> None:
-    table = np.array([[0.9, 0.1], [0.91, 0.09], [0.6, 0.4], [0.55, 0.45]])
-    targets = np.array([0, 1, 0, 1])
-    confidence, accuracy, rows = bins_of(table, targets)
-    assert rows.tolist() == [1, 1, 2]
-    assert confidence == pytest.approx(np.array([0.55, 0.6, 0.905]))
-    assert accuracy == pytest.approx(np.array([0, 1, 0.5]))
-    assert calibration_error(table, targets) == pytest.approx((0.55 + 0.4 + 2 * 0.405) / 4)
-
-
-def test_fifteen_bins_of_equal_width() -> None:
-    surest = np.array([0.5, 0.53, 0.54, 0.61, 0.66, 0.69, 0.93, 0.94, 1.0])
-    _, _, rows = bins_of(np.stack([1 - surest, surest], axis=1), np.ones(9, dtype=int))
-    # Edges at 8/15 = 0.533, 10/15 = 0.667, 14/15 = 0.933; 1.0 belongs to the last bin.
-    assert rows.tolist() == [2, 1, 2, 1, 1, 2]
-
-
-def test_certain_and_wrong_is_finite() -> None:
-    found = confidence_scores(np.array([[1.0, 0.0]]), np.array([1]))
-    assert math.isfinite(found["log_loss"])
-    assert (found["brier"], found["calibration_error"]) == (2, 1)
 
 
 def test_coverage_keeps_the_surest_rows() -> None:

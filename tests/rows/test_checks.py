@@ -15,7 +15,8 @@ import pytest
 
 from stages.core.errors import DataError
 from stages.core.params import DataParams, load_params
-from stages.rows.checks import fold, label_list, read_rows, row_id
+from stages.rows.checks import fold, read_rows, row_id
+from stages.rows.labels import label_list
 from stages.rows.tables import read_table
 from stages.sources.locate import DataSource, locate_data
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from stages.scoring.headline import headline_scores, majority_accuracy
 from stages.scoring.metric import score
+from stages.scoring.scores import headline_scores, majority_accuracy
 
 
 def test_scores_of_known_predictions() -> None:

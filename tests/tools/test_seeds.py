@@ -19,8 +19,8 @@ import pytest
 
 from stages.core import paths
 from stages.core.errors import DataError, HostError, ParamsError
-from stages.core.fingerprints import settings_of
 from stages.core.params import HeadParams, load_params
+from stages.scoring.seed_records import settings_of
 from stages.tools import seeds
 from stages.tools.revisions import Run, state_of
 from tests.support.small_project import bert_lora, call, make, set_param

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from stages.scoring.headline import headline_scores, majority_accuracy
+from stages.scoring.scores import (
+    bins_of,
+    brier_score,
+    calibration_error,
+    confidence_scores,
+    headline_scores,
+    majority_accuracy,
+)
 from tests.support.tiny import new_process
 
 
@@ -63,8 +70,40 @@ def test_the_majority_is_counted_in_training(
 
 
 def test_no_torch_is_imported() -> None:
-    code = "import sys, numpy; from stages.scoring.headline import headline_scores\n"
+    code = "import sys, numpy; from stages.scoring.scores import headline_scores\n"
     code += "headline_scores(numpy.array([[0.2, 0.8]]), [1]); assert 'torch' not in sys.modules"
     process = new_process(code)
     output, _ = process.communicate()
     assert process.returncode == 0, output
+
+
+def test_calibration_by_hand() -> None:
+    table = np.array([[0.9, 0.1], [0.91, 0.09], [0.6, 0.4], [0.55, 0.45]])
+    targets = np.array([0, 1, 0, 1])
+    confidence, accuracy, rows = bins_of(table, targets)
+    assert rows.tolist() == [1, 1, 2]
+    assert confidence == pytest.approx(np.array([0.55, 0.6, 0.905]))
+    assert accuracy == pytest.approx(np.array([0, 1, 0.5]))
+    assert calibration_error(table, targets) == pytest.approx((0.55 + 0.4 + 2 * 0.405) / 4)
+
+
+def test_fifteen_bins_of_equal_width() -> None:
+    surest = np.array([0.5, 0.53, 0.54, 0.61, 0.66, 0.69, 0.93, 0.94, 1.0])
+    _, _, rows = bins_of(np.stack([1 - surest, surest], axis=1), np.ones(9, dtype=int))
+    # Edges at 8/15 = 0.533, 10/15 = 0.667, 14/15 = 0.933; 1.0 belongs to the last bin.
+    assert rows.tolist() == [2, 1, 2, 1, 1, 2]
+
+
+def test_certain_and_wrong_is_finite() -> None:
+    found = confidence_scores(np.array([[1.0, 0.0]]), np.array([1]))
+    assert math.isfinite(found["log_loss"])
+    assert (found["brier"], found["calibration_error"]) == (2, 1)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_the_brier_score_is_the_squared_distance_to_the_true_class(classes: int) -> None:
+    chance = np.random.default_rng(classes)
+    table = chance.dirichlet(np.ones(classes), size=50)
+    targets = chance.integers(classes, size=50)
+    distances = ((table - np.eye(classes)[targets]) ** 2).sum(axis=1)
+    assert brier_score(table, targets) == pytest.approx(float(distances.mean()), rel=1e-12)

@@ -1,0 +1,96 @@
+"""Labels: from the values in a file to class names, and the list of classes."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from stages.core.errors import DataError, printable
+from stages.rows.tables import Faults
+from stages.sources.locate import DataSource
+
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
+    import pandas as pd
+
+MAX_CLASSES = 1000
+
+
+def label_of(value: Any, names: tuple[str, ...] | None) -> str | None:
+    """Return a label as a string; an integer becomes its name where the source names them."""
+    if value is None or value != value:  # NaN is the only value that differs from itself
+        return None
+    if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
+        value = int(value)
+    if isinstance(value, int) and names:
+        return names[value] if 0 <= value < len(names) else None  # -1: unlabelled on the Hub
+    return str(value)
+
+
+def check_label_types(frame: pd.DataFrame, names: tuple[str, ...] | None, faults: Faults) -> None:
+    """Note every label that is neither a string nor an integer, or outside the source's names."""
+    for line, value in zip(frame["line"], frame["label"], strict=True):
+        if names and isinstance(value, (int, float)) and (value < -1 or value >= len(names)):
+            what = f"label {value} is none of the {len(names)} that the source names"
+            faults.add(line, what, "correct the row, or set data.label_column")
+            continue
+        fraction = isinstance(value, float) and value == value and not value.is_integer()
+        other = value is not None and not isinstance(value, (str, int, float))
+        if fraction or other or isinstance(value, bool):
+            faults.add(
+                line,
+                f"label {printable(repr(value))} is neither a string nor an integer",
+                "write classes as strings or integers",
+            )
+
+
+def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
+    """Return the classes in order: as the source names them, by number, or by the alphabet.
+
+    Raises:
+        DataError: if there are fewer than 2 or implausibly many, if two differ in case only, or
+            if one stands in validation or test but not in train.
+    """
+    found = Counter(rows["label"])
+    files = ", ".join(printable(file) for file in source.splits.values())
+    if len(found) < 2:
+        raise DataError(
+            f"{files}: label: only one class, {printable(next(iter(found), 'none'))}",
+            "give rows of at least two classes, or set data.label_column",
+        )
+    if len(found) > MAX_CLASSES or len(found) > max(20, len(rows) / 2):
+        raise DataError(
+            f"{files}: label: {len(found)} different labels in {len(rows)} rows",
+            "set data.label_column to the column with the class",
+        )
+    _check_spelling(rows, found)
+    if source.label_names and set(found) <= set(source.label_names):
+        return [name for name in source.label_names if name in found]
+    if all(re.fullmatch("-?[0-9]{1,18}", label) for label in found):
+        return sorted(found, key=lambda label: (int(label), label))
+    return sorted(found)
+
+
+def _check_spelling(rows: pd.DataFrame, found: Counter[str]) -> None:
+    """Refuse a label that is another one's misspelling, or that train lacks."""
+    training = rows[rows["split"].isin(["train", "all"])]
+    known = Counter(training["label"])
+    faults = []
+    for label in found:
+        twin = next((k for k in known if k != label and k.casefold() == label.casefold()), None)
+        if label in known and (twin is None or known[twin] < known[label]):
+            continue
+        close = twin or next(iter(difflib.get_close_matches(label, list(known), n=1)), None)
+        first = rows[rows["label"] == label].iloc[0]
+        where = f"{printable(first['file'])}: line {first['line']}"
+        hint = f", did you mean {printable(close)}?" if close else ""
+        why = "differs from another in case only" if label in known else "is not in train"
+        faults.append(
+            (
+                f"{where}: label {printable(label)} {why}{hint}",
+                "spell each class in one way, and give train rows of every class",
+            )
+        )
+    if faults:
+        raise DataError.from_faults(faults)
