@@ -5,6 +5,8 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
+RWLOCK = Path(".dvc/tmp/rwlock")  # DVC's own, while one of its commands runs
+CONSTRAINTS = Path(".github/constraints.txt")
 
 RAW = Path("data/raw")
 TRAIN = Path("data/train.parquet")

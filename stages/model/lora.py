@@ -36,16 +36,9 @@ def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
     Raises:
         ParamsError: if a field does not fit this model.
     """
-    targets = resolve_targets(classifier, lora.target_modules)
     check_names(classifier, lora)
-    fields = lora.model_dump()
-    fields["lora_alpha"] = (
-        int(fields["lora_alpha"]) if lora.lora_alpha % 1 == 0 else lora.lora_alpha
-    )
-    fields["target_modules"] = targets
-    fields["modules_to_save"] = sorted({*classifier.head, *(lora.modules_to_save or [])})
     try:
-        config = LoraConfig(**fields, exclude_modules=_linear_in_head(classifier))
+        config = lora_config(classifier, lora)
         with warnings.catch_warnings():  # check_patterns reports an unused pattern as an error
             warnings.simplefilter("ignore", RuntimeWarning)
             model = get_peft_model(classifier.model, config)
@@ -57,6 +50,21 @@ def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
     adapted: Any = model.base_model.targeted_module_names
     check_patterns(adapted, lora)
     return replace(classifier, model=model)
+
+
+def lora_config(classifier: Classifier, lora: LoraParams) -> LoraConfig:
+    """Return PEFT's configuration of the params, with the roles of target_modules resolved.
+
+    Raises:
+        ParamsError: if target_modules match no module.
+        ValueError, TypeError: from PEFT, if it refuses a field.
+    """
+    fields = lora.model_dump()
+    if lora.lora_alpha % 1 == 0:
+        fields["lora_alpha"] = int(lora.lora_alpha)
+    fields["target_modules"] = resolve_targets(classifier, lora.target_modules)
+    fields["modules_to_save"] = sorted({*classifier.head, *(lora.modules_to_save or [])})
+    return LoraConfig(**fields, exclude_modules=_linear_in_head(classifier))
 
 
 def describe_lora(classifier: Classifier) -> str:

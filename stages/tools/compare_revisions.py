@@ -1,29 +1,41 @@
-"""Compare two revisions row by row, with a verdict: what `dvc metrics diff` leaves open."""
+"""Compare two revisions row by row, with a verdict: which `dvc metrics diff` lacks."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from stages.core import paths
-from stages.core.errors import printable
+from stages.core.errors import ParamsError, printable
 from stages.core.params import load_params
 from stages.scoring.predictions import aligned
 from stages.scoring.significance import Gain, paired_gain, shown_p, verdict, wilson
+from stages.tools.project import enter_project
 from stages.tools.revisions import predictions_of
 
-if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
     import pandas as pd
 
 FILES = {"adapter": paths.ADAPTER_PREDICTIONS, "base": paths.BASE_PREDICTIONS}
+EXAMPLE = "Example: bert-lora compare main workspace --tolerance 0.01"
+
+
+class Model(StrEnum):
+    """Whose predictions are compared."""
+
+    adapter = "adapter"
+    base = "base"
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asks for; see `bert-lora compare --help`. Accuracies are shares."""
+class CompareOptions:
+    """What the user wants; see `bert-lora compare --help`. Accuracies are shares."""
 
     revisions: tuple[str, str] = ("HEAD", "workspace")
     model: str = "adapter"
@@ -33,27 +45,59 @@ class Request:
     as_markdown: bool = False
 
 
-def compare(request: Request) -> int:
+def command(
+    first: Annotated[str, typer.Argument(metavar="REV_A")] = "HEAD",
+    second: Annotated[str, typer.Argument(metavar="REV_B")] = "workspace",
+    of: Annotated[Model, typer.Option(help="Whose predictions.")] = Model.adapter,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Exit code 1 if REV_B's accuracy is below this."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Exit code 1 if accuracy fell by more than this."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--md", help="Print Markdown for a pull request.")
+    ] = False,
+) -> None:
+    """Compare two revisions on the same test rows: difference, interval, p-value, verdict.
+
+    A revision is a commit, a tag, a branch, an experiment, or "workspace". Accuracies are shares.
+    """
+    if as_json and as_markdown:
+        raise ParamsError("bert-lora compare: both --json and --md", "give one of them")
+    enter_project()
+    options = CompareOptions((first, second), of.value, fail_under, tolerance, as_json, as_markdown)
+    raise typer.Exit(compare(options))
+
+
+def compare(options: CompareOptions) -> int:
     """Print the comparison, and return 1 if the second revision fails a check, else 0.
 
     Raises:
         ParamsError: if there is no such revision.
-        HostError: if a revision's predictions are not to be had.
+        HostError: if a revision's predictions are not available.
         DataError: if the two have other test rows.
         ModelError: if their classes differ.
     """
     seed = load_params().seed
-    first, second = read_pair(request.revisions, FILES[request.model])
+    first, second = read_pair(options.revisions, FILES[options.model])
     right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (first, second)]
     gain = paired_gain(right[0], right[1], seed)
-    names = (printable(request.revisions[0], 40), printable(request.revisions[1], 40))
-    if request.as_json:
-        print(json.dumps(as_object(gain, names, request.model), indent=2, ensure_ascii=False))
-    elif request.as_markdown:
-        print(as_markdown(gain, names, request.model))
+    names = (printable(options.revisions[0], 40), printable(options.revisions[1], 40))
+    if options.as_json:
+        print(json.dumps(as_object(gain, names, options.model), indent=2, ensure_ascii=False))
+    elif options.as_markdown:
+        print(as_markdown(gain, names, options.model))
     else:
-        print_table(gain, names, request.model)
-    failures = failed_checks(gain, request)
+        print_table(gain, names, options.model)
+    failures = failed_checks(gain, options)
     sys.stdout.flush()
     for failure in failures:
         print(f"check failed: {failure}", file=sys.stderr)
@@ -68,10 +112,10 @@ def read_pair(revisions: tuple[str, str], path: Path) -> tuple[pd.DataFrame, pd.
     return aligned(first, second, names, fix)
 
 
-def failed_checks(gain: Gain, request: Request) -> list[str]:
+def failed_checks(gain: Gain, options: CompareOptions) -> list[str]:
     """Return a line for each check that the second revision does not pass."""
     failures = []
-    under, tolerance = request.fail_under, request.tolerance
+    under, tolerance = options.fail_under, options.tolerance
     if under is not None and gain.second < under:
         failures.append(f"accuracy {gain.second:.4f} is below --fail-under {under:g}")
     if tolerance is not None and gain.gain < -tolerance - 1e-12:

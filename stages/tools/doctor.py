@@ -1,4 +1,4 @@
-"""Look at what surrounds a run, and say what to type where something stands in its way."""
+"""`bert-lora doctor`: find what stops a run, and print the command that repairs it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,39 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 from stages.core import paths
 from stages.core.errors import HostError
 from stages.core.params import load_params
 from stages.running.disk import SPARE, cache_folder, room
 from stages.running.dvc_files import Recorded, recorded_outputs
-from stages.running.locks import is_alive, lock_holder
-from stages.running.stage import cores
-from stages.tools.revisions import git
+from stages.running.environment import threads_of
+from stages.running.locks import lock_holder
+from stages.tools.git import git
+from stages.tools.project import enter_project
 from stages.tools.verify import Fault, object_of
 
-CONSTRAINTS = Path(".github/constraints.txt")
-RWLOCK = Path(".dvc/tmp/rwlock")
+EXAMPLE = "Example: bert-lora doctor && dvc repro"
 TEMPORARY = re.compile(r"\.tmp-(\d+)(\.old)?$")
-GIT_KEEPS = ("params.yaml", "dvc.lock", "metrics")  # what `dvc exp run` changes, and git restores
+GIT_KEEPS = ("params.yaml", "dvc.lock", "metrics")  # what `dvc exp run` changes and git restores
+
+
+def command() -> None:
+    """Look for what stops a run: stale locks, leftovers, lack of space, other versions.
+
+    Exit code 5 if something must be repaired first.
+    """
+    enter_project()
+    doctor()
 
 
 def doctor() -> None:
-    """Print how things stand.
+    """Print the state of the machine and of the project.
 
     Raises:
         ParamsError: if params.yaml is faulty.
-        HostError: with every thing that must be mended before a run.
+        HostError: with everything that must be repaired before a run.
     """
     for line in surroundings():
         print(line)
@@ -47,43 +58,45 @@ def doctor() -> None:
     ]
     if faults:
         raise HostError.from_faults(faults)
-    print("nothing stands in the way of: dvc repro")
+    print("nothing prevents: dvc repro")
 
 
 def surroundings() -> Iterator[str]:
     """Yield lines about the machine: Python, processor, threads, precision, GPU, a training."""
     params = load_params()
-    from stages.model import device as compute
-    from stages.running.provenance import precision_of, processor
+    from stages.model.device import resolve
+    from stages.running.provenance import processor
 
-    hardware = compute.chosen(params.compute)
-    threads = cores() if params.compute.threads == "auto" else params.compute.threads
+    device = resolve(params.compute)
+    cores = threads_of(params.compute.model_copy(update={"threads": "auto"}))
     yield f"python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    yield f"processor: {processor()}, {cores()} cores, {threads} threads in use"
-    precision = precision_of(hardware)
-    native = compute.computes_bf16(hardware.device)
-    yield f"device: {hardware.device.type}, {precision} ({'has' if native else 'no'} bf16 units)"
+    yield f"processor: {processor()}, {cores} cores, {device.threads} threads in use"
+    units = "has" if device.native_bf16 else "no"
+    yield f"device: {device.torch_device.type}, {device.precision} ({units} bf16 units)"
     holder = lock_holder("train_lora")
     if holder:
         yield f"a training is running: process {holder}"
     elif any(paths.CHECKPOINTS.glob("checkpoint-*")):
-        yield "a training was stopped: dvc repro goes on with it"
-        yield f"(to start afresh: rm -r {paths.CHECKPOINTS})"
+        yield "a training was stopped: dvc repro continues it"
+        yield f"(to start from the beginning: rm -r {paths.CHECKPOINTS})"
 
 
 def lock_faults() -> Iterator[Fault]:
     """Yield what blocks DVC: a damaged lock file, or a process that holds one."""
-    if not RWLOCK.exists():
+    if not paths.RWLOCK.exists():
         return
     try:
-        content = json.loads(RWLOCK.read_text(encoding="utf-8"))
+        content = json.loads(paths.RWLOCK.read_text(encoding="utf-8"))
         holders = [h for entry in content.values() for h in _holders(entry)]
     except (ValueError, AttributeError, TypeError, KeyError, OSError):
-        yield f"{RWLOCK}: damaged by a run that was killed, DVC stops at it", f"rm {RWLOCK}"
+        yield (
+            f"{paths.RWLOCK}: damaged by a run that was killed, DVC stops at it",
+            f"rm {paths.RWLOCK}",
+        )
         return
-    alive = sorted({number for number in holders if is_alive(number)})
+    alive = sorted({number for number in holders if psutil.pid_exists(number)})
     for number in alive:
-        yield f"{RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}"
+        yield f"{paths.RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}"
 
 
 def _holders(entry: dict[str, object]) -> Iterator[int]:
@@ -99,7 +112,7 @@ def leftover_faults() -> Iterator[Fault]:
     for folder in ("data", "metrics", "models"):
         for path in sorted(Path(folder).rglob(".*.tmp-*")):
             found = TEMPORARY.search(path.name)
-            if found is None or is_alive(int(found[1])):
+            if found is None or psutil.pid_exists(int(found[1])):
                 continue
             kept = path.with_name(path.name[1 : found.start()])
             if found[2] and not kept.exists():  # the kill came between two renames
@@ -121,7 +134,7 @@ def half_run_faults(records: list[Recorded]) -> Iterator[Fault]:
         switch = f"git switch {shlex.quote(branch)} && " if branch else ""
         yield (
             f"{', '.join(changed)} changed and {' and '.join(signs)}: a run was cut off",
-            f"go on with it: {switch}dvc repro; or go back to the last commit: "
+            f"continue it: {switch}dvc repro; or go back to the last commit: "
             f"{switch}git checkout HEAD -- {' '.join(GIT_KEEPS)} && dvc checkout --force",
         )
 
@@ -171,8 +184,8 @@ def version_faults() -> Iterator[Fault]:
             other.append(f"{name} {found}, not {wanted}")
     if other:
         shown = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
-        yield f"{CONSTRAINTS}: {shown}", f"pip install -e . -c {CONSTRAINTS}"
+        yield f"{paths.CONSTRAINTS}: {shown}", f"pip install -e . -c {paths.CONSTRAINTS}"
 
 
 def _constraints() -> str:
-    return CONSTRAINTS.read_text(encoding="utf-8") if CONSTRAINTS.exists() else ""
+    return paths.CONSTRAINTS.read_text(encoding="utf-8") if paths.CONSTRAINTS.exists() else ""

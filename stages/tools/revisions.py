@@ -1,15 +1,9 @@
-"""Read what a revision recorded: a commit, a tag, a branch, an experiment, or the workspace.
-
-Also asks git and DVC what the commands that work on revisions need to know.
-"""
+"""Read what a revision recorded: a commit, a tag, a branch, an experiment, or the workspace."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.core import paths
-from stages.core.artefacts import remake, require, sha256_of
+from stages.core.artefacts import remake, require
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import Params, parse_params
 from stages.scoring.predictions import read_predictions
@@ -27,15 +21,14 @@ if TYPE_CHECKING:  # heavy libraries are imported once the options are known to 
     import pandas as pd
 
 WORKSPACE = "workspace"
-# What a run does not hang on: results, and words.
-UNREAD = (":!metrics", ":!dvc.lock", ":!README.md", ":!tests", ":!.github", ":!.ci")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What an experiment recorded: its params, and the predictions of both models."""
+    """What an experiment recorded: its params, its precision, the predictions of both models."""
 
     params: Params
+    precision: str
     base: pd.DataFrame
     adapter: pd.DataFrame
 
@@ -103,59 +96,26 @@ def read_run(name: str) -> Run:
     """
     return Run(
         parse_params(content_of(name, paths.PARAMS).decode(), paths.PARAMS),
+        precision_of(name),
         predictions_of(name, paths.BASE_PREDICTIONS),
         predictions_of(name, paths.ADAPTER_PREDICTIONS),
     )
 
 
-def experiments_of_head() -> set[str]:
-    """Return the names of the experiments that the present commit has.
+def precision_of(revision: str) -> str:
+    """Return the precision that a revision's adapter was trained in, as its manifest has it.
 
     Raises:
-        HostError: if this is no git clone.
+        HostError: if the manifest is not available, or does not record the precision.
     """
-    commit = git("rev-parse", "HEAD").strip()
-    lines = git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/")
-    return {line.rpartition("/")[2] for line in lines.splitlines()}
-
-
-def state_of(overrides: tuple[str, ...]) -> tuple[str, str]:
-    """Return the last commit, and 8 hex digits of the overrides and every change since then.
-
-    The user's own data counts too: git does not see it, but DVC takes it along into an experiment.
-    """
-    changes = git("diff", "HEAD", "--", ".", *UNREAD)
-    files = (path for path in sorted(paths.RAW.rglob("*")) if path.is_file())
-    data = [(path.as_posix(), sha256_of(path)) for path in files if path.suffix != ".dvc"]
-    mark = hashlib.sha256(json.dumps([overrides, changes, data]).encode()).hexdigest()[:8]
-    return git("rev-parse", "HEAD").strip(), mark
-
-
-def dvc(*arguments: str) -> int:
-    """Run a DVC command, whose output is the user's to see, and return its exit code."""
-    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments]) as child:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:
-            # The terminal interrupts DVC too, which ends the stage and clears up after itself.
-            child.wait()
-            print("interrupted: the same command goes on from here", file=sys.stderr)
-            raise
-
-
-def git(*arguments: str) -> str:
-    """Return what a git command prints.
-
-    Raises:
-        HostError: if it fails.
-    """
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")  # noqa: S607  # git as the user has it
-    if done.returncode:
+    try:
+        manifest = json.loads(content_of(revision, paths.ADAPTER_MANIFEST))
+        return str(manifest["precision"])
+    except (ValueError, KeyError, TypeError):
         raise HostError(
-            f"git {arguments[0]}: {printable(done.stderr.strip(), 200)}",
-            "work in a git clone of the project",
-        )
-    return done.stdout
+            f"{printable(revision)}: {paths.ADAPTER_MANIFEST}: records no precision",
+            "run it again with the present code",
+        ) from None
 
 
 @contextmanager

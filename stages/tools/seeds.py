@@ -1,38 +1,65 @@
 """Run the same settings over several seeds, and report them as one thing.
 
-Each seed is a DVC experiment, run apart from the workspace, so what is done stays done: a second
-call goes on where the first one stopped. The split does not hang on the seed, so all of them are
-scored on the same test rows.
+Each seed is a DVC experiment, run apart from the workspace, so a finished one is kept: a second
+call continues where the first one stopped. The split does not depend on the seed, so all of them
+are scored on the same test rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from stages.core import paths
-from stages.core.errors import HostError, ParamsError
+from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import load_params
 from stages.scoring.predictions import aligned
 from stages.scoring.seed_records import FIGURES, read_records, record_of, settings_of, store
-from stages.tools.revisions import Run, dvc, experiments_of_head, read_run, state_of
+from stages.tools.experiments import dvc, experiments_of_head, state_of
+from stages.tools.project import enter_project
+from stages.tools.revisions import Run, read_run
 
-if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
     import pandas as pd
 
+EXAMPLE = "Example: bert-lora seeds 5 -S train.epochs=3"
 REMOVE = "remove the experiments of other settings: dvc exp remove"
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asks for; see `bert-lora seeds --help`."""
+class SeedsOptions:
+    """What the user wants; see `bert-lora seeds --help`."""
 
     count: int
     overrides: tuple[str, ...] = ()
     first: int = 1
 
 
-def seeds(request: Request) -> None:
+def command(
+    count: Annotated[int, typer.Argument(min=1, max=100, metavar="N", help="How many seeds.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
+    ] = None,
+    first: Annotated[int, typer.Option(min=0, max=2**31, help="The first seed.")] = 1,
+) -> None:
+    """Run the same settings over N seeds, and report mean, spread and what limits the conclusion.
+
+    Each seed is a DVC experiment; a second call continues where the first one stopped.
+    """
+    changes = tuple(overrides or ())
+    for change in changes:
+        key = change.partition("=")[0].rpartition(":")[2].strip("+~ ")  # as Hydra reads it
+        if "=" not in change.strip("=") or key in ("", "seed"):
+            what = f"bert-lora seeds: -S {printable(change)}"
+            raise ParamsError(what, "give KEY=VALUE, any param of params.yaml but seed")
+    enter_project()
+    seeds(SeedsOptions(count, changes, first))
+
+
+def seeds(options: SeedsOptions) -> None:
     """Run the seeds that are missing, then print and record what all of them say together.
 
     Raises:
@@ -41,26 +68,26 @@ def seeds(request: Request) -> None:
         HostError: if a run fails, or the project changes in between.
     """
     load_params()
-    read_records()  # found damaged after the runs, it would cost a second call
-    numbers = range(request.first, request.first + request.count)
-    start = state_of(request.overrides)
+    read_records()  # before the runs: a damaged file would cost a second call
+    numbers = range(options.first, options.first + options.count)
+    start = state_of(options.overrides)
     runs: dict[int, Run] = {}
     for place, number in enumerate(numbers, start=1):
         name = f"seeds-{start[1]}-{number}"
         known = name in experiments_of_head()
-        found = read_finished(name) if known else None
-        state = "running" if found is None else "done before"
+        finished = read_finished(name) if known else None
+        state = "running" if finished is None else "done before"
         print(f"seed {number} ({place} of {len(numbers)}): {state}", flush=True)
-        if found is None:
-            if state_of(request.overrides) != start:
+        if finished is None:
+            if state_of(options.overrides) != start:
                 raise HostError(
                     f"seed {number}: the project changed since the first seed",
                     "undo the change to go on, or give the command again for new runs of all",
                 )
-            run(name, number, request.overrides, replace=known)
-            found = read_run(name)
-        runs[number] = found
-    record = summarise(runs) | {"overrides": list(request.overrides)}
+            run(name, number, options.overrides, replace=known)
+            finished = read_run(name)
+        runs[number] = finished
+    record = summarise(runs) | {"overrides": list(options.overrides)}
     store(record)
     print(table_of(record))
 
@@ -77,8 +104,8 @@ def read_finished(name: str) -> Run | None:
 def run(name: str, seed: int, overrides: tuple[str, ...], replace: bool) -> None:
     """Run one seed as an experiment, apart from the workspace; its output is the user's to see.
 
-    With `replace` it takes the place of an experiment of its name, but only once it has ended
-    well: what a remote that is out of reach may still hold is not given up before.
+    With `replace` it replaces an experiment of its name, but only once it has succeeded: until
+    then a remote that is out of reach may still hold the old results.
 
     Raises:
         HostError: if it fails.
@@ -88,7 +115,7 @@ def run(name: str, seed: int, overrides: tuple[str, ...], replace: bool) -> None
     if dvc("exp", "run", "--temp", "-n", name, *sets, *force):
         raise HostError(
             f"seed {seed}: its run failed, see above",
-            "mend it and give the same command again: it goes on with this seed",
+            "correct it and give the same command again: it continues with this seed",
         )
 
 
@@ -101,18 +128,24 @@ def summarise(runs: dict[int, Run]) -> dict[str, Any]:
     """
     first = next(iter(runs.values()))
     settings = settings_of(first.params)
-    for number, one in runs.items():
-        if one.params.seed != number or settings_of(one.params) != settings:
+    for number, each in runs.items():
+        if each.params.seed != number or settings_of(each.params) != settings:
             what = f"seed {number}: its experiment has another seed or other settings"
             raise ParamsError(what, REMOVE)
+        if each.precision != first.precision:
+            what = (
+                f"seed {number}: trained in {each.precision}, the first seed in {first.precision}"
+            )
+            raise ParamsError(what, "set compute.precision, so that all seeds have the same")
 
     def in_order(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         return aligned(first.base, frame, ("the first seed", name), REMOVE)[1]
 
-    bases = [in_order(one.base, f"seed {number}") for number, one in runs.items()]
-    adapters = [in_order(one.adapter, f"seed {number}") for number, one in runs.items()]
+    bases = [in_order(each.base, f"seed {number}") for number, each in runs.items()]
+    adapters = [in_order(each.adapter, f"seed {number}") for number, each in runs.items()]
     return record_of(list(runs), bases, adapters) | {
         "settings": settings,
+        "precision": first.precision,
         "method": first.params.train.method,
         "model": first.params.model.source,
     }
@@ -120,7 +153,10 @@ def summarise(runs: dict[int, Run]) -> dict[str, Any]:
 
 def table_of(record: dict[str, Any]) -> str:
     """Return the record for a person."""
-    lines = [f"{'seed':>10}  {'base':>8}  {'adapter':>8}  {'gain':>6}"]
+    lines = [
+        f"trained in {record['precision']}",
+        f"{'seed':>10}  {'base':>8}  {'adapter':>8}  {'gain':>6}",
+    ]
     columns = [record[name] for name in FIGURES]
     for number, base, adapter, gain in zip(record["seeds"], *columns, strict=True):
         lines.append(

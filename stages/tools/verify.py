@@ -1,7 +1,7 @@
-"""Check all that DVC keeps: every byte that dvc.lock names, and whether it belongs together.
+"""`bert-lora verify`: check every byte that dvc.lock names, and that all of it belongs together.
 
 DVC trusts the time stamps of its cache and serves a damaged object as good, so every object is
-hashed anew here. What is stored is checked first, then what it says.
+hashed anew here. The bytes are checked first, then their meaning.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.core import paths
-from stages.core.artefacts import read_object, remake, require
-from stages.core.errors import DataError, HostError, UserError, printable
+from stages.core.errors import HostError, printable
 from stages.running.disk import cache_folder
 from stages.running.dvc_files import Recorded, files_of, recorded_outputs
+from stages.tools.project import enter_project
+from stages.tools.verify_meaning import check_meaning
 
-Fault = tuple[str, str]  # what is wrong, how to mend it
-ROUNDING = 2e-6  # of metrics with 6 decimals
+Fault = tuple[str, str]  # what is wrong, how to repair it
+EXAMPLE = "Example: bert-lora verify && git push"
+
+
+def command() -> None:
+    """Hash every artefact anew, in workspace and cache, and check that all belong together.
+
+    Exit code 0 only if all of it holds; each fault comes with the command that repairs it.
+    """
+    enter_project()
+    verify()
 
 
 def verify() -> None:
@@ -36,7 +46,7 @@ def verify() -> None:
         raise HostError.from_faults(faults)
     check_meaning()
     size = sum(record.size for record in records)
-    print(f"{len(records)} artefacts, {size / 1e6:,.1f} MB: whole in workspace and cache")
+    print(f"{len(records)} artefacts, {size / 1e6:,.1f} MB: intact in workspace and cache")
     print("weights finite; adapter, base, tokenizer and labels belong together")
     print("predictions, metrics and dvc.lock agree")
 
@@ -119,13 +129,13 @@ def _dvc_status() -> object:
     try:
         return json.loads(done.stdout)
     except ValueError:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-        why = said[0].removeprefix("ERROR: ") if said else "no message"
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        why = errors[0].removeprefix("ERROR: ") if errors else "no message"
         raise HostError(f"dvc status: {printable(why, 200)}", "run: bert-lora doctor") from None
 
 
 def changed_since(status: object) -> Iterator[Fault]:
-    """Yield a fault for each stage whose inputs are others than when it ran.
+    """Yield a fault for each stage whose inputs changed since it ran.
 
     `status` is what `dvc status --json` prints; its outputs are left to `stored_faults`.
     """
@@ -141,73 +151,3 @@ def changed_since(status: object) -> Iterator[Fault]:
         if names:
             shown = printable(", ".join(names), 200)
             yield f"stage {stage}: has not run since a change of {shown}", "run: dvc repro"
-
-
-def check_meaning() -> None:
-    """Check that weights are finite, and that all artefacts belong together.
-
-    Raises:
-        ModelError, DataError: with every fault that was found.
-    """
-    faults: list[UserError] = []
-    for check in (_check_weights, _check_adapter, _check_scores, _check_comparison):
-        try:
-            check()
-        except UserError as error:
-            faults.append(error)
-    if faults:
-        pairs = [pair for error in faults for pair in error.faults]
-        raise type(faults[0]).from_faults(pairs)
-
-
-def _check_weights() -> None:
-    from stages.model.weights import read_weights
-
-    for folder in (paths.BASE_MODEL, paths.HEAD, paths.ADAPTER):
-        for file in sorted(require(folder).glob("*.safetensors")):
-            read_weights(file, remake(file))
-
-
-def _check_adapter() -> None:
-    from stages.model import saved as adapter_files
-    from stages.rows import prepared as splits
-
-    adapter_files.check_adapter(splits.read_labels(), paths.ADAPTER, paths.BASE_MODEL)
-
-
-def _check_scores() -> None:
-    """Check each model's metrics against its predictions, and those against the test rows."""
-    from stages.rows import prepared as splits
-    from stages.scoring import headline, predictions
-
-    labels = splits.read_labels()
-    test = splits.read_split(paths.TEST, labels)
-    truth = dict(zip(test.ids, (labels[target] for target in test.targets), strict=True))
-    for metrics, path in (
-        (paths.BASE_METRICS, paths.BASE_PREDICTIONS),
-        (paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS),
-    ):
-        fix = remake(path)
-        frame = predictions.read_predictions(require(path), str(path), fix)
-        if dict(zip(frame["id"], frame["label"], strict=True)) != truth:
-            raise DataError(f"{path}: its rows or labels are not those of {paths.TEST}", fix)
-        if predictions.labels_of(frame) != labels:
-            raise DataError(f"{path}: its classes are not those of {paths.LABELS}", fix)
-        scores = headline.headline_scores(
-            predictions.probabilities_of(frame), predictions.targets_of(frame).tolist()
-        )
-        recorded = read_object(metrics, *scores)
-        for name, value in scores.items():
-            if abs(recorded[name] - value) > ROUNDING:
-                what = f"{metrics}: {name} {recorded[name]}, the predictions give {value:.6f}"
-                raise DataError(what, fix)
-
-
-def _check_comparison() -> None:
-    compared = read_object(paths.COMPARISON, "accuracy_base", "accuracy_adapter")
-    for name, path in (("base", paths.BASE_METRICS), ("adapter", paths.ADAPTER_METRICS)):
-        if read_object(path, "accuracy")["accuracy"] != compared[f"accuracy_{name}"]:
-            raise DataError(
-                f"{paths.COMPARISON}: accuracy_{name} is not that of {path}",
-                "make it again: dvc repro -f compare",
-            )

@@ -1,0 +1,47 @@
+"""The benchmark's results as a Markdown table."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+NAMES = {
+    "tutorial": "PEFT and Trainer as tutorials do it: padded to max_length, fp32, random batches",
+    "tuned": "PEFT and Trainer, tuned: dynamic padding, batches of like length, bf16",
+    "adapters": "the AdapterHub library with LoRA, tuned likewise, in an environment of its own",
+    "full": "full fine-tuning with the tuned Trainer",
+    "ours": "this pipeline's own code path",
+}
+
+
+def table_of(results: dict[str, Any]) -> str:
+    """Return the results as a Markdown table."""
+    lines = [
+        f"| {results['precision']}, {results['multiplication_gflops']:.0f} GFLOP/s in matrix "
+        "products | rows a second | times *tutorial* | times *tuned* | share of the limit |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for what in ("training", "scoring"):
+        for name in NAMES:
+            if (speeds := results[what].get(name)) is None:
+                continue
+            ratios = [speeds[f"to_{peer}"] for peer in ("tutorial", "tuned")]
+            shown = [f"{r['median']:.1f} ({r['low']:.1f} to {r['high']:.1f})" for r in ratios]
+            lines.append(
+                f"| {what}: *{name}* | {speeds['median']:.0f} | {shown[0]} | {shown[1]} "
+                f"| {100 * speeds['share_of_limit']:.0f} % |"
+            )
+    if accuracy := results.get("accuracy"):
+        by_name = accuracy["validation"]
+        seeds = max(len(values) for values in by_name.values())
+        shown = [
+            f"*{name}* {100 * statistics.mean(values):.1f} % ({100 * min(values):.1f} to "
+            f"{100 * max(values):.1f})"
+            for name, values in sorted(by_name.items())
+        ]
+        lines += [
+            "",
+            f"Validation accuracy after all epochs in {accuracy['precision']}, the mean of "
+            f"{seeds} seeds: {', '.join(shown)}.",
+        ]
+    return "\n".join(lines)
