@@ -63,9 +63,9 @@ def params(models: dict[str, Path]) -> Params:
 
 
 @pytest.fixture(scope="session")
-def finished(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the whole pipeline ran. Only read it: see `project`."""
-    folder = tmp_path_factory.mktemp("finished")
+    folder = tmp_path_factory.mktemp("finished_run")
     with chdir(folder):
         save_params(params)
         save_table(table(classes=2))
@@ -74,16 +74,16 @@ def finished(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Iterator[Path]:
-    """Stand in a copy of the finished run, to change and to run stages in."""
+def project(finished_run: Path, tmp_path: Path) -> Iterator[Path]:
+    """Stand in a copy of the finished_run run, to change and to run stages in."""
     folder = tmp_path / "project"
-    shutil.copytree(finished, folder)
+    shutil.copytree(finished_run, folder)
     with chdir(folder):
         yield folder
 
 
 @pytest.fixture
-def standing(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
+def load_tiny_base(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
     """Return a function that loads an architecture's tiny model as models/base."""
     from stages.model.base import load_base
     from stages.model.device import resolve
@@ -99,10 +99,10 @@ def standing(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def trained(
-    finished: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
+def trained_adapter(
+    finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Classifier]:
-    """Return a copy of the finished run, and the adapter trained anew in it, still in memory."""
+    """Return a copy of the finished_run run, and the adapter trained anew in it, still in memory."""
     from stages.model.base import load_base
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
@@ -113,7 +113,7 @@ def trained(
     from stages.training.trainer import train
 
     folder = tmp_path_factory.mktemp("trained") / "project"
-    shutil.copytree(finished, folder)
+    shutil.copytree(finished_run, folder)
     with chdir(folder):
         shutil.rmtree(paths.ADAPTER)
         labels = prepared.read_labels()
@@ -132,11 +132,11 @@ def trained(
 
 
 @pytest.fixture(scope="session")
-def other_process(trained: tuple[Path, Classifier]) -> Path:
+def other_process_outputs(trained_adapter: tuple[Path, Classifier]) -> Path:
     """Return a folder where a process with hash seed 0 has read the trained adapter.
 
     It leaves its logits on the test rows in 0.pt, and a fresh adapter in fresh-0.
     """
-    with chdir(trained[0]):
+    with chdir(trained_adapter[0]):
         read_in_another_process("0")
-    return trained[0]
+    return trained_adapter[0]

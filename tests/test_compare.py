@@ -15,7 +15,6 @@ from stages.core import paths
 from stages.core.errors import DataError, HostError, ModelError, UserError
 from stages.core.params import Params
 from stages.core.pipeline import maker_of
-from stages.reporting.gather import read_records
 from stages.scoring.seed_records import digest_of_rows, settings_of
 from tests.support.tiny import new_process
 
@@ -209,6 +208,7 @@ def test_a_missing_file_names_the_stage_that_makes_it(params: Params, path: Path
 def record(params: Params, rows: str, mean: float) -> dict[str, Any]:
     return {
         "settings": settings_of(params),
+        "precision": "fp32",
         "test_rows": rows,
         "method": params.train.method,
         "seeds": [1],
@@ -228,17 +228,6 @@ def test_full_fine_tuning_is_a_rung_where_its_result_is_at_hand(params: Params) 
     ladder = pd.read_csv(paths.LADDER)
     assert ladder["rung"].tolist()[-2:] == ["LoRA", "full fine-tuning"]
     assert ladder["accuracy"].iloc[-1] == 0.975
-
-
-def test_a_record_of_other_rows_or_settings_is_no_rung(params: Params) -> None:
-    base = read(FILES[0])
-    rows = digest_of_rows(base)
-    longer = full(params).model_copy(
-        update={"train": full(params).train.model_copy(update={"epochs": 99})}
-    )
-    content = [record(full(params), "other", 0.9), record(longer, rows, 0.9)]
-    paths.SEEDS.write_text(json.dumps(content), encoding="utf-8")
-    assert read_records(base, params) == {}
 
 
 def test_a_damaged_record_is_refused(params: Params) -> None:

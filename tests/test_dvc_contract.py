@@ -182,11 +182,11 @@ def test_base_and_adapter_alone_are_the_table_of_metrics() -> None:
     assert found == [paths.BASE_METRICS.as_posix(), paths.ADAPTER_METRICS.as_posix()]
 
 
-def test_the_plots_are_drawn_from_columns_that_are_written(finished: Path) -> None:
+def test_the_plots_are_drawn_from_columns_that_are_written(finished_run: Path) -> None:
     for entry in CONTENT["plots"]:
         (plot,) = entry.values()
         for path, column in plot["y"].items():
-            header = (finished / path).read_text(encoding="utf-8").splitlines()[0].split(",")
+            header = (finished_run / path).read_text(encoding="utf-8").splitlines()[0].split(",")
             assert {plot["x"], column} <= set(header)
 
 

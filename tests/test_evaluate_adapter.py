@@ -27,17 +27,17 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def test_base_and_adapter_have_identical_keys_and_floors(finished: Path) -> None:
-    base, adapter = (metrics(finished, p) for p in (paths.BASE_METRICS, paths.ADAPTER_METRICS))
+def test_base_and_adapter_have_identical_keys_and_floors(finished_run: Path) -> None:
+    base, adapter = (metrics(finished_run, p) for p in (paths.BASE_METRICS, paths.ADAPTER_METRICS))
     assert sorted(base) == sorted([*FLOORS, "accuracy", "f1_macro", "log_loss", "temperature"])
     assert base.keys() == adapter.keys()
     assert {name: base[name] for name in FLOORS} == {name: adapter[name] for name in FLOORS}
     assert base["log_loss"] != adapter["log_loss"]
 
 
-def test_base_and_adapter_are_scored_on_the_same_rows(finished: Path) -> None:
+def test_base_and_adapter_are_scored_on_the_same_rows(finished_run: Path) -> None:
     base, adapter = (
-        rows(finished / p) for p in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
+        rows(finished_run / p) for p in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
     )
     assert list(base[0]) == list(adapter[0])
     assert [(row["id"], row["label"]) for row in base] == [
@@ -46,10 +46,10 @@ def test_base_and_adapter_are_scored_on_the_same_rows(finished: Path) -> None:
     assert len({row["id"] for row in base}) == 20
 
 
-def test_the_scores_are_those_of_the_predictions(finished: Path) -> None:
-    predictions = rows(finished / paths.ADAPTER_PREDICTIONS)
+def test_the_scores_are_those_of_the_predictions(finished_run: Path) -> None:
+    predictions = rows(finished_run / paths.ADAPTER_PREDICTIONS)
     right = [row["label"] == row["predicted"] for row in predictions]
-    scores = metrics(finished, paths.ADAPTER_METRICS)
+    scores = metrics(finished_run, paths.ADAPTER_METRICS)
     assert scores["accuracy"] == pytest.approx(sum(right) / len(right))
 
 

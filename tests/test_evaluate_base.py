@@ -25,8 +25,8 @@ from stages.scoring.logits import predict_logits
 from tests.support.tiny import COMPUTE, NAMES, changed
 
 
-def test_the_scores_are_those_of_the_saved_head(finished: Path, params: Params) -> None:
-    with chdir(finished):
+def test_the_scores_are_those_of_the_saved_head(finished_run: Path, params: Params) -> None:
+    with chdir(finished_run):
         labels = list(NAMES[:2])
         base = load_base(paths.BASE_MODEL, labels, 7, set_up(COMPUTE))
         load_head(base, paths.HEAD)
@@ -59,9 +59,9 @@ def test_the_test_rows_do_not_reach_the_head(
     assert capsys.readouterr().out.count("L2 0.001\n") == 2
 
 
-def test_the_floors_are_those_of_the_data(finished: Path) -> None:
-    scores = json.loads((finished / paths.BASE_METRICS).read_text(encoding="utf-8"))
-    shares = json.loads((finished / paths.DATA_SUMMARY).read_text(encoding="utf-8"))["share"]
+def test_the_floors_are_those_of_the_data(finished_run: Path) -> None:
+    scores = json.loads((finished_run / paths.BASE_METRICS).read_text(encoding="utf-8"))
+    shares = json.loads((finished_run / paths.DATA_SUMMARY).read_text(encoding="utf-8"))["share"]
     majority = max(shares["train"], key=shares["train"].get)
     assert scores["majority"] == pytest.approx(shares["test"][majority])
     assert 0 < scores["untrained"] < 1

@@ -45,17 +45,21 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_leaves_its_outputs_and_nothing_else(finished: Path) -> None:
-    base = {file for file in files(finished) if file.parent == paths.BASE_MODEL}
+def test_a_run_leaves_its_outputs_and_nothing_else(finished_run: Path) -> None:
+    base = {file for file in files(finished_run) if file.parent == paths.BASE_MODEL}
     assert len(base) == 4
     given = {paths.PARAMS, paths.RAW / "mine.csv"}
-    assert files(finished) == MADE | base | given
-    assert {path.name for path in (finished / "models").iterdir()} == {"base", "head", "adapter"}
+    assert files(finished_run) == MADE | base | given
+    assert {path.name for path in (finished_run / "models").iterdir()} == {
+        "base",
+        "head",
+        "adapter",
+    }
 
 
-def test_the_comparison_agrees_with_both_scores(finished: Path) -> None:
+def test_the_comparison_agrees_with_both_scores(finished_run: Path) -> None:
     compared, base, adapter = (
-        read(finished / path)
+        read(finished_run / path)
         for path in (paths.COMPARISON, paths.BASE_METRICS, paths.ADAPTER_METRICS)
     )
     assert compared["rows"] == 20
@@ -66,8 +70,10 @@ def test_the_comparison_agrees_with_both_scores(finished: Path) -> None:
     assert compared["accuracy_gain_low"] <= gain <= compared["accuracy_gain_high"]
 
 
-def test_no_text_of_one_split_stands_in_another(finished: Path) -> None:
-    frames = [pd.read_parquet(finished / p) for p in (paths.TRAIN, paths.VALIDATION, paths.TEST)]
+def test_no_text_of_one_split_stands_in_another(finished_run: Path) -> None:
+    frames = [
+        pd.read_parquet(finished_run / p) for p in (paths.TRAIN, paths.VALIDATION, paths.TEST)
+    ]
     assert [len(frame) for frame in frames] == [60, 20, 20]
     whole = pd.concat(frames)
     assert whole["text"].is_unique

@@ -46,8 +46,8 @@ def refusal() -> str:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_head_is_what_the_checkpoint_did_not_bring(standing: Any, name: str) -> None:
-    classifier = standing(name)
+def test_the_head_is_what_the_checkpoint_did_not_bring(load_tiny_base: Any, name: str) -> None:
+    classifier = load_tiny_base(name)
     assert classifier.head == HEADS[name]
     brought = load_file(WEIGHTS)
     body, head = {}, classifier.head_state()
@@ -59,15 +59,15 @@ def test_the_head_is_what_the_checkpoint_did_not_bring(standing: Any, name: str)
     assert not body.keys() & head.keys()
 
 
-def test_the_model_knows_its_labels(standing: Any) -> None:
-    classifier = standing("bert", NAMES)
+def test_the_model_knows_its_labels(load_tiny_base: Any) -> None:
+    classifier = load_tiny_base("bert", NAMES)
     assert classifier.labels == NAMES
     assert classifier.model.config.id2label == dict(enumerate(NAMES))
     assert classifier.model.config.label2id == {name: n for n, name in enumerate(NAMES)}
 
 
-def test_the_fresh_head_hangs_on_the_seed_alone(standing: Any) -> None:
-    first, again, other = (standing("bert", seed=seed).head_state() for seed in (1, 1, 2))
+def test_the_fresh_head_hangs_on_the_seed_alone(load_tiny_base: Any) -> None:
+    first, again, other = (load_tiny_base("bert", seed=seed).head_state() for seed in (1, 1, 2))
     torch.rand(3)
     assert torch.equal(first["classifier.weight"], again["classifier.weight"])
     assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
@@ -82,8 +82,10 @@ def test_the_fresh_head_hangs_on_the_seed_alone(standing: Any) -> None:
         "embeddings.LayerNorm.weight",
     ],
 )
-def test_a_checkpoint_that_lacks_a_weight_of_the_body_is_refused(standing: Any, lost: str) -> None:
-    standing("bert")
+def test_a_checkpoint_that_lacks_a_weight_of_the_body_is_refused(
+    load_tiny_base: Any, lost: str
+) -> None:
+    load_tiny_base("bert")
     tensors = load_file(WEIGHTS)
     del tensors[lost]
     save_file(tensors, WEIGHTS, metadata={"format": "pt"})
@@ -91,36 +93,36 @@ def test_a_checkpoint_that_lacks_a_weight_of_the_body_is_refused(standing: Any, 
     assert f"lacks 1 weights of the encoder, for example bert.{lost}" in message
 
 
-def test_a_weight_of_another_shape_is_refused(standing: Any) -> None:
-    standing("bert")
+def test_a_weight_of_another_shape_is_refused(load_tiny_base: Any) -> None:
+    load_tiny_base("bert")
     edit_json("config.json", intermediate_size=48)
     assert "lacks 6 weights of the encoder" in refusal()
 
 
-def test_an_empty_checkpoint_is_refused(standing: Any) -> None:
-    standing("distilbert")
+def test_an_empty_checkpoint_is_refused(load_tiny_base: Any) -> None:
+    load_tiny_base("distilbert")
     save_file({"other": torch.zeros(1)}, WEIGHTS, metadata={"format": "pt"})
     assert "weights of the encoder" in refusal()
 
 
 @pytest.mark.parametrize("bytes_kept", [0, 7, 100, 2000])
-def test_a_cut_checkpoint_is_refused(standing: Any, bytes_kept: int) -> None:
-    standing("bert")
+def test_a_cut_checkpoint_is_refused(load_tiny_base: Any, bytes_kept: int) -> None:
+    load_tiny_base("bert")
     WEIGHTS.write_bytes(WEIGHTS.read_bytes()[:bytes_kept])
     assert "dvc repro -f fetch_base" in refusal()
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
-def test_a_damaged_json_file_is_refused(standing: Any, name: str, content: bytes) -> None:
-    standing("bert")
+def test_a_damaged_json_file_is_refused(load_tiny_base: Any, name: str, content: bytes) -> None:
+    load_tiny_base("bert")
     (paths.BASE_MODEL / name).write_bytes(content)
     refusal()
 
 
 @pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_refused(standing: Any, lost: str) -> None:
-    standing("bert")
+def test_a_missing_file_is_refused(load_tiny_base: Any, lost: str) -> None:
+    load_tiny_base("bert")
     (paths.BASE_MODEL / lost).unlink()
     refusal()
 
@@ -134,10 +136,10 @@ def test_a_missing_folder_names_the_stage_that_makes_it(
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "t5", "clip"])
-def test_another_kind_of_model_is_refused(standing: Any, kind: str) -> None:
+def test_another_kind_of_model_is_refused(load_tiny_base: Any, kind: str) -> None:
     import transformers
 
-    standing("bert")
+    load_tiny_base("bert")
     small: dict[str, dict[str, Any]] = {
         "gpt2": {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 80},
         "t5": {"d_model": 32, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 80},
@@ -152,14 +154,14 @@ def test_another_kind_of_model_is_refused(standing: Any, kind: str) -> None:
     refusal()
 
 
-def test_a_tokenizer_without_padding_is_refused(standing: Any) -> None:
-    standing("bert")
+def test_a_tokenizer_without_padding_is_refused(load_tiny_base: Any) -> None:
+    load_tiny_base("bert")
     edit_json("tokenizer_config.json", pad_token=None)
     assert "padding" in refusal()
 
 
-def test_a_tokenizer_of_another_model_is_refused(standing: Any) -> None:
-    standing("bert")
+def test_a_tokenizer_of_another_model_is_refused(load_tiny_base: Any) -> None:
+    load_tiny_base("bert")
     content = json.loads((paths.BASE_MODEL / "tokenizer.json").read_text(encoding="utf-8"))
     content["model"]["vocab"]["beyond"] = 10_000
     edit_json("tokenizer.json", model=content["model"])
@@ -168,9 +170,9 @@ def test_a_tokenizer_of_another_model_is_refused(standing: Any) -> None:
 
 @pytest.mark.parametrize(("name", "longest"), [("bert", 66), ("roberta", 65), ("mpnet", 64)])
 def test_no_text_is_longer_than_the_models_positions(
-    standing: Any, name: str, longest: int
+    load_tiny_base: Any, name: str, longest: int
 ) -> None:
-    standing(name)
+    load_tiny_base(name)
     edit_json("tokenizer_config.json", model_max_length=None)
     classifier = load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, CPU)
     assert classifier.tokenizer.model_max_length == longest
@@ -180,16 +182,16 @@ def test_no_text_is_longer_than_the_models_positions(
         classifier.model(input_ids=batch["input_ids"])
 
 
-def test_the_tokenizers_own_limit_stays(standing: Any) -> None:
-    assert standing("bert").tokenizer.model_max_length == 64
+def test_the_tokenizers_own_limit_stays(load_tiny_base: Any) -> None:
+    assert load_tiny_base("bert").tokenizer.model_max_length == 64
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_attention_dropout_is_what_the_params_say_in_every_architecture(
-    standing: Any, name: str, rate: float
+    load_tiny_base: Any, name: str, rate: float
 ) -> None:
-    standing(name)
+    load_tiny_base(name)
     classifier = load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, CPU, attention_dropout=rate)
     config = classifier.model.config
     fields = [

@@ -18,8 +18,8 @@ def inputs(classifier: Classifier) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_body_and_head_run_apart_give_the_models_own_logits(standing: Any, name: str) -> None:
-    classifier = standing(name, NAMES)
+def test_body_and_head_run_apart_give_the_models_own_logits(load_tiny_base: Any, name: str) -> None:
+    classifier = load_tiny_base(name, NAMES)
     classifier.model.eval()
     with torch.no_grad():
         whole = classifier.model(**inputs(classifier)).logits
@@ -32,8 +32,8 @@ def test_body_and_head_run_apart_give_the_models_own_logits(standing: Any, name:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_head_learns_through_the_replay(standing: Any, name: str) -> None:
-    classifier = standing(name)
+def test_the_head_learns_through_the_replay(load_tiny_base: Any, name: str) -> None:
+    classifier = load_tiny_base(name)
     classifier.model.eval()
     with torch.no_grad():
         seen = features(classifier, inputs(classifier))
@@ -42,8 +42,8 @@ def test_the_head_learns_through_the_replay(standing: Any, name: str) -> None:
     assert touched == set(classifier.head_state())
 
 
-def test_parameters_are_counted_with_and_without_gradients(standing: Any) -> None:
-    classifier = standing("bert")
+def test_parameters_are_counted_with_and_without_gradients(load_tiny_base: Any) -> None:
+    classifier = load_tiny_base("bert")
     total = sum(parameter.numel() for parameter in classifier.model.parameters())
     assert count_parameters(classifier) == (total, total)
     classifier.model.requires_grad_(False)

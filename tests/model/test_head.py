@@ -41,8 +41,8 @@ def loss_of(classifier: Any, features: Any, targets: list[int]) -> float:
         return float(cross_entropy(head_logits(classifier, *features), torch.tensor(targets)))
 
 
-def test_the_fitted_head_is_the_optimum_that_scikit_learn_finds(standing: Any) -> None:
-    base = standing("bert", NAMES)
+def test_the_fitted_head_is_the_optimum_that_scikit_learn_finds(load_tiny_base: Any) -> None:
+    base = load_tiny_base("bert", NAMES)
     features = features_of(base)
     data = (features, TARGETS)
     assert fit_head(base, data, data, [PENALTY]) == PENALTY
@@ -63,8 +63,10 @@ def test_the_fitted_head_is_the_optimum_that_scikit_learn_finds(standing: Any) -
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta"])
-def test_validation_chooses_the_penalty_and_its_head_is_kept(standing: Any, name: str) -> None:
-    base = standing(name, NAMES)
+def test_validation_chooses_the_penalty_and_its_head_is_kept(
+    load_tiny_base: Any, name: str
+) -> None:
+    base = load_tiny_base(name, NAMES)
     features = features_of(base)
     data = (features, TARGETS)
     wrong = [(target + 1) % 3 for target in TARGETS]
@@ -82,8 +84,8 @@ def test_validation_chooses_the_penalty_and_its_head_is_kept(standing: Any, name
         assert losses[best][place] == min(pair[place] for pair in losses.values())
 
 
-def test_the_encoder_stays_as_it_is(standing: Any) -> None:
-    base = standing("bert-no-pooler", NAMES)
+def test_the_encoder_stays_as_it_is(load_tiny_base: Any) -> None:
+    base = load_tiny_base("bert-no-pooler", NAMES)
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
     untrained_accuracies(base, features_of(base), TARGETS)
     fit_head(base, (features_of(base), TARGETS), (features_of(base), TARGETS), [PENALTY])
@@ -91,8 +93,10 @@ def test_the_encoder_stays_as_it_is(standing: Any) -> None:
         assert torch.equal(tensor, before[name]) is (name not in base.head_state())
 
 
-def test_the_head_is_the_fitted_one_after_the_untrained_ones_were_tried(standing: Any) -> None:
-    base = standing("bert-no-pooler", NAMES)
+def test_the_head_is_the_fitted_one_after_the_untrained_ones_were_tried(
+    load_tiny_base: Any,
+) -> None:
+    base = load_tiny_base("bert-no-pooler", NAMES)
     features = features_of(base)
     fit_head(base, (features, TARGETS), (features, TARGETS), [PENALTY])
     fitted = base.head_state()
@@ -100,8 +104,8 @@ def test_the_head_is_the_fitted_one_after_the_untrained_ones_were_tried(standing
     assert all(torch.equal(tensor, fitted[name]) for name, tensor in base.head_state().items())
 
 
-def test_untrained_heads_are_one_for_each_seed(standing: Any) -> None:
-    base = standing("bert", NAMES)
+def test_untrained_heads_are_one_for_each_seed(load_tiny_base: Any) -> None:
+    base = load_tiny_base("bert", NAMES)
     features = features_of(base)
     found = untrained_accuracies(base, features, TARGETS)
     assert len(found) == UNTRAINED_SEEDS
@@ -114,8 +118,8 @@ def test_untrained_heads_are_one_for_each_seed(standing: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["bert-no-pooler", "distilbert"])
-def test_a_reset_head_is_as_fresh_as_the_first(standing: Any, name: str) -> None:
-    classifier = standing(name)
+def test_a_reset_head_is_as_fresh_as_the_first(load_tiny_base: Any, name: str) -> None:
+    classifier = load_tiny_base(name)
     body = {k: v.clone() for k, v in classifier.model.state_dict().items()}
     reset_head(classifier, 7)
     first = classifier.head_state()
@@ -131,10 +135,10 @@ def test_a_reset_head_is_as_fresh_as_the_first(standing: Any, name: str) -> None
         assert key in first or torch.equal(tensor, body[key])
 
 
-def test_a_head_comes_back_as_it_was_saved(standing: Any) -> None:
-    saved = standing("distilbert", seed=1)
+def test_a_head_comes_back_as_it_was_saved(load_tiny_base: Any) -> None:
+    saved = load_tiny_base("distilbert", seed=1)
     save_head(saved, paths.HEAD, 0.1)
-    loaded = standing("distilbert", seed=2)
+    loaded = load_tiny_base("distilbert", seed=2)
     load_head(loaded, paths.HEAD)
     assert saved.head_state().keys() == loaded.head_state().keys()
     for key, tensor in saved.head_state().items():
@@ -142,15 +146,15 @@ def test_a_head_comes_back_as_it_was_saved(standing: Any) -> None:
 
 
 @pytest.mark.parametrize("labels", [NAMES, ("one",)])
-def test_a_head_for_other_classes_is_refused(standing: Any, labels: tuple[str, ...]) -> None:
-    save_head(standing("bert", labels), paths.HEAD, PENALTY)
+def test_a_head_for_other_classes_is_refused(load_tiny_base: Any, labels: tuple[str, ...]) -> None:
+    save_head(load_tiny_base("bert", labels), paths.HEAD, PENALTY)
     with pytest.raises(ModelError, match="models/head: belongs to another") as caught:
-        load_head(standing("bert"), paths.HEAD)
+        load_head(load_tiny_base("bert"), paths.HEAD)
     assert "dvc repro -f evaluate_base" in str(caught.value)
 
 
-def test_a_damaged_head_is_refused(standing: Any) -> None:
-    classifier = standing("bert")
+def test_a_damaged_head_is_refused(load_tiny_base: Any) -> None:
+    classifier = load_tiny_base("bert")
     save_head(classifier, paths.HEAD, PENALTY)
     whole = (paths.HEAD / HEAD_FILE).read_bytes()
     (paths.HEAD / HEAD_FILE).write_bytes(whole[:-1])
@@ -162,8 +166,8 @@ def test_a_damaged_head_is_refused(standing: Any) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_only_the_head_takes_gradients(standing: Any, name: str) -> None:
-    base = standing(name)
+def test_only_the_head_takes_gradients(load_tiny_base: Any, name: str) -> None:
+    base = load_tiny_base(name)
     freeze_encoder(base)
     trains = {n for n, p in base.model.named_parameters() if p.requires_grad}
     assert trains == {n for n, _ in base.model.named_parameters() if within(n, base.head)}

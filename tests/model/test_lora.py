@@ -32,26 +32,26 @@ def lora(params: Params) -> LoraParams:
     ],
 )
 def test_just_so_many_parameters_train(
-    standing: Any, lora: LoraParams, name: str, changes: dict[str, Any], count: int
+    load_tiny_base: Any, lora: LoraParams, name: str, changes: dict[str, Any], count: int
 ) -> None:
-    classifier = attach_lora(standing(name), lora.model_copy(update=changes))
+    classifier = attach_lora(load_tiny_base(name), lora.model_copy(update=changes))
     assert classifier.model.get_nb_trainable_parameters()[0] == count
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("role", ["attention", "all-linear"])
 def test_an_untrained_adapter_changes_no_bit_of_the_logits(
-    standing: Any, lora: LoraParams, name: str, role: str
+    load_tiny_base: Any, lora: LoraParams, name: str, role: str
 ) -> None:
-    base = standing(name)
+    base = load_tiny_base(name)
     before = logits(base)
     fresh = attach_lora(base, lora.model_copy(update={"target_modules": role}))
     assert torch.equal(logits(fresh), before)
     assert not torch.equal(logits(shaken(fresh)), before)
 
 
-def test_what_trains_is_described(standing: Any, lora: LoraParams) -> None:
-    described = describe_lora(attach_lora(standing("bert"), lora))
+def test_what_trains_is_described(load_tiny_base: Any, lora: LoraParams) -> None:
+    described = describe_lora(attach_lora(load_tiny_base("bert"), lora))
     assert described == "LoRA r=4 on key, query, value (6 modules), head"
 
 

@@ -37,8 +37,10 @@ def adapted(classifier: Classifier) -> set[str]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_attention_is_query_key_and_value_alone(standing: Any, lora: LoraParams, name: str) -> None:
-    base = standing(name)
+def test_attention_is_query_key_and_value_alone(
+    load_tiny_base: Any, lora: LoraParams, name: str
+) -> None:
+    base = load_tiny_base(name)
     assert resolve_targets(base, "attention") == ROLES[name][0]
     found = adapted(attach_lora(base, lora))
     assert len(found) == 3 * LAYERS.get(name, 2)
@@ -47,9 +49,9 @@ def test_attention_is_query_key_and_value_alone(standing: Any, lora: LoraParams,
 
 @pytest.mark.parametrize("name", MODELS)
 def test_all_linear_is_every_linear_layer_but_the_head(
-    standing: Any, lora: LoraParams, name: str
+    load_tiny_base: Any, lora: LoraParams, name: str
 ) -> None:
-    base = standing(name)
+    base = load_tiny_base(name)
     body = linear_names(base)
     assert body
     assert not any(within(path, base.head) for path in body)
@@ -58,9 +60,9 @@ def test_all_linear_is_every_linear_layer_but_the_head(
     assert adapted(attach_lora(base, wide)) == set(body)
 
 
-def test_names_of_the_users_own_are_taken(standing: Any, lora: LoraParams) -> None:
+def test_names_of_the_users_own_are_taken(load_tiny_base: Any, lora: LoraParams) -> None:
     names = ["value", "bert.encoder.layer.1.output.dense", "value"]
-    chosen = attach_lora(standing("bert"), lora.model_copy(update={"target_modules": names}))
+    chosen = attach_lora(load_tiny_base("bert"), lora.model_copy(update={"target_modules": names}))
     layers = "bert.encoder.layer."
     assert adapted(chosen) == {
         *(f"{layers}{n}.attention.self.value" for n in (0, 1)),
@@ -85,16 +87,16 @@ def test_names_of_the_users_own_are_taken(standing: Any, lora: LoraParams) -> No
     ],
 )
 def test_a_field_that_does_not_fit_the_model_is_refused(
-    standing: Any, lora: LoraParams, changes: dict[str, Any], message: str
+    load_tiny_base: Any, lora: LoraParams, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ParamsError) as caught:
-        attach_lora(standing("bert"), lora.model_copy(update=changes))
+        attach_lora(load_tiny_base("bert"), lora.model_copy(update=changes))
     assert f"error: params.yaml: {message}" in str(caught.value)
     assert caught.value.exit_code == 2
 
 
-def test_all_faults_are_reported_together(standing: Any, lora: LoraParams) -> None:
+def test_all_faults_are_reported_together(load_tiny_base: Any, lora: LoraParams) -> None:
     changes = {"layers_to_transform": [2, 3], "modules_to_save": ["x"]}
     with pytest.raises(ParamsError) as caught:
-        attach_lora(standing("distilbert"), lora.model_copy(update=changes))
+        attach_lora(load_tiny_base("distilbert"), lora.model_copy(update=changes))
     assert len(caught.value.faults) == 3

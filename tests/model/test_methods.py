@@ -27,17 +27,17 @@ def test_the_schema_names_the_methods_of_the_table() -> None:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_method_trains_comes_back_as_it_was(
-    standing: Any, params: Params, name: str, method: str
+    load_tiny_base: Any, params: Params, name: str, method: str
 ) -> None:
     settings = changed(params, train__method=method)
-    base = standing(name)
+    base = load_tiny_base(name)
     before = logits(base)
     classifier = method_of(settings).attach(base, settings)
     assert torch.equal(logits(classifier), before)
     trained = logits(shaken(classifier))
     assert not torch.equal(trained, before)
     save_adapter(classifier, method, CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
-    loaded = load_adapter(standing(name, seed=3), paths.ADAPTER, paths.BASE_MODEL)
+    loaded = load_adapter(load_tiny_base(name, seed=3), paths.ADAPTER, paths.BASE_MODEL)
     assert torch.equal(logits(loaded), trained)
 
 

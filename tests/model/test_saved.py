@@ -36,10 +36,10 @@ def lora(params: Params) -> LoraParams:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_an_adapter_comes_back_as_it_was(standing: Any, lora: LoraParams, name: str) -> None:
-    saved = shaken(attach_lora(standing(name), lora))
+def test_an_adapter_comes_back_as_it_was(load_tiny_base: Any, lora: LoraParams, name: str) -> None:
+    saved = shaken(attach_lora(load_tiny_base(name), lora))
     save_adapter(saved, "lora", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
-    loaded = load_adapter(standing(name, seed=3), paths.ADAPTER, paths.BASE_MODEL)
+    loaded = load_adapter(load_tiny_base(name, seed=3), paths.ADAPTER, paths.BASE_MODEL)
     assert not loaded.model.training
     assert torch.equal(logits(loaded), logits(saved))
 
@@ -63,16 +63,16 @@ def test_an_adapter_comes_back_as_it_was(standing: Any, lora: LoraParams, name: 
     ids=str,
 )
 def test_every_field_survives_saving(
-    standing: Any, lora: LoraParams, changes: dict[str, Any]
+    load_tiny_base: Any, lora: LoraParams, changes: dict[str, Any]
 ) -> None:
-    base = standing("bert")
+    base = load_tiny_base("bert")
     before = logits(base)
     saved = attach_lora(base, lora.model_copy(update=changes))
     if changes.get("init_lora_weights") is not False:
         torch.testing.assert_close(logits(saved), before, rtol=1e-3, atol=1e-4)
     shaken(saved)
     save_adapter(saved, "lora", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
-    loaded = load_adapter(standing("bert", seed=3), paths.ADAPTER, paths.BASE_MODEL)
+    loaded = load_adapter(load_tiny_base("bert", seed=3), paths.ADAPTER, paths.BASE_MODEL)
     assert torch.equal(logits(loaded), logits(saved))
     config = json.loads((paths.ADAPTER / CONFIG).read_text(encoding="utf-8"))
     for field in changes.keys() - {"inference_mode", "modules_to_save", "target_modules"}:
@@ -80,17 +80,17 @@ def test_every_field_survives_saving(
 
 
 def test_another_process_gives_the_very_logits_of_the_training(
-    trained: tuple[Path, Classifier], other_process: Path, params: Params
+    trained_adapter: tuple[Path, Classifier], other_process_outputs: Path, params: Params
 ) -> None:
     device = set_up(params.compute)
-    with chdir(other_process):
+    with chdir(other_process_outputs):
         texts = read_split(paths.TEST, list(NAMES[:2])).texts
-        in_memory = predict_logits(trained[1], texts, 32, device, "test")
+        in_memory = predict_logits(trained_adapter[1], texts, 32, device, "test")
     assert in_memory.shape == (20, 2)
-    assert torch.equal(torch.load(other_process / "0.pt"), in_memory)
+    assert torch.equal(torch.load(other_process_outputs / "0.pt"), in_memory)
 
 
-def test_the_file_holds_lora_and_head_alone(finished: Path) -> None:
+def test_the_file_holds_lora_and_head_alone(finished_run: Path) -> None:
     layers = [
         f"base_model.model.bert.encoder.layer.{n}.attention.self.{name}.lora_{side}.weight"
         for n in (0, 1)
@@ -98,8 +98,8 @@ def test_the_file_holds_lora_and_head_alone(finished: Path) -> None:
         for side in "AB"
     ]
     head = [f"base_model.model.classifier.{kind}" for kind in ("weight", "bias")]
-    assert sorted(load_file(finished / paths.ADAPTER / WEIGHTS)) == sorted([*layers, *head])
-    assert sorted(path.name for path in (finished / paths.ADAPTER).iterdir()) == sorted(
+    assert sorted(load_file(finished_run / paths.ADAPTER / WEIGHTS)) == sorted([*layers, *head])
+    assert sorted(path.name for path in (finished_run / paths.ADAPTER).iterdir()) == sorted(
         [CONFIG, WEIGHTS, MANIFEST, "README.md"]  # a card by stage compare
     )
 
@@ -122,20 +122,20 @@ def test_plain_peft_loads_the_folder(params: Params) -> None:
     assert ours.std() > 0.1
 
 
-def test_the_config_has_no_entry_twice_and_no_path_of_this_machine(finished: Path) -> None:
-    config = json.loads((finished / paths.ADAPTER / CONFIG).read_text(encoding="utf-8"))
+def test_the_config_has_no_entry_twice_and_no_path_of_this_machine(finished_run: Path) -> None:
+    config = json.loads((finished_run / paths.ADAPTER / CONFIG).read_text(encoding="utf-8"))
     assert config["modules_to_save"] == ["classifier", "score"]
     assert config["target_modules"] == BERT
     assert config["base_model_name_or_path"] == "models/base"
-    assert str(finished.parent) not in json.dumps(config)
+    assert str(finished_run.parent) not in json.dumps(config)
 
 
-def test_the_manifest_names_what_the_adapter_belongs_to(finished: Path) -> None:
-    folder = finished / paths.ADAPTER
+def test_the_manifest_names_what_the_adapter_belongs_to(finished_run: Path) -> None:
+    folder = finished_run / paths.ADAPTER
     assert json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == {
         "method": "lora",
         "precision": "fp32",
-        "base": {f.name: sha256_of(f) for f in (finished / paths.BASE_MODEL).iterdir()},
+        "base": {f.name: sha256_of(f) for f in (finished_run / paths.BASE_MODEL).iterdir()},
         "head": ["classifier"],
         "labels": list(NAMES[:2]),
         "max_length": 32,

@@ -12,8 +12,8 @@ from stages.model import tokens as dataset
 from stages.model.tokens import batches, encode, padded
 
 
-def test_a_text_is_cut_with_its_special_tokens(standing: Any) -> None:
-    tokenizer = standing("bert").tokenizer
+def test_a_text_is_cut_with_its_special_tokens(load_tiny_base: Any) -> None:
+    tokenizer = load_tiny_base("bert").tokenizer
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     word = tokenizer.convert_tokens_to_ids("w1")
     encoded = encode(tokenizer, ["w1", "", "w1 " * 100], 8)
@@ -45,9 +45,9 @@ def test_a_batch_is_padded_and_masked() -> None:
 
 
 def test_texts_in_portions_are_encoded_as_all_at_once(
-    standing: Any, monkeypatch: pytest.MonkeyPatch
+    load_tiny_base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer = standing("bert").tokenizer
+    tokenizer = load_tiny_base("bert").tokenizer
     texts = ["w1 " * (number % 5) for number in range(20)]
     whole = encode(tokenizer, texts, 8)
     monkeypatch.setattr(dataset, "AT_ONCE", 7)

@@ -191,10 +191,12 @@ def tree() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def finished_lab(finished: Path, params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_lab(
+    finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Return a project that git and DVC keep, as a whole run leaves it. Only read it: see `lab`."""
     folder = tmp_path_factory.mktemp("lab") / "project"
-    shutil.copytree(finished, folder)
+    shutil.copytree(finished_run, folder)
     shutil.copytree(
         ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -222,7 +224,7 @@ def finished_lab(finished: Path, params: Params, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def lab(finished_lab: Path, tmp_path: Path) -> Iterator[Path]:
-    """Stand in a copy of the finished project, to break."""
+    """Stand in a copy of the finished_run project, to break."""
     folder = tmp_path / "lab"
     shutil.copytree(finished_lab, folder, symlinks=True)
     with chdir(folder):

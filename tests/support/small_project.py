@@ -24,6 +24,8 @@ for name, share in (("base", 0.6), ("adapter", params["train"]["learning_rate"] 
         said = label if chance.random() < share else ("yes", "no")[number % 2]
         lines.append(f"id{number},{label},{said},{'0.8,0.2' if said == 'no' else '0.2,0.8'}")
     Path(f"metrics/predictions/{name}.csv").write_text("\\n".join(lines) + "\\n")
+Path("models/adapter").mkdir(parents=True, exist_ok=True)
+Path("models/adapter/manifest.json").write_text('{"precision": "fp32"}\\n')
 """
 STAGE = """
 stages:
@@ -31,7 +33,10 @@ stages:
     cmd: python make.py
     deps: [make.py]
     params: [seed, data.limit, train.learning_rate]
-    outs: [metrics/predictions/base.csv, metrics/predictions/adapter.csv]
+    outs:
+      - metrics/predictions/base.csv
+      - metrics/predictions/adapter.csv
+      - models/adapter/manifest.json
 """
 
 

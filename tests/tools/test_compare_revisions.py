@@ -150,8 +150,8 @@ def test_a_missing_file_of_the_workspace_names_its_stage() -> None:
 def test_it_imports_no_torch() -> None:
     from tests.support.tiny import new_process
 
-    code = "import sys; from stages.tools import compare\n"
-    code += "compare.compare(compare.Request(('one', 'two'))); assert 'torch' not in sys.modules"
+    code = "import sys; from stages.tools import compare_revisions as c\n"
+    code += "c.compare(c.CompareOptions(('one', 'two'))); assert 'torch' not in sys.modules"
     process = new_process(code)
     output, _ = process.communicate()
     assert process.returncode == 0, output

@@ -73,9 +73,7 @@ def call(
     """Return a function that runs `bert-lora` in a project of which only models/ is left."""
     for name in ("data", "metrics"):
         shutil.rmtree(project / name)
-    for name in ("stages", "deep/er"):
-        (project / name).mkdir(parents=True)
-    (project / "dvc.yaml").touch()
+    (project / "deep/er").mkdir(parents=True)
     text = paths.PARAMS.read_text(encoding="utf-8")
     assert f'"max_length": {MAX_LENGTH}' in text
     other = text.replace(f'"max_length": {MAX_LENGTH}', '"max_length": 8')
@@ -267,11 +265,16 @@ def test_counts_the_texts_that_are_cut(call: Call) -> None:
         (["--file", "notes.txt"], b"", 3, "notes.txt: unknown ending"),
         (["--file", "empty.csv", "--text-column", "test"], b"", 3, "did you mean text?"),
         (["good", "--file", "empty.csv"], b"", 2, "both texts and --file"),
-        (["good", "-"], b"", 2, "- beside other texts"),
+        (["good", "-"], b"", 2, "- together with other texts"),
         (["good", "--text-column", "text"], b"", 2, "--text-column without --file"),
         (["good", "--output", "x.jsonl", "--json"], b"", 2, "both --json and --output"),
         (["good", "--output", "x.txt"], b"", 2, "x.txt: unknown ending. Fix: use one of .csv"),
-        (["good", "--output", "no/x.csv"], b"", 2, "no/x.csv: is a folder, or lies in none"),
+        (
+            ["good", "--output", "no/x.csv"],
+            b"",
+            2,
+            "no/x.csv: is a folder, or is in none that exists",
+        ),
         (["--file", "empty.csv", "--output", "empty.csv"], b"", 2, "would overwrite --file"),
         (["good", "--with"], b"", 2, "No such option: --with"),
         (["--file"], b"", 2, "requires an argument. Fix: see bert-lora"),
@@ -316,12 +319,13 @@ def test_an_adapter_of_another_base_is_refused(call: Call, project: Path) -> Non
     assert result.err.startswith("error: models/base/tokenizer_config.json: sha256 ")
 
 
-def test_outside_a_project_it_says_so(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", ["compare", "verify", "doctor", "benchmark"])
+def test_outside_a_project_the_other_subcommands_are_one_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    result = call("predict", "good")
+    result = call(command)
     assert result.code == 5
     assert "neither this folder nor one above it holds dvc.yaml and stages/" in result.err
     assert result.err.count("\n") == 1
@@ -352,3 +356,26 @@ def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: l
         assert done.returncode == 2
         assert done.stderr.startswith("error: bert-lora: No such command 'predikt'")
         assert done.stderr.endswith("Fix: see bert-lora --help\n")
+
+
+def test_a_folder_with_models_alone_is_enough(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = call("predict", "--with-base", *TEXTS)
+    shutil.copytree("models", tmp_path / "bare/models")
+    (tmp_path / "bare/deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "bare/deeper")
+    alone = call("predict", "--with-base", *TEXTS)
+    assert (alone.code, alone.err) == (0, "")
+    assert [row["label"] for row in alone.rows] == [row["label"] for row in inside.rows]
+    assert [row["base_label"] for row in alone.rows] == [row["base_label"] for row in inside.rows]
+
+
+def test_a_folder_without_models_names_what_is_missing(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    result = call("predict", "a text")
+    assert result.code == 5
+    assert result.err.startswith("error: models/base not found: stage 'fetch_base' makes it.")

@@ -14,15 +14,17 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from stages.core import paths
-from stages.core.errors import DataError, HostError, ParamsError
+from stages.core.errors import HostError, ParamsError
 from stages.core.params import HeadParams, load_params
+from stages.scoring.seed_records import record_of as figures_of
 from stages.scoring.seed_records import settings_of
 from stages.tools import seeds
-from stages.tools.revisions import Run, state_of
+from stages.tools.experiments import state_of
+from stages.tools.revisions import Run
+from tests.support.predictions import frame
 from tests.support.small_project import bert_lora, call, make, set_param
 from tests.support.tiny import ROOT
 
@@ -67,20 +69,10 @@ def seeds_that_fail(*arguments: str) -> subprocess.CompletedProcess[str]:
         shutil.rmtree(folder)
 
 
-def frame(right: list[bool]) -> pd.DataFrame:
-    labels = ["no" if number % 2 else "yes" for number in range(len(right))]
-    said = [
-        label if good else {"no": "yes", "yes": "no"}[label]
-        for label, good in zip(labels, right, strict=True)
-    ]
-    ids = [f"id{number}" for number in range(len(right))]
-    return pd.DataFrame({"id": ids, "label": labels, "predicted": said})
-
-
 def test_figures_of_three_seeds_by_hand() -> None:
     bases = [frame([True] * 6 + [False] * 4)] * 3
     adapters = [frame([True] * n + [False] * (10 - n)) for n in (8, 9, 7)]
-    record = seeds.record_of([1, 2, 3], bases, adapters)
+    record = figures_of([1, 2, 3], bases, adapters)
     assert record["accuracy_adapter"] == [0.8, 0.9, 0.7]
     assert record["accuracy_gain"] == pytest.approx([0.2, 0.3, 0.1])
     assert record["accuracy_gain_mean"] == pytest.approx(0.2)
@@ -91,35 +83,8 @@ def test_figures_of_three_seeds_by_hand() -> None:
     assert record["gain_rows_low"] <= 0.2 <= record["gain_rows_high"]
     assert record["limits"] == "the seeds"
     assert record["rows"] == 10
-    text = seeds.table_of(record | {"settings": "x"})
+    text = seeds.table_of(record | {"settings": "x", "precision": "bf16"})
     assert "worst seed 3 with 70.00 %, best seed 2 with 90.00 %" in text
-
-
-def test_seeds_that_agree_leave_the_test_set_as_the_limit() -> None:
-    record = seeds.record_of([1, 2], [frame([True, False] * 20)] * 2, [frame([True] * 40)] * 2)
-    assert record["accuracy_gain_sd"] == 0
-    assert record["limits"] == "the test set"
-
-
-def test_one_seed_has_no_interval_over_seeds() -> None:
-    record = seeds.record_of([7], [frame([True, False])], [frame([True, True])])
-    assert record["accuracy_gain_low"] is None
-    assert record["limits"] is None
-    assert json.dumps(record, allow_nan=False)
-
-
-def test_a_record_takes_the_place_of_its_like(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    one = {"settings": "b", "test_rows": "x", "seeds": [1]}
-    for record in (one, {**one, "settings": "a"}, {**one, "seeds": [1, 2]}):
-        seeds.store(record)
-    found = json.loads(paths.SEEDS.read_text(encoding="utf-8"))
-    assert [(record["settings"], record["seeds"]) for record in found] == [
-        ("a", [1]),
-        ("b", [1, 2]),
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -156,27 +121,19 @@ def test_a_mistake_is_one_line(arguments: tuple[str, ...], message: str) -> None
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("content", ["{", '{"settings": "a"}', '[{"seeds": [1]}]'])
-def test_a_damaged_file_of_records_is_no_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    paths.SEEDS.parent.mkdir()
-    paths.SEEDS.write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=r"git checkout metrics/seeds\.json"):
-        seeds.read_records()
-
-
 def test_a_run_of_another_seed_or_other_settings_is_refused() -> None:
     params = load_params(ROOT / paths.PARAMS)
     table = frame([True, False])
     other = params.model_copy(update={"seed": 2, "head": HeadParams(l2=[0.5])})
-    run = Run(params.model_copy(update={"seed": 1}), table, table)
+    run = Run(params.model_copy(update={"seed": 1}), "fp32", table, table)
     for faulty in (params.model_copy(update={"seed": 1}), other):
         with pytest.raises(ParamsError, match="seed 2: its experiment has another seed or other"):
-            seeds.summarise({1: run, 2: Run(faulty, table, table)})
-    right = Run(params.model_copy(update={"seed": 2}), table, table)
-    assert seeds.summarise({1: run, 2: right})["settings"] == settings_of(params)
+            seeds.summarise({1: run, 2: Run(faulty, "fp32", table, table)})
+    second = params.model_copy(update={"seed": 2})
+    with pytest.raises(ParamsError, match="seed 2: trained in bf16, the first"):
+        seeds.summarise({1: run, 2: Run(second, "bf16", table, table)})
+    record = seeds.summarise({1: run, 2: Run(second, "fp32", table, table)})
+    assert (record["settings"], record["precision"]) == (settings_of(params), "fp32")
 
 
 @pytest.mark.usefixtures("_inside")
@@ -260,7 +217,7 @@ def test_an_interrupt_lets_dvc_clear_up_and_leaves_no_traceback() -> None:
         Path("make.py").write_text(script, encoding="utf-8")
     assert process.wait() == 130
     assert "cleared up" in output
-    assert "interrupted: the same command goes on from here" in output
+    assert "interrupted: the same command continues from here" in output
     assert "Traceback" not in output
     assert list(Path(".dvc/tmp/exps/standalone").glob("tmp*")) == []
 
@@ -276,7 +233,7 @@ def test_a_change_between_two_seeds_stops_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(seeds, "run", run_and_edit)
     try:
         with pytest.raises(HostError, match="seed 2: the project changed since the first seed"):
-            seeds.seeds(seeds.Request(2, ("train.learning_rate=0.0008",)))
+            seeds.seeds(seeds.SeedsOptions(2, ("train.learning_rate=0.0008",)))
     finally:
         call("git", "checkout", "-q", "params.yaml")
 

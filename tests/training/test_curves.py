@@ -11,8 +11,8 @@ from stages.core.errors import DataError, HostError
 from stages.training.curves import read_training_curves, write_training_curves
 
 
-def test_the_curves_of_a_run_hold_each_evaluation_step(finished: Path) -> None:
-    train, validation = read_training_curves(finished / paths.TRAINING_CURVES)
+def test_the_curves_of_a_run_hold_each_evaluation_step(finished_run: Path) -> None:
+    train, validation = read_training_curves(finished_run / paths.TRAINING_CURVES)
     assert list(validation) == ["step", "epoch", "loss", "accuracy"]
     assert validation["step"].tolist() == [4, 8, 12, 16]
     assert validation["accuracy"].between(0, 1).all()

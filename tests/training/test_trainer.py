@@ -52,9 +52,9 @@ def train(params: Params) -> tuple[Classifier, list[dict[str, float]]]:
 
 
 def test_training_lowers_the_loss_and_moves_only_lora_and_head(
-    trained: tuple[Path, Classifier], params: Params
+    trained_adapter: tuple[Path, Classifier], params: Params
 ) -> None:
-    folder, after = trained
+    folder, after = trained_adapter
     with chdir(folder):
         before = start(params)
         train_split = splits()[0]

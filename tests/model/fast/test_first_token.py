@@ -16,8 +16,10 @@ TEXTS = [text for text, _ in table(classes=2, rows=20)]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_states_that_no_head_reads_are_skipped_without_effect(standing: Any, name: str) -> None:
-    classifier = standing(name)
+def test_states_that_no_head_reads_are_skipped_without_effect(
+    load_tiny_base: Any, name: str
+) -> None:
+    classifier = load_tiny_base(name)
     before = predict_logits(classifier, TEXTS, 32, set_up(COMPUTE), "test")
     compute_first_token_only(classifier)
     hooked = [m for m in classifier.model.modules() if m._forward_pre_hooks]

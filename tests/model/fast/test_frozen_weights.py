@@ -31,8 +31,8 @@ def logits(classifier: Any, device: Device) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_rounding_what_is_frozen_changes_no_bit_in_bf16(standing: Any, name: str) -> None:
-    base = standing(name)
+def test_rounding_what_is_frozen_changes_no_bit_in_bf16(load_tiny_base: Any, name: str) -> None:
+    base = load_tiny_base(name)
     before = logits(base, BF16)
     freeze_encoder(base)
     round_frozen(base, BF16)
@@ -52,8 +52,8 @@ def test_rounding_what_is_frozen_changes_no_bit_in_bf16(standing: Any, name: str
 
 @pytest.mark.skipif(not BF16.packs_bf16, reason="this processor has no such kernels")
 @pytest.mark.parametrize("name", MODELS)
-def test_packed_weights_give_the_same_bits(standing: Any, name: str) -> None:
-    base = standing(name)
+def test_packed_weights_give_the_same_bits(load_tiny_base: Any, name: str) -> None:
+    base = load_tiny_base(name)
     freeze_encoder(base)
     round_frozen(base, BF16)
     before = logits(base, BF16)
@@ -63,8 +63,8 @@ def test_packed_weights_give_the_same_bits(standing: Any, name: str) -> None:
 
 
 @pytest.mark.skipif(not BF16.packs_bf16, reason="this processor has no such kernels")
-def test_a_weight_that_changes_is_packed_again(standing: Any) -> None:
-    base = standing("bert")
+def test_a_weight_that_changes_is_packed_again(load_tiny_base: Any) -> None:
+    base = load_tiny_base("bert")
     freeze_encoder(base)
     round_frozen(base, BF16)
     pack_frozen(base.model)
@@ -78,11 +78,13 @@ def test_a_weight_that_changes_is_packed_again(standing: Any) -> None:
     assert torch.equal(logits(base, BF16), after)
 
 
-def test_nothing_is_rounded_that_trains_or_in_float32(standing: Any, lora: LoraParams) -> None:
-    full = standing("bert")
+def test_nothing_is_rounded_that_trains_or_in_float32(
+    load_tiny_base: Any, lora: LoraParams
+) -> None:
+    full = load_tiny_base("bert")
     round_frozen(full, BF16)  # every weight trains
     assert {p.dtype for p in full.model.parameters()} == {torch.float32}
-    adapted = attach_lora(standing("bert"), lora)
+    adapted = attach_lora(load_tiny_base("bert"), lora)
     round_frozen(adapted, resolve(COMPUTE))
     assert {p.dtype for p in adapted.model.parameters()} == {torch.float32}
     round_frozen(adapted, BF16)

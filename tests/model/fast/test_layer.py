@@ -52,8 +52,8 @@ def without_dropout(classifier: Classifier) -> Classifier:
     return classifier
 
 
-def attached(standing: Any, name: str, params: Params) -> Classifier:
-    standing(name)
+def attached(load_tiny_base: Any, name: str, params: Params) -> Classifier:
+    load_tiny_base(name)
     rate = params.train.attention_dropout
     return method_of(params).attach(
         load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, FP32, rate), params
@@ -63,14 +63,14 @@ def attached(standing: Any, name: str, params: Params) -> Classifier:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("method", METHODS)
 def test_with_and_without_it_the_same_weights_are_trained(
-    standing: Any, params: Params, name: str, method: str
+    load_tiny_base: Any, params: Params, name: str, method: str
 ) -> None:
     settings = changed(params, train__method=method, lora__init_lora_weights="gaussian")
-    plain = trained(without_dropout(attached(standing, name, settings)))
-    classifier = without_dropout(attached(standing, name, settings))
+    plain = trained(without_dropout(attached(load_tiny_base, name, settings)))
+    classifier = without_dropout(attached(load_tiny_base, name, settings))
     speed_up(classifier, FP32, SEED)
     fast = trained(classifier)
-    start = attached(standing, name, settings).model.state_dict()
+    start = attached(load_tiny_base, name, settings).model.state_dict()
     assert plain.keys() == fast.keys()
     assert any(not torch.equal(plain[weight], start[weight]) for weight in plain)
     for weight, tensor in plain.items():
@@ -79,10 +79,10 @@ def test_with_and_without_it_the_same_weights_are_trained(
 
 @pytest.mark.parametrize("name", MODELS)
 def test_in_bf16_the_same_weights_are_trained_up_to_rounding(
-    standing: Any, params: Params, name: str
+    load_tiny_base: Any, params: Params, name: str
 ) -> None:
-    plain = trained(without_dropout(attached(standing, name, params)), BF16)
-    classifier = without_dropout(attached(standing, name, params))
+    plain = trained(without_dropout(attached(load_tiny_base, name, params)), BF16)
+    classifier = without_dropout(attached(load_tiny_base, name, params))
     speed_up(classifier, BF16, SEED)
     for weight, tensor in trained(classifier, BF16).items():
         torch.testing.assert_close(tensor, plain[weight], rtol=0.02, atol=0.005)
@@ -119,17 +119,17 @@ def share_masks(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "mpnet", "distilbert", "electra"])
 def test_with_the_same_dropout_masks_the_same_weights_are_trained(
-    standing: Any, params: Params, name: str
+    load_tiny_base: Any, params: Params, name: str
 ) -> None:
     lora = changed(params, lora__lora_dropout=0.3)
-    plain_classifier = attached(standing, name, lora)
+    plain_classifier = attached(load_tiny_base, name, lora)
     for module in plain_classifier.model.modules():
         if isinstance(module, nn.Dropout) and module.p != 0.3:
             module.p = 0.0  # the last layer's dropout sees one token in the fast layer, else all
     pool_dropout(plain_classifier.model, SEED)
     share_masks(plain_classifier.model)
     plain = trained(plain_classifier)
-    classifier = attached(standing, name, lora)
+    classifier = attached(load_tiny_base, name, lora)
     for module in classifier.model.modules():
         if isinstance(module, nn.Dropout) and module.p != 0.3:
             module.p = 0.0

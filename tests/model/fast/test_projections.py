@@ -55,17 +55,17 @@ def assert_same(classifier: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in ("albert", "deberta")])
 def test_outputs_and_gradients_are_those_of_peft(
-    standing: Any, params: Params, used: list[int], name: str
+    load_tiny_base: Any, params: Params, used: list[int], name: str
 ) -> None:
-    assert_same(attach_lora(standing(name), params.lora.model_copy(update=PLAIN)))
+    assert_same(attach_lora(load_tiny_base(name), params.lora.model_copy(update=PLAIN)))
     assert used == [3] * ATTENTIONS
 
 
 @pytest.mark.parametrize("name", ["albert", "deberta"])
 def test_shared_layers_and_other_inputs_come_out_right_too(
-    standing: Any, params: Params, name: str
+    load_tiny_base: Any, params: Params, name: str
 ) -> None:
-    assert_same(attach_lora(standing(name), params.lora.model_copy(update=PLAIN)))
+    assert_same(attach_lora(load_tiny_base(name), params.lora.model_copy(update=PLAIN)))
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,16 @@ def test_shared_layers_and_other_inputs_come_out_right_too(
     ],
 )
 def test_other_ranks_and_targets_are_fused_alike(
-    standing: Any, params: Params, used: list[int], change: dict[str, Any]
+    load_tiny_base: Any, params: Params, used: list[int], change: dict[str, Any]
 ) -> None:
     lora: LoraParams = params.lora.model_copy(update={**PLAIN, **change})
-    assert_same(attach_lora(standing("bert"), lora))
+    assert_same(attach_lora(load_tiny_base("bert"), lora))
     assert used
 
 
 @pytest.mark.parametrize("change", [{"use_dora": True}, {"bias": "lora_only"}, {"bias": "all"}])
 def test_what_is_not_plain_is_left_to_peft(
-    standing: Any, params: Params, used: list[int], change: dict[str, Any]
+    load_tiny_base: Any, params: Params, used: list[int], change: dict[str, Any]
 ) -> None:
-    assert_same(attach_lora(standing("bert"), params.lora.model_copy(update=PLAIN | change)))
+    assert_same(attach_lora(load_tiny_base("bert"), params.lora.model_copy(update=PLAIN | change)))
     assert used == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,25 +13,32 @@ from stages.core import paths
 from stages.core.errors import HostError
 from stages.core.params import Params
 from stages.model.device import set_up
-from stages.rows import prepared as splits
-from stages.tools.benchmark import run as benchmark
-from stages.tools.benchmark.run import NAMES, Request, Setting, least_work, summary
+from stages.rows import prepared
+from stages.tools.benchmark import measure
+from stages.tools.benchmark.command import BenchmarkOptions, benchmark
+from stages.tools.benchmark.limit import least_work
+from stages.tools.benchmark.measure import summary
+from stages.tools.benchmark.plain_trainer import plain_trainer
+from stages.tools.benchmark.processes import run_contender
+from stages.tools.benchmark.setting import Setting
+from stages.tools.benchmark.table import NAMES
+from stages.tools.cli import main
 from tests.support.tiny import new_process
 
 
 @pytest.fixture
 def setting(project: Path, params: Params) -> Setting:
     assert Path.cwd() == project
-    labels = splits.read_labels()
-    train = splits.read_split(paths.TRAIN, labels)
-    held_out = splits.read_split(paths.VALIDATION, labels)
+    labels = prepared.read_labels()
+    train = prepared.read_split(paths.TRAIN, labels)
+    held_out = prepared.read_split(paths.VALIDATION, labels)
     return Setting(params, set_up(params.compute), labels, train, held_out)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("setting")
 def test_every_contender_trains_and_scores(capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark.benchmark(Request(steps=2, repeats=2))
+    benchmark(BenchmarkOptions(steps=2, repeats=2))
     found = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
     assert set(found["training"]) == set(NAMES) - {"adapters"}
     assert set(found["scoring"]) == set(NAMES) - {"adapters", "full"}
@@ -62,9 +70,8 @@ def test_adapterhub_is_given_the_same_rows_and_settings(setting: Setting) -> Non
     python = Path("python").absolute()
     python.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
     python.chmod(0o755)
-    request = Request(adapters=python)
-    assert request.contenders() == list(NAMES)
-    found = benchmark.run_contender("adapters", 5, 7, setting, request)
+    assert BenchmarkOptions(adapters=python).contenders() == list(NAMES)
+    found = run_contender("adapters", 5, 7, setting, python)
     assert found == {"training": 1.0, "scoring": 2.0, "accuracy": 0.5}
 
 
@@ -75,7 +82,7 @@ def test_a_python_without_adapterhub_is_named(setting: Setting, content: str | N
         python.write_text(content, encoding="utf-8")
         python.chmod(0o755)
     with pytest.raises(HostError, match="no such library" if content else "No such file"):
-        benchmark.run_contender("adapters", 5, 7, setting, Request(adapters=python))
+        run_contender("adapters", 5, 7, setting, python)
 
 
 @pytest.mark.usefixtures("setting")
@@ -88,13 +95,13 @@ def test_accuracy_is_measured_beside_speeds_that_are_kept(
         through = accuracy[name] + seed / 100 if steps == 0 else 0.0
         return {"training": 2.0, "scoring": 4.0, "accuracy": through}
 
-    monkeypatch.setattr(benchmark, "run_contender", measured)
+    monkeypatch.setattr(measure, "run_contender", measured)
     with pytest.raises(HostError, match="no speeds are measured yet"):
-        benchmark.benchmark(Request(repeats=0, accuracy=True))
-    benchmark.benchmark(Request(steps=2, repeats=1))
+        benchmark(BenchmarkOptions(repeats=0, accuracy=True))
+    benchmark(BenchmarkOptions(steps=2, repeats=1))
     before = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
     assert "accuracy" not in before
-    benchmark.benchmark(Request(repeats=0, accuracy=True, seeds=3))
+    benchmark(BenchmarkOptions(repeats=0, accuracy=True, seeds=3))
     after = json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))
     found = after.pop("accuracy")
     assert after == before
@@ -105,7 +112,7 @@ def test_accuracy_is_measured_beside_speeds_that_are_kept(
         "Validation accuracy after all epochs in fp32, the mean of 3 seeds: "
         "*full* 62.0 % (61.0 to 63.0), *ours* 72.0 % (71.0 to 73.0), *tuned* 52.0 % (51.0 to 53.0)."
     )
-    benchmark.benchmark(Request(steps=2, repeats=1))
+    benchmark(BenchmarkOptions(steps=2, repeats=1))
     assert json.loads(paths.BENCHMARK.read_text(encoding="utf-8"))["accuracy"] == found
 
 
@@ -134,3 +141,52 @@ def test_the_command_starts_without_torch() -> None:
     process = new_process(code)
     output, _ = process.communicate()
     assert process.returncode == 0, output
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"training": 3}'])
+@pytest.mark.usefixtures("setting")
+def test_a_damaged_file_of_results_is_one_line(content: str) -> None:
+    paths.BENCHMARK.write_text(content, encoding="utf-8")
+    if content == "{}":
+        return  # nothing was measured before
+    with pytest.raises(HostError, match=r"git checkout metrics/benchmark\.json"):
+        benchmark(BenchmarkOptions(repeats=1))
+
+
+def test_the_tuned_contender_trains_with_the_lora_fields_of_the_params(
+    setting: Setting, params: Params
+) -> None:
+    fields = {
+        "use_rslora": True,
+        "lora_alpha": 3.5,
+        "bias": "lora_only",
+        "rank_pattern": {"key": 2},
+    }
+    lora = params.lora.model_copy(update=fields)
+    changed = replace(setting, params=params.model_copy(update={"lora": lora}))
+    trainer, _ = plain_trainer(changed, 1, 0, tuned=True, lora=True)
+    config = trainer.model.peft_config["default"]
+    assert {name: getattr(config, name) for name in fields} == fields
+
+
+def test_a_relative_python_is_found_from_a_subfolder(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path | None] = []
+    monkeypatch.setattr(
+        "stages.tools.benchmark.command.benchmark", lambda options: seen.append(options.adapters)
+    )
+    Path("stages").mkdir()
+    Path("dvc.yaml").touch()
+    Path("sub").mkdir()
+    project = Path.cwd()
+    for given, expected in (
+        ("env/python", project / "sub/env/python"),
+        ("python3", Path("python3")),
+    ):
+        monkeypatch.chdir(project / "sub")
+        with pytest.raises(SystemExit) as ended:
+            main(["benchmark", "--adapters", given])
+        assert ended.value.code == 0
+        assert seen.pop() == expected
+    assert setting.params.seed == 42
