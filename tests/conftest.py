@@ -75,7 +75,7 @@ def finished_run(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def project(finished_run: Path, tmp_path: Path) -> Iterator[Path]:
-    """Stand in a copy of the finished_run run, to change and to run stages in."""
+    """Stand in a copy of the finished run, to change and to run stages in."""
     folder = tmp_path / "project"
     shutil.copytree(finished_run, folder)
     with chdir(folder):
@@ -102,7 +102,7 @@ def load_tiny_base(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
 def trained_adapter(
     finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Classifier]:
-    """Return a copy of the finished_run run, and the adapter trained anew in it, still in memory."""
+    """Return a copy of the finished run, and the adapter trained anew in it, still in memory."""
     from stages.model.base import load_base
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up

@@ -11,9 +11,11 @@ import torch
 
 from stages.core import paths
 from stages.core.params import Params
+from stages.model.device import resolve
 from stages.model.lora import attach_lora
 from stages.model.saved import save_adapter
 from tests.support.tiny import (
+    COMPUTE,
     changed,
     read_in_another_process,
     run_all,
@@ -92,7 +94,7 @@ def test_a_fresh_adapter_is_the_same_in_another_process(
     other_process_outputs: Path, params: Params, load_tiny_base: Any
 ) -> None:
     fresh = attach_lora(load_tiny_base("bert"), params.lora)
-    save_adapter(fresh, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(fresh, "lora", resolve(COMPUTE), paths.ADAPTER, paths.BASE_MODEL, 32)
     assert content(other_process_outputs / "fresh-0") == content(paths.ADAPTER)
 
 

@@ -1,61 +1,20 @@
-"""The curves as pictures, in one style: base orange and dashed, adapter blue and solid.
-
-The two differ in brightness and in line style, so they can be told apart in grey and by colour-
-blind people (colours: Okabe & Ito 2008). matplotlib draws each figure once: as a PNG file, and as
-an SVG inside the page, whose colours are CSS variables, so that it suits light and dark.
-"""
+"""The figures of the report, drawn from its numbers."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import printable
+from stages.model.methods import METHODS
 from stages.reporting.curves import gain_edges
-from stages.reporting.results import MODELS, Results
+from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, style
+from stages.reporting.results import MODELS, Results, Rung
 from stages.scoring.significance import interval
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# What is drawn, and the name of the CSS variable that takes its place in an SVG.
-COLOURS = {
-    "ink": "#1b1f24",
-    "muted": "#6b7178",
-    "grid": "#d5d9de",
-    "base": "#e69f00",
-    "adapter": "#0072b2",
-    "paper": "#fefefe",
-}
-LINES = {"base": "--", "adapter": "-"}
-MARKERS = {"base": "s", "adapter": "o"}
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": COLOURS["muted"],
-    "axes.labelcolor": COLOURS["ink"],
-    "axes.titlecolor": COLOURS["ink"],
-    "axes.facecolor": "none",
-    "figure.facecolor": COLOURS["paper"],
-    "xtick.color": COLOURS["ink"],
-    "ytick.color": COLOURS["ink"],
-    "text.color": COLOURS["ink"],
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": COLOURS["grid"],
-    "legend.frameon": False,
-    "text.parse_math": False,  # a label may hold a dollar sign
-    "svg.fonttype": "none",
-    "svg.hashsalt": "bert-lora-dvc",
-}
 MANY = 8  # classes up to which a confusion matrix shows numbers, and the two stand side by side
 DEEP = 0.9  # share from which white on the blue of a cell contrasts more than ink
 
@@ -65,7 +24,7 @@ def draw(results: Results) -> dict[str, Figure]:
 
     Without training (train.epochs 0) there is no figure of it.
     """
-    with _style():
+    with style():
         figures = {
             "ladder": draw_ladder(results),
             "gain": draw_gain(results),
@@ -78,34 +37,12 @@ def draw(results: Results) -> dict[str, Figure]:
     return figures
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    import warnings
-
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
-        # A letter that the font lacks is drawn as a box, and that is it.
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        yield
-
-
-def _figure(
-    width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
-) -> tuple[Figure, Any]:
-    """Return a figure of so many inches and its axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
-
-
 def draw_ladder(results: Results) -> Figure:
     """Draw the accuracy of each rung with its interval, the lowest rung at the bottom."""
     rungs = results.ladder
-    figure, axes = _figure(7, 0.55 * len(rungs) + 0.9)
+    figure, axes = new_figure(7, 0.55 * len(rungs) + 0.9)
     for place, rung in enumerate(rungs):
-        trained = rung.key in ("lora", "full")
+        trained = rung.key in METHODS
         kind = "adapter" if trained else "base" if rung.key == "base" else "muted"
         # Pale where no model of the comparison is shown, so that the interval stands out.
         depth = 0.45 if kind == "muted" else 0.85
@@ -116,16 +53,22 @@ def draw_ladder(results: Results) -> Figure:
             100 * rung.accuracy, place, xerr=bar, color=COLOURS["ink"], capsize=3, linewidth=1
         )
         axes.text(100 * rung.high + 1, place, f"{100 * rung.accuracy:.1f} %", va="center")
-    axes.set_yticks(range(len(rungs)), [rung.name for rung in rungs])
+    axes.set_yticks(range(len(rungs)), [_rung_name(rung) for rung in rungs])
     axes.set_xlim(0, 108)
-    axes.set_xlabel("accuracy on the test rows (%), 95 % interval")
+    axes.set_xlabel("accuracy on the test rows (%), 95 % interval over the rows unless it says so")
     axes.grid(axis="y", visible=False)
     return figure
 
 
+def _rung_name(rung: Rung) -> str:
+    """Return the rung's name, and of what its interval is unless it is of the test rows."""
+    over = "" if rung.interval_over == "rows" else f"\ninterval over {rung.interval_over}"
+    return f"{rung.name}{over}"
+
+
 def draw_gain(results: Results) -> Figure:
     """Draw the gain's bootstrap distribution, its interval and zero."""
-    figure, axes = _figure(7, 3)
+    figure, axes = new_figure(7, 3)
     gains = 100 * results.curves.gains
     edges = gain_edges(results.curves)
     axes.hist(gains, bins=list(edges), color=COLOURS["adapter"], alpha=0.5)
@@ -149,7 +92,7 @@ def draw_confusion(results: Results) -> Figure:
     few = count <= MANY
     side = min(max(0.7 * count, 2.6), 6.5)
     size = (2 * side + 1.8, side + 1.0) if few else (side + 1.8, 2 * side + 2)
-    figure, both = _figure(*size, columns=2 if few else 1, rows=1 if few else 2)
+    figure, both = new_figure(*size, columns=2 if few else 1, rows=1 if few else 2)
     names = _short(results.labels)
     for axes, model in zip(both, MODELS, strict=True):
         table = results.curves.confusion[model]
@@ -194,7 +137,7 @@ def _write_cells(axes: Axes, table: Any, shares: Any, model: str) -> None:
 
 def draw_roc(results: Results) -> Figure:
     """Draw the ROC curves with their areas."""
-    figure, axes = _figure(4.6, 4.2)
+    figure, axes = new_figure(4.6, 4.2)
     axes.plot([0, 100], [0, 100], color=COLOURS["muted"], linestyle=":", label="chance")
     for model in MODELS:
         false, true = results.curves.roc[model]
@@ -211,7 +154,7 @@ def draw_roc(results: Results) -> Figure:
 
 def draw_reliability(results: Results) -> Figure:
     """Draw accuracy over confidence; a marker's area grows with the rows of its bin."""
-    figure, axes = _figure(4.6, 4.2)
+    figure, axes = new_figure(4.6, 4.2)
     start = 100 / len(results.labels)
     axes.plot([start, 100], [start, 100], color=COLOURS["muted"], linestyle=":", label="perfect")
     for model in MODELS:
@@ -231,7 +174,7 @@ def draw_reliability(results: Results) -> Figure:
 
 def draw_training(results: Results) -> Figure:
     """Draw loss, validation accuracy and learning rate over the optimiser's steps."""
-    figure, (loss, accuracy, rate) = _figure(9.5, 3, 3, sharex=True)
+    figure, (loss, accuracy, rate) = new_figure(9.5, 3, 3, sharex=True)
     train, held_out = results.curves.training, results.curves.validation
     loss.plot(train["step"], train["loss"], color=COLOURS["muted"], label="train")
     loss.plot(held_out["step"], held_out["loss"], color=COLOURS["adapter"], marker="o",
@@ -246,36 +189,3 @@ def draw_training(results: Results) -> Figure:
     for axes in (loss, accuracy, rate):
         axes.set_xlabel("optimiser step")
     return figure
-
-
-def save_pngs(figures: dict[str, Figure], folder: Path) -> None:
-    """Write each figure as a PNG file, 150 dots an inch; the same bytes for the same content."""
-    folder.mkdir()
-    with _style():
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
-
-
-def svg_of(figure: Figure) -> str:
-    """Return the figure as an SVG element: transparent, its colours CSS variables."""
-    file = io.StringIO()
-    with _style():
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r"#([\w-]+)", svg))
-    svg = re.sub(r"<[^>]*>", lambda tag: _themed(tag[0], used), svg)  # tags alone: not the labels
-    # The page says how wide a figure is; its viewBox keeps the proportions.
-    opening, rest = svg.split(">", 1)
-    return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest
-
-
-def _themed(tag: str, used: set[str]) -> str:
-    """Return an SVG tag with CSS variables for colours, and no name that nothing points at.
-
-    Such a name, for example axes_1, would stand in the page once for each figure.
-    """
-    for name, colour in COLOURS.items():
-        tag = tag.replace(colour, f"var(--{name})")
-    return re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", tag)

@@ -39,7 +39,7 @@ def gather(params: Params) -> Results:
         "adapter": artefacts.read_object(paths.ADAPTER_METRICS, "temperature"),
     }
     records = records_of_run(base, params)
-    other = {method: found for method, found in records.items() if method != params.train.method}
+    fit = artefacts.read_object(paths.HEAD_FIT, "l2")
     tfidf = artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c")
     return Results(
         labels=labels,
@@ -50,7 +50,7 @@ def gather(params: Params) -> Results:
             for name in MODELS
         },
         ladder=ladder.build_ladder(
-            metrics["base"], tfidf, gain.second, params.train.method, gain.rows, other
+            metrics["base"] | fit, tfidf, gain.second, params.train.method, gain.rows, records
         ),
         flips=flips.find_flips(base, adapter, read_test_rows(base), params.seed),
         curves=curves.trace_curves(

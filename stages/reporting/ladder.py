@@ -1,4 +1,4 @@
-"""The ladder: what each kind of method has right on the same test rows, from the floor upwards."""
+"""The ladder: the accuracy of each kind of method on the same test rows, from the floor upwards."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.artefacts import replacing
+from stages.model.methods import METHODS
 from stages.reporting.results import Rung
 from stages.scoring.significance import wilson
 
@@ -13,10 +14,10 @@ NAMES = {
     "majority": "majority class",
     "untrained": "untrained head",
     "tfidf": "TF-IDF, logistic regression",
-    "base": "frozen body, fitted head (base)",
-    "lora": "LoRA",
-    "full": "full fine-tuning",
+    "base": "frozen encoder, fitted head (base)",
+    **{name: method.title for name, method in METHODS.items()},
 }
+NORMAL = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
 
 
 def build_ladder(
@@ -30,46 +31,53 @@ def build_ladder(
     """Return the rungs in the order of NAMES.
 
     Args:
-        base: metrics/base.json, which also holds the floors.
+        base: metrics/base.json, which also holds the floors, and `l2`, the penalty of its head.
         tfidf: metrics/tfidf.json.
         adapter_accuracy: of the run at hand.
-        method: what the run at hand trained: lora or full.
+        method: what the run at hand trained.
         rows: how many test rows.
-        records: runs over seeds on the same test rows, by their method. That of another method
+        records: of several seeds on the same test rows, by their method. That of another method
             than the run's becomes a rung of its own.
     """
     untrained, sd = base["untrained"], base["untrained_sd"]
-    found = {
+    accuracies = {
         "majority": (base["majority"], "the most frequent class of the training rows"),
-        "untrained": (
-            untrained,
-            f"mean of ten fresh heads, sd {100 * sd:.1f} points; interval of a head",
-        ),
+        "untrained": (untrained, f"mean of ten fresh heads, sd {100 * sd:.1f} points"),
         "tfidf": (
             tfidf["accuracy"],
             f"words and up to {tfidf['ngrams']:g}-word sequences, C {tfidf['c']:g} by validation",
         ),
-        "base": (base["accuracy"], "a linear probe of the frozen model"),
+        "base": (
+            base["accuracy"],
+            f"a linear probe of the frozen encoder, L2 {base['l2']:g} by validation",
+        ),
+        method: (adapter_accuracy, "this run"),
     }
-    for name, record in records.items():
-        count = len(record["seeds"])
-        note = f"mean of {count} seeds" if count > 1 else f"seed {record['seeds'][0]}"
-        found[name] = (record["accuracy_adapter_mean"], note)
-    found[method] = (adapter_accuracy, "this run")
     intervals = {
-        name: wilson(round(accuracy * rows), rows) for name, (accuracy, _) in found.items()
-    } | {"untrained": (untrained - 1.96 * sd, untrained + 1.96 * sd)}
-    return _with_steps([(n, *found[n], *intervals[n]) for n in NAMES if n in found])
+        name: (*wilson(round(accuracy * rows), rows), "rows")
+        for name, (accuracy, _) in accuracies.items()
+    }
+    intervals["untrained"] = (untrained - NORMAL * sd, untrained + NORMAL * sd, "heads")
+    for name in set(records) - {method}:
+        record = records[name]
+        accuracy, seeds = record["accuracy_adapter_mean"], record["seeds"]
+        counted = f"mean of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+        accuracies[name] = (accuracy, f"{counted}, {record['precision']}")
+        intervals[name] = (*wilson(round(accuracy * rows), rows), "rows")
+        if len(seeds) > 1:
+            ends = (record["accuracy_adapter_low"], record["accuracy_adapter_high"])
+            intervals[name] = (*ends, "seeds")
+    return _with_steps([(n, *accuracies[n], *intervals[n]) for n in NAMES if n in accuracies])
 
 
-def _with_steps(found: list[tuple[str, float, str, float, float]]) -> list[Rung]:
+def _with_steps(rows: list[tuple[str, float, str, float, float, str]]) -> list[Rung]:
     """Return the rungs with each one's step from the rung before, and its share of the way."""
-    way = found[-1][1] - found[0][1]
+    way = rows[-1][1] - rows[0][1]
     rungs: list[Rung] = []
-    for key, accuracy, note, low, high in found:
+    for key, accuracy, note, low, high, over in rows:
         step = accuracy - rungs[-1].accuracy if rungs else 0.0
         share = step / way if way else 0.0
-        rungs.append(Rung(key, NAMES[key], accuracy, low, high, step, share, note))
+        rungs.append(Rung(key, NAMES[key], accuracy, low, high, over, step, share, note))
     return rungs
 
 
@@ -78,6 +86,6 @@ def write_ladder(ladder: list[Rung], path: Path) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(ladder).rename(columns={"name": "rung", "share": "share_of_way"})
-    columns = ["rung", "accuracy", "low", "high", "step", "share_of_way", "note"]
+    columns = ["rung", "accuracy", "low", "high", "interval_over", "step", "share_of_way", "note"]
     with replacing(path) as temporary:
         frame[columns].to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")

@@ -1,30 +1,29 @@
-"""The results as report.html, report.md and the model card, each from its template.
+"""The results as report.html and report.md, each from its template.
 
-A text or a label comes from the data and may hold anything: in the page Jinja2 escapes it, in
-Markdown `plain` does, in the card's head it is quoted as JSON, which is YAML too.
+A text or a label comes from the data and may contain anything: in the page Jinja2 escapes it, in
+Markdown `plain` does.
 """
 
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.artefacts import replacing
 from stages.core.errors import printable
-from stages.reporting import figures
+from stages.model.methods import method_of
+from stages.reporting.figure_style import svg_of
 from stages.reporting.results import MODELS, Results
 from stages.scoring.significance import shown_p
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from jinja2 import Environment
     from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 25  # rows of each kind that the page shows
 SHOWN = 160  # characters of a text
-LIBRARIES = ("torch", "transformers", "peft", "datasets", "scikit-learn")
 
 # Key in `details`, what people call it, its unit, and which way is better.
 SCORES = [
@@ -54,7 +53,7 @@ ABOUT = {  # what a score says, in a few words
     "calibration_error": "how far confidence is from accuracy",
     "temperature": "above 1 = surer than right, below 1 = less sure",
 }
-SCALED = "with confidence mended on validation rows"
+SCALED = "with confidence corrected on validation rows"
 
 
 def percent(share: float | None) -> str:
@@ -89,15 +88,15 @@ def write_page(results: Results, drawn: dict[str, Figure], path: Path) -> None:
     """Write one HTML file that needs no other: figures are inside, nothing is loaded.
 
     Args:
-        results: all that there is to show.
+        results: what is shown.
         drawn: the figures, as `figures.draw` returns them.
-        path: the file, replaced whole.
+        path: the file, replaced as a whole.
     """
     from markupsafe import Markup
 
-    svgs = {name: Markup(figures.svg_of(figure)) for name, figure in drawn.items()}  # noqa: S704  # matplotlib escapes the labels
-    text = _environment(autoescape=True).get_template("report.html.j2").render(
-        **_content(results), figures=svgs
+    svgs = {name: Markup(svg_of(figure)) for name, figure in drawn.items()}  # noqa: S704  # matplotlib escapes the labels
+    text = environment(autoescape=True).get_template("report.html.j2").render(
+        **content_of(results), figures=svgs
     )  # fmt: skip
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -105,18 +104,12 @@ def write_page(results: Results, drawn: dict[str, Figure], path: Path) -> None:
 
 def report_md(results: Results) -> str:
     """Return a short report for a pull request: GitHub Markdown, without a text of the data."""
-    template = _environment(autoescape=False).get_template("report.md.j2")
-    return template.render(**_content(results))
+    template = environment(autoescape=False).get_template("report.md.j2")
+    return template.render(**content_of(results))
 
 
-def model_card(results: Results) -> str:
-    """Return the model card of the adapter in the form of the Hugging Face Hub."""
-    template = _environment(autoescape=False).get_template("card.md.j2")
-    libraries = {name: version(name) for name in LIBRARIES}
-    return template.render(**_content(results), head=_card_head(results), libraries=libraries)
-
-
-def _environment(autoescape: bool) -> Environment:
+def environment(autoescape: bool) -> Environment:
+    """Return the templates; `autoescape` is for HTML, Markdown uses the filter `plain`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -139,9 +132,15 @@ def _environment(autoescape: bool) -> Environment:
     return environment
 
 
-def _content(results: Results) -> dict[str, Any]:
-    """Return what every template may name."""
+def content_of(results: Results) -> dict[str, Any]:
+    """Return the values that every template may use."""
     flips, params = results.flips, results.params
+    method = method_of(params)
+    unread = [
+        name if "." in name else f"{name}.{field}"
+        for name in method.unread
+        for field in (params.model_dump()[name] if "." not in name else [""])
+    ]
     of = {change: flips.rows[flips.rows["change"] == change] for change in ("fixed", "broken")}
     return {
         "r": results,
@@ -162,38 +161,12 @@ def _content(results: Results) -> dict[str, Any]:
             for section, fields in params.model_dump(exclude={"seed"}).items()
             for key, value in fields.items()
         },
-        "trained": "LoRA" if params.train.method == "lora" else "full fine-tuning",
+        "method": method,
+        "unread": unread,
+        "trained": method.title,
         "flip_count": {change: len(rows) for change, rows in of.items()},
     }
 
 
 def _score(value: float | None, unit: str) -> str:
     return percent(value) if unit == "percent" else number(value)
-
-
-def _card_head(results: Results) -> str:
-    """Return the card's YAML head; JSON values are YAML, whatever a label holds."""
-    params, details = results.params, results.details["adapter"]
-    library = {"library_name": "peft"} if params.train.method == "lora" else {}
-    head = library | {
-        "base_model": params.model.source.split("@")[0],  # the Hub wants no revision here
-        "pipeline_tag": "text-classification",
-        "tags": [params.train.method, "text-classification", "dvc"],
-        "metrics": ["accuracy", "f1"],
-        "model-index": [
-            {
-                "name": "bert-lora-dvc adapter",
-                "results": [
-                    {
-                        "task": {"type": "text-classification"},
-                        "dataset": {"name": params.data.source, "type": params.data.source},
-                        "metrics": [
-                            {"type": "accuracy", "value": round(details["accuracy"], 6)},
-                            {"type": "f1", "value": round(details["f1_macro"], 6)},
-                        ],
-                    }
-                ],
-            }
-        ],
-    }
-    return "\n".join(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in head.items())

@@ -27,6 +27,7 @@ class Rung:
         accuracy: share of the test rows that it has right.
         low: lower end of the accuracy's 95 % interval.
         high: its upper end.
+        interval_over: what the interval is over: the test "rows", fresh "heads", or "seeds".
         step: accuracy minus that of the rung before (0 for the first).
         share: the step as a share of the way from the first rung to the last.
         note: how it was made, in a few words.
@@ -37,6 +38,7 @@ class Rung:
     accuracy: float
     low: float
     high: float
+    interval_over: str
     step: float
     share: float
     note: str

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.params import Params, load_params
-from stages.reporting import figures
+from stages.reporting import figure_style, figures
 from tests.support.example_results import HOSTILE, example
 from tests.support.tiny import ROOT
 
@@ -26,7 +26,7 @@ def test_figures_are_the_same_bytes_each_time(
 ) -> None:
     results = example(own, labels)
     for folder in ("one", "two"):
-        figures.save_pngs(figures.draw(results), tmp_path / folder)
+        figure_style.save_pngs(figures.draw(results), tmp_path / folder)
     names = sorted(file.name for file in (tmp_path / "one").iterdir())
     assert names == [f"{name}.png" for name in sorted(figures.draw(results))]
     for name in names:
@@ -38,12 +38,12 @@ def test_figures_are_the_same_bytes_each_time(
 def test_an_svg_takes_its_colours_from_the_page(own: Params) -> None:
     drawn = figures.draw(example(own, ["no", "yes"]))
     for name, figure in drawn.items():
-        svg = figures.svg_of(figure)
+        svg = figure_style.svg_of(figure)
         assert svg.startswith("<svg ")
         assert not re.search(r'^<svg [^>]*(width|height)="', svg)
         assert "var(--ink)" in svg
-        assert not any(colour in svg for colour in figures.COLOURS.values()), name
-    assert "var(--base)" in figures.svg_of(drawn["roc"])
+        assert not any(colour in svg for colour in figure_style.COLOURS.values()), name
+    assert "var(--base)" in figure_style.svg_of(drawn["roc"])
 
 
 @pytest.mark.parametrize(("classes", "numbers"), [(3, True), (12, False)])
@@ -77,6 +77,6 @@ def test_a_test_set_of_one_class_has_no_area_to_show(own: Params) -> None:
 
 
 def test_a_label_that_looks_like_a_colour_or_a_name_is_shown_as_it_is(own: Params) -> None:
-    labels = [figures.COLOURS["base"], 'b id="x"']
-    svg = figures.svg_of(figures.draw_confusion(example(own, labels)))
+    labels = [figure_style.COLOURS["base"], 'b id="x"']
+    svg = figure_style.svg_of(figures.draw_confusion(example(own, labels)))
     assert all(f">{label}</text>" in svg for label in labels)

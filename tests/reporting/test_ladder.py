@@ -9,9 +9,15 @@ import pytest
 
 from stages.reporting.ladder import NAMES, build_ladder, write_ladder
 
-BASE = {"accuracy": 0.7, "majority": 0.5, "untrained": 0.45, "untrained_sd": 0.02}
+BASE = {"accuracy": 0.7, "majority": 0.5, "untrained": 0.45, "untrained_sd": 0.02, "l2": 0.001}
 TFIDF = {"accuracy": 0.75, "ngrams": 2, "c": 10.0}
-FULL = {"seeds": [1, 2], "accuracy_adapter_mean": 0.9}
+FULL = {
+    "seeds": [1, 2],
+    "precision": "bf16",
+    "accuracy_adapter_mean": 0.9,
+    "accuracy_adapter_low": 0.88,
+    "accuracy_adapter_high": 0.92,
+}
 
 
 def test_each_step_is_from_the_rung_before() -> None:
@@ -26,10 +32,14 @@ def test_each_step_is_from_the_rung_before() -> None:
 
 def test_full_fine_tuning_is_the_upper_rung() -> None:
     found = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"full": FULL})
-    assert (found[-1].key, found[-1].accuracy, found[-1].note) == ("full", 0.9, "mean of 2 seeds")
+    assert (found[-1].key, found[-1].accuracy, found[-1].note) == (
+        "full",
+        0.9,
+        "mean of 2 seeds, bf16",
+    )
     run = build_ladder(BASE, TFIDF, 0.88, "full", 1000, {"lora": FULL | {"seeds": [7]}})
     assert [(rung.key, rung.note) for rung in run[-2:]] == [
-        ("lora", "seed 7"),
+        ("lora", "seed 7, bf16"),
         ("full", "this run"),
     ]
 
@@ -43,5 +53,25 @@ def test_a_way_of_no_length_has_no_shares() -> None:
 def test_it_is_written_as_a_table(tmp_path: Path) -> None:
     write_ladder(build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {}), tmp_path / "x.csv")
     frame = pd.read_csv(tmp_path / "x.csv")
-    assert frame["rung"].tolist() == list(NAMES.values())[:-1]
+    assert frame["rung"].tolist() == [
+        NAMES[key] for key in ("majority", "untrained", "tfidf", "base", "lora")
+    ]
     assert frame["accuracy"].tolist() == [0.5, 0.45, 0.75, 0.7, 0.85]
+
+
+def test_each_interval_says_what_it_is_over() -> None:
+    rungs = {r.key: r for r in build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"full": FULL})}
+    assert {key: rung.interval_over for key, rung in rungs.items()} == {
+        **dict.fromkeys(("majority", "tfidf", "base", "lora"), "rows"),
+        "untrained": "heads",
+        "full": "seeds",
+    }
+    assert (rungs["full"].low, rungs["full"].high) == (0.88, 0.92)
+    lone = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"full": FULL | {"seeds": [7]}})[-1]
+    assert lone.interval_over == "rows"
+    assert lone.low < 0.88
+
+
+def test_the_note_of_the_base_names_the_penalty_of_its_head() -> None:
+    (base,) = [r for r in build_ladder(BASE, TFIDF, 0.85, "lora", 9, {}) if r.key == "base"]
+    assert "L2 0.001 by validation" in base.note

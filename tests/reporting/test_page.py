@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.core.params import Params, load_params
+from stages.reporting import card as card_module
 from stages.reporting import figures, page
 from tests.support.example_results import HOSTILE, example
 from tests.support.tiny import ROOT, changed
@@ -78,7 +79,11 @@ def test_the_page_is_whole_and_loads_nothing(own: Params, tmp_path: Path, classe
 
 def test_hostile_labels_and_texts_are_inert(own: Params, tmp_path: Path) -> None:
     results = example(own, HOSTILE, text="<img src=x onerror=alert(1)> \x1b[2J \u202e")
-    for text in (page_of(results, tmp_path), page.report_md(results), page.model_card(results)):
+    for text in (
+        page_of(results, tmp_path),
+        page.report_md(results),
+        card_module.model_card(results),
+    ):
         assert "<script" not in text
         assert "<img" not in text
         assert not set(text) & {"\x1b", "\u202e"}
@@ -91,7 +96,7 @@ def test_hostile_labels_and_texts_are_inert(own: Params, tmp_path: Path) -> None
 
 def test_the_head_of_the_card_is_yaml(own: Params) -> None:
     odd = changed(own, model__source='a: "b" # c', data__source="- x\\ 🙂")
-    card = page.model_card(example(odd, HOSTILE))
+    card = card_module.model_card(example(odd, HOSTILE))
     head = YAML(typ="safe").load(card.split("---\n")[1])
     assert head["base_model"] == 'a: "b" # c'
     assert head["library_name"] == "peft"
@@ -104,7 +109,7 @@ def test_the_head_of_the_card_is_yaml(own: Params) -> None:
 def test_the_card_tells_the_verdict_and_the_sources_whole(own: Params) -> None:
     pinned = "an-owner/a-rather-long-name-of-a-model@" + 4 * "0123456789"
     results = example(changed(own, model__source=pinned), ["no", "yes"])
-    card = page.model_card(results)
+    card = card_module.model_card(results)
     assert f"{results.verdict}." in card
     assert page.plain(pinned, len(pinned)) in card
     head = YAML(typ="safe").load(card.split("---\n")[1])
@@ -112,7 +117,7 @@ def test_the_card_tells_the_verdict_and_the_sources_whole(own: Params) -> None:
 
 
 def test_the_card_of_full_fine_tuning_loads_no_adapter(own: Params) -> None:
-    card = page.model_card(example(changed(own, train__method="full"), ["no", "yes"]))
+    card = card_module.model_card(example(changed(own, train__method="full"), ["no", "yes"]))
     assert "PeftModel" not in card
     assert "load_state_dict" in card
 
@@ -123,8 +128,13 @@ def test_without_training_the_page_has_no_curves_of_it(own: Params, tmp_path: Pa
     assert "<h2>Training</h2>" not in page_of(results, tmp_path)
 
 
-def test_several_seeds_are_told(own: Params, tmp_path: Path) -> None:
-    record = {"seeds": [1, 2], "accuracy_adapter": [0.84, 0.86], "limits": "the test set"}
+def test_several_seeds_are_shown(own: Params, tmp_path: Path) -> None:
+    record = {
+        "seeds": [1, 2],
+        "precision": "bf16",
+        "accuracy_adapter": [0.84, 0.86],
+        "limits": "the test set",
+    }
     for name in ("accuracy_adapter", "accuracy_gain"):
         record |= {f"{name}_mean": 0.123, f"{name}_sd": 0.01}
         record |= {f"{name}_low": 0.11, f"{name}_high": 0.13}
@@ -133,7 +143,7 @@ def test_several_seeds_are_told(own: Params, tmp_path: Path) -> None:
     text = page_of(results, tmp_path)
     assert "What limits the conclusion: the test set" in text
     assert '<td class="n">+11.1</td><td class="n">+13.5</td>' in text
-    assert "Over 2 seeds: adapter 12.3 %" in page.report_md(results)
+    assert "Over 2 seeds in bf16: adapter 12.3 %" in page.report_md(results)
 
 
 def test_no_flips_and_no_mistakes_leave_tables_that_say_so(own: Params, tmp_path: Path) -> None:

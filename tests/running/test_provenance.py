@@ -156,4 +156,4 @@ def test_a_stage_records_itself_and_a_failed_one_does_not() -> None:
     assert (good.returncode, bad.returncode) == (0, 3)
     assert set(content()["stages"]) == {"prepare"}
     # No torch, no device: nothing is imported to say more.
-    assert set(content()["stages"]["prepare"]) == {"seconds", "peak_memory_mb", "finished_run"}
+    assert set(content()["stages"]["prepare"]) == {"seconds", "peak_memory_mb", "finished"}

@@ -224,7 +224,7 @@ def finished_lab(
 
 @pytest.fixture
 def lab(finished_lab: Path, tmp_path: Path) -> Iterator[Path]:
-    """Stand in a copy of the finished_run project, to break."""
+    """Stand in a copy of the finished project, to break."""
     folder = tmp_path / "lab"
     shutil.copytree(finished_lab, folder, symlinks=True)
     with chdir(folder):
