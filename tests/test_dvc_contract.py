@@ -154,7 +154,7 @@ def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
     unmade = {
         path.as_posix()
         for path in (
-            *(paths.PARAMS, paths.PIPELINE, paths.LOCK),
+            *(paths.PARAMS, paths.PIPELINE, paths.LOCK, paths.RWLOCK, paths.CONSTRAINTS),
             *(paths.CHECKPOINTS, paths.PROVENANCE, paths.BENCHMARK),
         )
     }
