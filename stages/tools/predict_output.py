@@ -48,7 +48,7 @@ def print_table(rows: list[Row]) -> None:
 
 
 def write_file(rows: list[Row], path: Path) -> None:
-    """Write the rows in the format that the file's ending names, whole or not at all."""
+    """Write the rows in the format that the file's ending names, completely or not at all."""
     import pandas as pd
 
     frame = pd.DataFrame(rows)
@@ -57,5 +57,5 @@ def write_file(rows: list[Row], path: Path) -> None:
             frame.to_parquet(temporary, index=False)
         elif path.suffix == ".jsonl":
             temporary.write_text("".join(map(json_line, rows)), encoding="utf-8", newline="\n")
-        else:  # every string is quoted: a lone carriage return in one would not be otherwise
+        else:  # every string is quoted, which a lone carriage return needs
             frame.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
