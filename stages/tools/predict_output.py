@@ -48,7 +48,7 @@ def print_table(rows: list[Row]) -> None:
 
 
 def write_file(rows: list[Row], path: Path) -> None:
-    """Write the rows in the format that the file's ending names, whole or not at all."""
+    """Write the rows in the format that the file's ending names, completely or not at all."""
     import pandas as pd
 
     frame = pd.DataFrame(rows)

@@ -17,7 +17,7 @@ from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import Params, parse_params
 from stages.scoring.predictions import read_predictions
 
-if TYPE_CHECKING:  # heavy libraries are imported once the options are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
     import pandas as pd
 
 WORKSPACE = "workspace"

@@ -26,7 +26,7 @@ from stages.core.errors import DataError, HostError, ModelError, ParamsError
 from stages.sources.catalogue import CATALOGUE, Package, entries
 from stages.sources.locate import is_local_data, locate_data, locate_model
 from stages.sources.model_folder import MODEL_FILES
-from stages.sources.package_index import _last_error, _member, download
+from stages.sources.package_index import _member, download, last_error
 
 ROOT = Path(__file__).parents[2]
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -194,7 +194,7 @@ def test_local_model_gives_only_what_is_needed(tmp_path: Path, temp: Path) -> No
     [
         ({"model.safetensors": None, "pytorch_model.bin": b"x"}, "pickle weights are refused"),
         ({"model.safetensors": None, "model.safetensors.index.json": b"{}"}, "in shards"),
-        ({"model.safetensors": SAFETENSORS[:-1]}, "not a whole safetensors file"),
+        ({"model.safetensors": SAFETENSORS[:-1]}, "not a complete safetensors file"),
         ({"model.safetensors": b"version https://git-lfs"}, "git lfs pull"),
         ({"config.json": None}, "holds no config.json"),
         ({"config.json": b"{"}, "not valid JSON"),
@@ -416,8 +416,8 @@ def test_pip_is_ended_when_its_time_is_up(index: Path, temp: Path) -> None:
 def test_credentials_of_an_index_are_not_shown() -> None:
     address = "https://me:secret@host/simple"  # pragma: allowlist secret
     said = f"WARNING: x\nERROR: HTTP error 500 while getting {address}\n\n"
-    assert _last_error(said) == "HTTP error 500 while getting https://***@host/simple"
-    assert _last_error("") == "it did not say why"
+    assert last_error(said) == "HTTP error 500 while getting https://***@host/simple"
+    assert last_error("") == "it gave no reason"
 
 
 # --- the Hub, played by a server on this machine
