@@ -13,13 +13,11 @@ from stages import fetch_base, prepare, train_lora
 from stages.core import paths
 from stages.core.params import Params, load_params
 from stages.running.exit_codes import exit_code_of
-from tests.core.test_params import BAD
-from tests.core.test_params import changed as typed_into
+from tests.support.bad_params import BAD, SHIPPED, with_value
 from tests.support.faults import LAST_LINE, dvc, refused, stage
 from tests.support.tiny import ROOT, changed, save_params
 from tests.test_dvc_contract import Recorder
 
-SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 CANARY = Path("CANARY")
 
 
@@ -65,7 +63,7 @@ def test_row_18_more_than_a_hundred_bad_values_are_named_each(
 ) -> None:
     assert len(BAD) > 100
     for key, typed in BAD:
-        assert key in read(typed_into(key, typed), capfd), f"{key}: {typed}"
+        assert key in read(with_value(key, typed), capfd), f"{key}: {typed}"
 
 
 @pytest.mark.usefixtures("elsewhere")
