@@ -1,4 +1,4 @@
-"""Compare two revisions row by row, with a verdict: which `dvc metrics diff` lacks."""
+"""`bert-lora compare`: compare two revisions row by row, with a verdict."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ class CompareOptions:
 
 
 def command(
-    first: Annotated[str, typer.Argument(metavar="REV_A")] = "HEAD",
-    second: Annotated[str, typer.Argument(metavar="REV_B")] = "workspace",
+    first: Annotated[str, typer.Argument(metavar="REV_A", help="The earlier one.")] = "HEAD",
+    second: Annotated[
+        str, typer.Argument(metavar="REV_B", help="The one that is checked.")
+    ] = "workspace",
     of: Annotated[Model, typer.Option(help="Whose predictions.")] = Model.adapter,
     fail_under: Annotated[
         float | None,
@@ -186,7 +188,7 @@ def print_table(gain: Gain, names: tuple[str, str], model: str) -> None:
 def as_markdown(gain: Gain, names: tuple[str, str], model: str) -> str:
     """Return the comparison as GitHub Markdown."""
     safe = [name.replace("|", "\\|").replace("`", "'") for name in names]
-    rows = [f"| {what} | {one} | {other} |" for what, one, other in lines_of(gain)]
+    rows = [f"| {what} | {before} | {after} |" for what, before, after in lines_of(gain)]
     head = f"| {model} on the same rows | `{safe[0]}` | `{safe[1]}` |"
     sentence = verdict(gain, (f"`{safe[0]}`", f"`{safe[1]}`"))
     return "\n".join(

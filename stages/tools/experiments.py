@@ -11,7 +11,7 @@ from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.tools.git import git
 
-# What a run does not depend on: results, and words.
+# What a run does not depend on: results, documentation, tests and CI.
 UNREAD = (":!metrics", ":!dvc.lock", ":!README.md", ":!tests", ":!.github", ":!.ci")
 
 

@@ -5,7 +5,6 @@ It needs models/ alone. In a project, params.yaml says what to compute on.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stages.core import paths
+from stages.core.artefacts import require
 from stages.core.errors import ParamsError, printable
 from stages.core.params import ComputeParams, load_params
 from stages.running.environment import set_environment
@@ -24,7 +24,7 @@ from stages.tools.predict_output import (
     print_table,
     write_file,
 )
-from stages.tools.project import file_option
+from stages.tools.project import enter_models, file_option
 
 if TYPE_CHECKING:  # heavy libraries are imported once the texts have been checked
     from stages.serving.predictor import Predictor
@@ -67,13 +67,16 @@ def command(
 ) -> None:
     """Classify texts with the trained adapter: a label and its probability for each.
 
-    Prints a table on a terminal, and JSON lines into a pipe or a file. Needs the folder models/
-    alone: here, or in a folder above.
+    Prints a table on a terminal, and JSON lines into a pipe or a file.
+
+    Needs nothing but the folder models/, here or in a folder above.
     """
     arguments = tuple(texts or ())
     check_options(arguments, file, text_column, output, as_json)
     enter_models()
     compute, default_column = settings()
+    for model in (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if with_base else [])):
+        require(model)  # before anyone types texts
     checked = read_texts(arguments, file, text_column or default_column)
     set_environment(compute)
     rows = classify(checked, compute, with_base, every_class)
@@ -120,20 +123,8 @@ def check_options(
         raise ParamsError.from_faults([(f"bert-lora predict: {what}", fix) for what, fix in faults])
 
 
-def enter_models() -> None:
-    """Make the folder that holds models/adapter, here or above, the working folder.
-
-    Where there is none nothing changes; what is missing is then reported by name.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / paths.ADAPTER).is_dir():
-            os.chdir(folder)
-            return
-
-
 def settings() -> tuple[ComputeParams, str]:
-    """Return what to compute on, and the column with the text: of params.yaml if there is one."""
+    """Return what to compute on, and the text column: those of params.yaml where it exists."""
     if not paths.PARAMS.exists():
         return AUTO, "text"
     params = load_params()

@@ -57,5 +57,5 @@ def write_file(rows: list[Row], path: Path) -> None:
             frame.to_parquet(temporary, index=False)
         elif path.suffix == ".jsonl":
             temporary.write_text("".join(map(json_line, rows)), encoding="utf-8", newline="\n")
-        else:  # every string is quoted: a lone carriage return in one would not be otherwise
+        else:  # every string is quoted, which a lone carriage return needs
             frame.to_csv(temporary, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")

@@ -1,13 +1,15 @@
-"""Find the project from any folder inside it, as every subcommand does first."""
+"""Find the project, or its models, from any folder inside: every subcommand does so first."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from stages.core import paths
 from stages.core.errors import HostError, printable
 
 
@@ -19,15 +21,36 @@ def enter_project() -> None:
     Raises:
         HostError: if no folder from here upwards holds dvc.yaml and stages/.
     """
+    if not _enter(_is_project):
+        what = "neither this folder nor one above it holds dvc.yaml and stages/"
+        raise HostError(
+            f"{printable(Path.cwd(), 200)}: {what}",
+            "change into your clone of the project and run again",
+        )
+
+
+def enter_models() -> None:
+    """Make the folder that holds models/adapter, here or above, the working folder.
+
+    Where there is none it is the project, if any: what is missing is then reported by name. Paths
+    that the user gave must be absolute by then.
+    """
+    if not _enter(lambda folder: (folder / paths.ADAPTER).is_dir()):
+        _enter(_is_project)
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / paths.PIPELINE).is_file() and (folder / "stages").is_dir()
+
+
+def _enter(is_wanted: Callable[[Path], bool]) -> bool:
+    """Change into the nearest folder from here upwards that is wanted; return whether one is."""
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "dvc.yaml").is_file() and (folder / "stages").is_dir():
+        if is_wanted(folder):
             os.chdir(folder)
-            return
-    raise HostError(
-        f"{printable(here, 200)}: neither this folder nor one above it holds dvc.yaml and stages/",
-        "change into your clone of the project and run again",
-    )
+            return True
+    return False
 
 
 def file_option(text: str, metavar: str = "FILE") -> Any:

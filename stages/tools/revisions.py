@@ -38,7 +38,7 @@ def predictions_of(revision: str, path: Path) -> pd.DataFrame:
 
     Raises:
         ParamsError: if there is no such revision.
-        HostError: if it has no such file, or its content lies neither in the cache nor in a remote.
+        HostError: if it has no such file, or its content is neither in the cache nor in a remote.
         DataError, ModelError: if the file is damaged, see `read_predictions`.
     """
     name = f"{printable(revision)}: {path}"
@@ -53,7 +53,7 @@ def content_of(revision: str, path: Path) -> bytes:
 
     Raises:
         ParamsError: if there is no such revision.
-        HostError: if it records no such file, or the content lies neither in the cache nor in a
+        HostError: if it records no such file, or the content is neither in the cache nor in a
             remote.
     """
     from dvc.api import DVCFileSystem
@@ -69,14 +69,14 @@ def content_of(revision: str, path: Path) -> bytes:
             known = files.info(path.as_posix())  # `exists` would hide an unknown revision
             recorded = "md5" in known or "dvc_info" not in known  # DVC has run it, or git keeps it
             content: bytes = files.read_bytes(path.as_posix()) if recorded else b""
-    except (RevError, AttributeError):  # the latter for HEAD:a/file and other things of git's
+    except (RevError, AttributeError):  # the latter for HEAD:a/file and other git syntax
         raise ParamsError(
             f"{shown}: no such commit, tag, branch or experiment",
             "see: git log --oneline, dvc exp list --all-commits",
         ) from None
     except (OSError, DvcException) as error:
         raise HostError(
-            f"{shown}: {path} lies neither in git nor in the DVC cache nor in a remote",
+            f"{shown}: {path} is neither in git nor in the DVC cache nor in a remote",
             "fetch it: dvc fetch --all-commits, or make it there: git checkout (of an experiment: "
             "dvc exp apply), then dvc repro",
         ) from error
@@ -92,7 +92,7 @@ def read_run(name: str) -> Run:
     """Return what an experiment recorded.
 
     Raises:
-        HostError: if its results are not to be had.
+        HostError: if its results are not available, or its manifest records no precision.
     """
     return Run(
         parse_params(content_of(name, paths.PARAMS).decode(), paths.PARAMS),
@@ -120,7 +120,7 @@ def precision_of(revision: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep DVC's own log lines from standing between ours."""
+    """Silence DVC's own log lines."""
     logger = logging.getLogger("dvc")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Run the same settings over several seeds, and report them as one thing.
+"""`bert-lora seeds`: run the same settings over several seeds, and report them together.
 
 Each seed is a DVC experiment, run apart from the workspace, so a finished one is kept: a second
 call continues where the first one stopped. The split does not depend on the seed, so all of them
@@ -60,7 +60,7 @@ def command(
 
 
 def seeds(options: SeedsOptions) -> None:
-    """Run the seeds that are missing, then print and record what all of them say together.
+    """Run the seeds that are missing, then print and record the figures of all of them.
 
     Raises:
         ParamsError: if the params are wrong.
@@ -82,7 +82,7 @@ def seeds(options: SeedsOptions) -> None:
             if state_of(options.overrides) != start:
                 raise HostError(
                     f"seed {number}: the project changed since the first seed",
-                    "undo the change to go on, or give the command again for new runs of all",
+                    "undo the change to continue, or give the command again for new runs of all",
                 )
             run(name, number, options.overrides, replace=known)
             finished = read_run(name)
@@ -102,7 +102,7 @@ def read_finished(name: str) -> Run | None:
 
 
 def run(name: str, seed: int, overrides: tuple[str, ...], replace: bool) -> None:
-    """Run one seed as an experiment, apart from the workspace; its output is the user's to see.
+    """Run one seed as an experiment, apart from the workspace; the user sees its output.
 
     With `replace` it replaces an experiment of its name, but only once it has succeeded: until
     then a remote that is out of reach may still hold the old results.
@@ -123,7 +123,8 @@ def summarise(runs: dict[int, Run]) -> dict[str, Any]:
     """Return the record of the runs, which `runs` holds by seed.
 
     Raises:
-        ParamsError: if a run has another seed than it should, or other settings than the rest.
+        ParamsError: if a run has another seed than it should, or other settings or another
+            precision than the rest.
         DataError: if two of them have other test rows.
     """
     first = next(iter(runs.values()))
@@ -133,9 +134,7 @@ def summarise(runs: dict[int, Run]) -> dict[str, Any]:
             what = f"seed {number}: its experiment has another seed or other settings"
             raise ParamsError(what, REMOVE)
         if each.precision != first.precision:
-            what = (
-                f"seed {number}: trained in {each.precision}, the first seed in {first.precision}"
-            )
+            what = f"seed {number}: trained in {each.precision}, the first in {first.precision}"
             raise ParamsError(what, "set compute.precision, so that all seeds have the same")
 
     def in_order(frame: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -138,7 +138,7 @@ def test_predictions_that_the_cache_has_lost_are_named() -> None:
     shutil.rmtree(".dvc/cache/files")
     done = bert_lora("compare", "one", "two")
     assert done.returncode == 5
-    assert f"one: {paths.ADAPTER_PREDICTIONS} lies neither in git" in done.stderr
+    assert f"one: {paths.ADAPTER_PREDICTIONS} is neither in git" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""The command `bert-lora predict`: ways in, ways out, mistakes. A tiny BERT stands in."""
+"""The command `bert-lora predict`: ways in, ways out, mistakes. On a tiny BERT."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,53 +20,17 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from stages.core import paths
-from stages.tools import cli
+from tests.support.command import Command, Terminal
 
-ROOT = Path(__file__).parents[2]
 LABELS = ["negative", "positive"]
 MAX_LENGTH = 32  # of the adapter; params.yaml says another by then
 TEXTS = ["good w1", "bad", "a schön w2 w3 ."]
 P = [f"p_{label}" for label in LABELS]
 
 
-@dataclass
-class Result:
-    """How a run of the command ended."""
-
-    code: int | str | None
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the JSON lines of standard output."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-class Terminal(io.TextIOWrapper):
-    """A terminal with an encoding of its own, whose bytes can be looked at."""
-
-    def __init__(self, encoding: str) -> None:
-        self.bytes = io.BytesIO()
-        super().__init__(self.bytes, encoding=encoding, write_through=True)
-
-    def isatty(self) -> bool:
-        """Return that it is one."""
-        return True
-
-    def shown(self) -> str:
-        """Return what was written to it."""
-        return self.bytes.getvalue().decode("utf-8")
-
-
-Call = Callable[..., Result]
-
-
 @pytest.fixture
-def call(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Call:
-    """Return a function that runs `bert-lora` in a project of which only models/ is left."""
+def call(project: Path, command: Command) -> Command:
+    """Return `bert-lora` for a project of which only models/ and params.yaml are left."""
     for name in ("data", "metrics"):
         shutil.rmtree(project / name)
     (project / "deep/er").mkdir(parents=True)
@@ -80,15 +40,7 @@ def call(
     paths.PARAMS.write_text(other, encoding="utf-8")
     # As the command does, where it is the first to import Transformers.
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
-
-    def run(*arguments: str, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            cli.main(list(arguments))
-        captured = capsys.readouterr()
-        return Result(ended.value.code, captured.out, captured.err)
-
-    return run
+    return command
 
 
 @pytest.fixture
@@ -99,7 +51,7 @@ def expected(project: Path) -> dict[str, list[list[float]]]:
     head = load_file(project / "models/head/head.safetensors")
     classifier.load_state_dict(head, strict=False)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    found = {}
+    probabilities = {}
     for name in ("base", "adapter"):
         if name == "adapter":
             classifier = PeftModel.from_pretrained(classifier, project / "models/adapter")
@@ -108,16 +60,18 @@ def expected(project: Path) -> dict[str, list[list[float]]]:
                 classifier.eval()(**tokenizer(text, return_tensors="pt")).logits[0]
                 for text in TEXTS
             ]
-        found[name] = torch.softmax(torch.stack(logits), dim=1).tolist()
-    return found
+        probabilities[name] = torch.softmax(torch.stack(logits), dim=1).tolist()
+    return probabilities
 
 
-def _best(probabilities: list[float]) -> tuple[str, Any]:
+def best_of(probabilities: list[float]) -> tuple[str, Any]:
     highest = max(probabilities)
     return LABELS[probabilities.index(highest)], pytest.approx(highest, abs=1e-5)
 
 
-def test_says_what_base_and_adapter_say(call: Call, expected: dict[str, list[list[float]]]) -> None:
+def test_answers_are_those_of_transformers_and_peft(
+    call: Command, expected: dict[str, list[list[float]]]
+) -> None:
     result = call("predict", *TEXTS, "--with-base")
     assert (result.code, result.err) == (0, "")
     assert expected["base"][0] != pytest.approx(expected["adapter"][0], abs=0.05)
@@ -126,17 +80,17 @@ def test_says_what_base_and_adapter_say(call: Call, expected: dict[str, list[lis
     ):
         assert list(row) == ["text", "label", "probability", "base_label", "base_probability"]
         assert row["text"] == text
-        assert (row["label"], row["probability"]) == _best(tuned)
-        assert (row["base_label"], row["base_probability"]) == _best(base)
+        assert (row["label"], row["probability"]) == best_of(tuned)
+        assert (row["base_label"], row["base_probability"]) == best_of(base)
 
 
-def test_needs_only_base_and_adapter(call: Call, project: Path) -> None:
+def test_needs_only_base_and_adapter(call: Command, project: Path) -> None:
     shutil.rmtree(project / "models/head")
-    alone, beside = call("predict", *TEXTS), call("predict", *TEXTS, "--with-base")
+    alone, with_base = call("predict", *TEXTS), call("predict", *TEXTS, "--with-base")
     assert alone.code == 0
     assert [list(row) for row in alone.rows] == [["text", "label", "probability"]] * 3
-    assert beside.code == 5
-    assert beside.err == (
+    assert with_base.code == 5
+    assert with_base.err == (
         "error: models/head not found: stage 'evaluate_base' makes it. "
         "Fix: run: dvc repro evaluate_base\n"
     )
@@ -144,7 +98,7 @@ def test_needs_only_base_and_adapter(call: Call, project: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_reads_a_file_from_a_folder_of_the_project(
-    call: Call, project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+    call: Command, project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     frame = pd.DataFrame({"stars": [1, 2, 3], "review": TEXTS})
     file = project / f"deep/er/mine{ending}"
@@ -162,7 +116,7 @@ def test_reads_a_file_from_a_folder_of_the_project(
 
 
 @pytest.mark.parametrize("arguments", [["predict"], ["predict", "-"]])
-def test_reads_lines_of_standard_input(call: Call, arguments: list[str]) -> None:
+def test_reads_lines_of_standard_input(call: Command, arguments: list[str]) -> None:
     lines = "\ufeffgood w1\r\nbad\na schön w2 w3 ."
     result = call(*arguments, stdin=lines.encode())
     assert [row["text"] for row in result.rows] == TEXTS
@@ -172,7 +126,7 @@ def test_reads_lines_of_standard_input(call: Call, arguments: list[str]) -> None
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
 def test_writes_a_file(
-    call: Call, project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+    call: Command, project: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     texts = ['good, "\r=bad', "bad\u2028film"]
     monkeypatch.chdir(project / "deep")
@@ -200,7 +154,7 @@ def test_writes_a_file(
 
 
 def test_a_terminal_gets_a_table_that_no_text_can_disturb(
-    call: Call, monkeypatch: pytest.MonkeyPatch
+    call: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = Terminal("utf-8")
     monkeypatch.setenv("COLUMNS", "70")
@@ -220,7 +174,7 @@ def test_a_terminal_gets_a_table_that_no_text_can_disturb(
         assert line.rstrip() == line
 
 
-def test_json_on_a_terminal_is_safe_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_on_a_terminal_is_safe_too(call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal("ascii")
     monkeypatch.setattr("sys.stdout", screen)
     text = "schön \x1b[2J \x9b2J \u202e"
@@ -230,7 +184,7 @@ def test_json_on_a_terminal_is_safe_too(call: Call, monkeypatch: pytest.MonkeyPa
     assert not set("\x1b\x9b\u202e") & set(screen.shown())
 
 
-def test_a_reader_that_left_ends_it_quietly(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_left_ends_it_quietly(call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     errors = io.StringIO()
@@ -241,7 +195,7 @@ def test_a_reader_that_left_ends_it_quietly(call: Call, monkeypatch: pytest.Monk
     assert (result.code, errors.getvalue()) == (1, "")
 
 
-def test_counts_the_texts_that_are_cut(call: Call) -> None:
+def test_counts_the_texts_that_are_cut(call: Command) -> None:
     fits, too_long = "good " * (MAX_LENGTH - 2), "good " * (MAX_LENGTH - 1)
     result = call("predict", fits, too_long, too_long)
     assert result.err == (
@@ -281,7 +235,7 @@ def test_counts_the_texts_that_are_cut(call: Call) -> None:
     ],
 )
 def test_a_mistake_ends_in_one_line(
-    call: Call, project: Path, arguments: list[str], stdin: bytes, code: int, message: str
+    call: Command, project: Path, arguments: list[str], stdin: bytes, code: int, message: str
 ) -> None:
     (project / "empty.csv").write_text('id,text\n1,good\n2,""\n', encoding="utf-8")
     (project / "notes.txt").write_text("good\n", encoding="utf-8")
@@ -293,7 +247,7 @@ def test_a_mistake_ends_in_one_line(
     assert result.out == ""
 
 
-def test_contradictions_are_reported_together(call: Call) -> None:
+def test_contradictions_are_reported_together(call: Command) -> None:
     result = call("predict", "good", "--file", "no.csv", "--output", "x.txt")
     assert result.code == 2
     assert result.err.count("error: bert-lora predict: ") == 2
@@ -301,7 +255,7 @@ def test_contradictions_are_reported_together(call: Call) -> None:
 
 @pytest.mark.parametrize(("name", "stage"), [("base", "fetch_base"), ("adapter", "train_lora")])
 def test_a_missing_model_says_which_stage_makes_it(
-    call: Call, project: Path, name: str, stage: str
+    call: Command, project: Path, name: str, stage: str
 ) -> None:
     shutil.rmtree(project / "models" / name)
     result = call("predict", "good")
@@ -311,7 +265,7 @@ def test_a_missing_model_says_which_stage_makes_it(
     )
 
 
-def test_an_adapter_of_another_base_is_refused(call: Call, project: Path) -> None:
+def test_an_adapter_of_another_base_is_refused(call: Command, project: Path) -> None:
     config = project / "models/base/tokenizer_config.json"
     config.write_bytes(config.read_bytes() + b"\n")
     result = call("predict", "good")
@@ -319,47 +273,8 @@ def test_an_adapter_of_another_base_is_refused(call: Call, project: Path) -> Non
     assert result.err.startswith("error: models/base/tokenizer_config.json: sha256 ")
 
 
-@pytest.mark.parametrize("command", ["compare", "verify", "doctor", "benchmark"])
-def test_outside_a_project_the_other_subcommands_are_one_line(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    (tmp_path / "dvc.yaml").touch()
-    monkeypatch.chdir(tmp_path)
-    result = call(command)
-    assert result.code == 5
-    assert "neither this folder nor one above it holds dvc.yaml and stages/" in result.err
-    assert result.err.count("\n") == 1
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["predikt"]])
-def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
-    heavy = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
-    code = (
-        "import sys; from stages.tools import cli\n"
-        f"try: cli.main({arguments})\n"
-        f"finally: print('heavy:', sorted({heavy} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
-    )
-    assert done.stdout.endswith("heavy: []\n")
-    if "--help" in arguments:
-        assert (done.returncode, done.stderr) == (0, "")
-        assert ("--with-base" if "predict" in arguments else "predict") in done.stdout
-    else:
-        assert done.returncode == 2
-        assert done.stderr.startswith("error: bert-lora: No such command 'predikt'")
-        assert done.stderr.endswith("Fix: see bert-lora --help\n")
-
-
 def test_a_folder_with_models_alone_is_enough(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inside = call("predict", "--with-base", *TEXTS)
     shutil.copytree("models", tmp_path / "bare/models")
@@ -372,7 +287,7 @@ def test_a_folder_with_models_alone_is_enough(
 
 
 def test_a_folder_without_models_names_what_is_missing(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")

@@ -2,7 +2,7 @@
 
 It needs another release of Transformers than this project, so this file imports nothing of the
 project's: `PYTHON stages/tools/benchmark/adapterhub.py JOB.json` prints one line of JSON. See
-benchmark.run_adapterhub for what a job holds.
+processes.run_adapterhub for what a job holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def library(name: str) -> Any:
-    """Return a library of that environment, whose types are not those of this project's own."""
+    """Return a library of that environment, whose types this project's mypy does not know."""
     return importlib.import_module(name)
 
 
@@ -88,9 +88,9 @@ def main(job: dict[str, Any]) -> dict[str, float]:
     timed = len(marks) - 1 - warm_up
     held_out = encoded(tokenizer, job["validation"], job["max_length"])
     start = time.perf_counter()
-    found = trainer.predict(held_out)  # grouped by length, so in another order than the rows
+    output = trainer.predict(held_out)  # grouped by length, so in another order than the rows
     seconds = time.perf_counter() - start
-    right = found.predictions.argmax(-1) == found.label_ids
+    right = output.predictions.argmax(-1) == output.label_ids
     return {
         "training": timed * job["batch_size"] / (marks[-1] - marks[warm_up]),
         "scoring": len(right) / seconds,

@@ -13,7 +13,7 @@ from stages.tools.benchmark.limit import least_work, multiplication_rate
 from stages.tools.benchmark.processes import run_contender
 from stages.tools.benchmark.setting import Setting
 
-# Padded to one length, every step takes the same time: fewer of them do.
+# Padded to one length, every step takes the same time, so fewer are enough.
 SHARE_OF_STEPS = {"tutorial": 0.2}
 # The tutorial's loop sees the same rows in another order, and takes hours.
 TRAINED_THROUGH = ("tuned", "adapters", "full", "ours")

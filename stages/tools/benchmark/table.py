@@ -7,8 +7,8 @@ from typing import Any
 
 NAMES = {
     "tutorial": "PEFT and Trainer as tutorials do it: padded to max_length, fp32, random batches",
-    "tuned": "PEFT and Trainer, tuned: dynamic padding, batches of like length, bf16",
-    "adapters": "the AdapterHub library with LoRA, tuned likewise, in an environment of its own",
+    "tuned": "PEFT and Trainer, tuned: dynamic padding, batches of similar length, bf16",
+    "adapters": "the AdapterHub library with LoRA, tuned too, in an environment of its own",
     "full": "full fine-tuning with the tuned Trainer",
     "ours": "this pipeline's own code path",
 }

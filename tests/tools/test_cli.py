@@ -1,0 +1,88 @@
+"""The command `bert-lora` itself: help, usage errors, and what it imports before it works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import Command
+from tests.support.tiny import ROOT
+
+SUBCOMMANDS = ("predict", "compare", "seeds", "benchmark", "verify", "doctor")
+HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
+
+
+def run_and_list_heavy(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own; its last line names the heavy modules imported."""
+    code = (
+        "import sys; from stages.tools import cli\n"
+        f"try: cli.main({arguments})\n"
+        f"finally: print('heavy:', sorted({HEAVY} & set(sys.modules)))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["predikt"]])
+def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    done = run_and_list_heavy(tmp_path, arguments)
+    assert done.stdout.endswith("heavy: []\n")
+    if "--help" in arguments:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ("--with-base" if "predict" in arguments else "predict") in done.stdout
+    else:
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: bert-lora: No such command 'predikt'")
+        assert done.stderr.endswith("Fix: see bert-lora --help\n")
+
+
+@pytest.mark.parametrize("arguments", ["predict x", "compare", "seeds 2", "benchmark", "doctor"])
+def test_a_fault_in_params_is_reported_before_anything_heavy_is_imported(
+    tmp_path: Path, arguments: str
+) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "models/adapter").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").touch()
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert "\nseed: 42\n" in text
+    faulty = text.replace("\nseed: 42\n", "\nseed: many\n")
+    (tmp_path / "params.yaml").write_text(faulty, encoding="utf-8")
+    done = run_and_list_heavy(tmp_path, arguments.split())
+    assert done.returncode == 2
+    assert "seed: expected an integer" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout.endswith("heavy: []\n")
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_the_help_of_each_subcommand_has_an_example_and_fits_a_terminal(
+    command: Command, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = command(name, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert f"Example: bert-lora {name}" in result.out
+    assert max(len(line) for line in result.out.splitlines()) <= 80
+
+
+def test_the_help_names_every_subcommand(command: Command) -> None:
+    result = command("--help")
+    assert [name for name in SUBCOMMANDS if f" {name} " not in result.out] == []
+
+
+def test_a_choice_names_its_values(command: Command) -> None:
+    result = command("compare", "--of", "both")
+    assert result.code == 2
+    assert "'both' is not one of 'adapter', 'base'. Fix: see bert-lora compare" in result.err
+    assert len(result.err.splitlines()) == 1
