@@ -46,7 +46,7 @@ def test_row_16_an_unknown_key_is_named_with_a_guess() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 @pytest.mark.parametrize(("typed", "value"), [("2e-5", 2e-05), ("1e-3", 0.001), ("5E-4", 0.0005)])
 def test_row_17_a_number_is_the_same_number_to_dvc_and_to_the_stage(
     typed: str, value: float
