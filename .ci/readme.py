@@ -65,8 +65,8 @@ def headline() -> str:
     accuracy = percent(record["accuracy_adapter_mean"])
     return (
         f"**Over {len(record['seeds'])} seeds in {record['precision']} LoRA reaches {accuracy}, a "
-        f"gain of {mean:+.1f} points over the base** (95 % interval {low:.1f} to {high:.1f} over the seeds, "
-        f"{rows_low:.1f} to {rows_high:.1f} over the test rows). "
+        f"gain of {mean:+.1f} points over the base** (95 % interval {low:.1f} to {high:.1f} over "
+        f"the seeds, {rows_low:.1f} to {rows_high:.1f} over the test rows). "
         f"{cost['trainable_percent']:.2f} % of the parameters train, the adapter takes "
         f"{cost['adapter_mb']:.1f} MB, and a whole run takes {cost['minutes']:.1f} minutes on two "
         "processor cores with bf16 arithmetic. The table is one run, seed 42."
