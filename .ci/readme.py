@@ -1,4 +1,4 @@
-"""Write the measured figures into README.md, between its markers; a test checks that they are current.
+"""Write the measured figures into README.md, between its markers; a test checks them.
 
     python .ci/readme.py
 
@@ -12,9 +12,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from stages.tools.benchmark.run import table_of
+
 from stages.core.params import load_params
 from stages.scoring.seed_records import settings_of
-from stages.tools.benchmark.run import table_of
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -63,9 +64,9 @@ def headline() -> str:
     rows_low, rows_high = 100 * record["gain_rows_low"], 100 * record["gain_rows_high"]
     accuracy = percent(record["accuracy_adapter_mean"])
     return (
-        f"**Over {len(record['seeds'])} seeds in {record['precision']} LoRA reaches {accuracy}, a gain of {mean:+.1f} "
-        f"points over the base** (95 % interval {low:.1f} to {high:.1f} over the seeds, "
-        f"{rows_low:.1f} to {rows_high:.1f} over the test rows). "
+        f"**Over {len(record['seeds'])} seeds in {record['precision']} LoRA reaches {accuracy}, a "
+        f"gain of {mean:+.1f} points over the base** (95 % interval {low:.1f} to {high:.1f} over "
+        f"the seeds, {rows_low:.1f} to {rows_high:.1f} over the test rows). "
         f"{cost['trainable_percent']:.2f} % of the parameters train, the adapter takes "
         f"{cost['adapter_mb']:.1f} MB, and a whole run takes {cost['minutes']:.1f} minutes on two "
         "processor cores with bf16 arithmetic. The table is one run, seed 42."

@@ -1,4 +1,4 @@
-"""Load the adapter afresh and score the rows that the base was scored on, in the same way."""
+"""Load the adapter and score the rows that the base was scored on, in the same way."""
 
 from __future__ import annotations
 

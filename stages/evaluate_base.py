@@ -1,7 +1,7 @@
 """Fit a head on the frozen encoder and score the test rows: what the foundation model knows.
 
 An untrained head scores chance and would make any gain look huge, so the base is a linear probe.
-`train_lora` starts from this very head (probing, then fine-tuning: Kumar et al. 2022, arXiv
+`train_lora` starts from this head (probing, then fine-tuning: Kumar et al. 2022, arXiv
 2202.10054), so an adapter trained for no epoch scores exactly as the base.
 """
 

@@ -171,9 +171,9 @@ def other_classes(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (drop_a_row, DataError, "1 rows stand in one of the two only"),
-        (rename_a_row, DataError, "2 rows stand in one of the two only"),
-        (repeat_a_row, DataError, "adapter.csv: line 22: its id stands twice"),
+        (drop_a_row, DataError, "1 rows are in one of the two only"),
+        (rename_a_row, DataError, "2 rows are in one of the two only"),
+        (repeat_a_row, DataError, "adapter.csv: line 22: its id occurs twice"),
         (swap_labels, DataError, "disagree on the true label"),
         (not_finite, DataError, "adapter.csv: line 2: a probability is not finite"),
         (other_classes, ModelError, "is no class of the file"),

@@ -13,12 +13,13 @@ import pytest
 from stages.core.errors import ModelError
 from stages.core.params import Params, load_params
 from stages.fetch_base import fetch_base
+from tests.support.model_files import SAFETENSORS, write_files
+from tests.support.tiny import changed, save_params, shipped
 
 ROOT = Path(__file__).parents[1]
-HEADER = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 MODEL = {
     "config.json": b'{"model_type": "bert"}\r\n',
-    "model.safetensors": len(HEADER).to_bytes(8, "little") + HEADER + bytes(4),
+    "model.safetensors": SAFETENSORS,
     "tokenizer.json": b"{}",
 }
 BASE = Path("models/base")
@@ -36,10 +37,7 @@ def params_for(source: Path) -> Params:
 
 
 def model_in(folder: Path, **changes: bytes) -> Path:
-    folder.mkdir()
-    for name, content in {**MODEL, **changes}.items():
-        (folder / name).write_bytes(content)
-    return folder
+    return write_files(folder, {**MODEL, **changes})
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
@@ -95,3 +93,26 @@ def test_a_mistake_ends_in_one_line_before_anything_heavy_is_imported() -> None:
     assert done.stderr.startswith("error: params.yaml: model.source: 'all-MiniLM-L6' is no known")
     assert "did you mean all-MiniLM-L6-v2?" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def run_stage_by_name(stage: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_in_a_fresh_clone_it_does_not_warn_of_data_that_are_not_prepared_yet() -> None:
+    """DVC may run fetch_base before prepare; the committed metrics are then of other data."""
+    Path("mine.csv").write_text("text,label\n", encoding="utf-8")
+    source = str(model_in(Path("mine")))
+    save_params(changed(shipped(), data__source="mine.csv", model__source=source))
+    Path("metrics").mkdir()
+    Path("metrics/data.json").write_text(json.dumps({"source_sha256": "0" * 64}), encoding="utf-8")
+    done = run_stage_by_name("fetch_base")
+    assert (done.returncode, done.stderr) == (0, "")
+    later = run_stage_by_name("evaluate_tfidf")  # reads the prepared rows, so it does warn
+    assert later.stderr.startswith("warning: mine.csv has changed since the data were prepared")

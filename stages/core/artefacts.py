@@ -68,10 +68,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _is_another_run(temporary: Path) -> bool:
     """Return whether a temporary name belongs to another process that is alive."""
-    found = re.search(r"\.tmp-(\d+)", temporary.name)
-    if found is None or int(found[1]) == os.getpid():
+    owner = re.search(r"\.tmp-(\d+)", temporary.name)
+    if owner is None or int(owner[1]) == os.getpid():
         return False
-    return psutil.pid_exists(int(found[1]))
+    return psutil.pid_exists(int(owner[1]))
 
 
 def _put(temporary: Path, path: Path) -> None:

@@ -28,7 +28,7 @@ def _escaped(text: str) -> str:
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: ends in one line per fault and `exit_code`.
+    """A mistake that the user can correct: ends in one line per fault and `exit_code`.
 
     Args:
         what: where it is and what is wrong, for example "params.yaml: lora.r: expected ...".

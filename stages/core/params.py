@@ -1,4 +1,4 @@
-"""params.yaml as one frozen object: read once, checked whole, before anything heavy is imported.
+"""params.yaml as one frozen object: read once, checked before anything heavy is imported.
 
 YAML 1.2 as DVC reads it, so that both see the same value in `1e-5`. This module only reads and
 checks; it computes nothing, so a stage's result depends on it through the values alone. What an
@@ -163,7 +163,7 @@ class ComputeParams(Section):
 
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """All of params.yaml."""
 
     seed: int = _field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
     data: DataParams

@@ -127,7 +127,7 @@ def load_lora(classifier: Classifier, folder: Path, saved: dict[str, Tensor]) ->
         KeyError: if a tensor is missing or belongs to no adapted module.
     """
     # Loaded as it was trained, so that it is also scored as validation scored it: LoRA's own
-    # weights in float32, beside the frozen ones.
+    # weights in float32.
     model = PeftModel.from_pretrained(
         classifier.model, folder, local_files_only=True, is_trainable=True
     )

@@ -37,13 +37,13 @@ def giveaways(rows: Split, labels: list[str]) -> list[str]:
     for number, label in enumerate(labels):
         own = np.asarray(rows.targets) == number
         inside = np.asarray(table[own].sum(axis=0)).ravel()
-        told = (inside > GIVEN_AWAY * everywhere) & (inside > GIVEN_AWAY * own.sum())
+        telling = (inside > GIVEN_AWAY * everywhere) & (inside > GIVEN_AWAY * own.sum())
         right = (inside + (~own).sum() - (everywhere - inside)) / len(own)
         lines += [
-            f"the word {printable(words.get_feature_names_out()[word])} alone tells "
+            f"the word {printable(words.get_feature_names_out()[word])} alone separates "
             f"{printable(label)} from the rest in {100 * right[word]:.1f} % of the training rows: "
             "check that the text does not contain its label"
-            for word in np.flatnonzero(told)
+            for word in np.flatnonzero(telling)
         ]
     return lines
 

@@ -1,4 +1,4 @@
-"""Texts as the model takes them: token ids, in batches without waste."""
+"""Texts as the model reads them: token ids, in batches with little padding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 Array = np.ndarray[Any, Any]
-AT_ONCE = 10_000  # texts: what the tokenizer keeps of each until it is done takes kilobytes
+AT_ONCE = 10_000  # texts; the tokenizer keeps kilobytes of each until it is done
 
 
 class Encoded:
-    """Token ids of many texts in one array: as lists they would take ten times the memory.
+    """Token ids of many texts in one array: as lists they would need ten times the memory.
 
     Args:
-        ids: shape (tokens,), the texts one behind the other.
+        ids: shape (tokens,), the texts one after another.
         lengths: shape (texts,), the tokens of each.
     """
 
@@ -39,31 +39,31 @@ def encode(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
     limit = min(max_length, tokenizer.model_max_length)
     ids, lengths = [np.empty(0, dtype=np.int32)], []
     for start in range(0, len(texts), AT_ONCE):
-        found: list[list[int]] = tokenizer(
+        token_ids: list[list[int]] = tokenizer(
             texts[start : start + AT_ONCE],
             truncation=True,
             max_length=limit,
             padding=False,
             return_attention_mask=False,
         )["input_ids"]
-        lengths += [len(row) for row in found]
-        ids.append(np.fromiter(chain.from_iterable(found), dtype=np.int32))
+        lengths += [len(row) for row in token_ids]
+        ids.append(np.fromiter(chain.from_iterable(token_ids), dtype=np.int32))
     return Encoded(np.concatenate(ids), np.array(lengths, dtype=np.int64))
 
 
 def batches(lengths: Array, tokens: int) -> list[list[int]]:
-    """Return the row numbers of each batch over all rows, longest first, so little is padding.
+    """Return the row numbers of each batch over all rows, longest first, so that little is padding.
 
     A padded batch holds at most `tokens` tokens, or a single row.
     """
-    found: list[list[int]] = []
+    made: list[list[int]] = []
     widest = 0
     for row in np.argsort(-lengths, kind="stable").tolist():
-        if not found or (len(found[-1]) + 1) * widest > tokens:
-            found.append([])
+        if not made or (len(made[-1]) + 1) * widest > tokens:
+            made.append([])
             widest = int(lengths[row])
-        found[-1].append(row)
-    return found
+        made[-1].append(row)
+    return made
 
 
 def padded(rows: Sequence[Array], pad_token_id: int) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from stages.reporting.results import MODELS, Curves
 from stages.scoring.scores import bins_of
 from stages.scoring.significance import Gain, resampled_gains
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import numpy as np
     import pandas as pd
 
@@ -35,7 +35,7 @@ def trace_curves(
         probabilities: by model, shape (rows, classes).
         targets: true label numbers, shape (rows,).
         gain: of the adapter over the base.
-        seed: that of the gain's interval, so that the distribution is the very one behind it.
+        seed: that of the gain's interval, so that it is an interval of this distribution.
         training: the training's own curve, as `training.curves` reads it.
         validation: its looks at validation.
     """
@@ -86,8 +86,8 @@ def roc_curve(probabilities: Array, targets: Numbers) -> tuple[Array, Array]:
 def gain_edges(curves: Curves) -> Array:
     """Return the edges, in points, of about 40 bins of the gain's distribution.
 
-    A gain is a whole number of rows, so every bin is as many rows wide; else some would hold more
-    of the possible gains than others, and the distribution would look ragged.
+    A gain is a whole number of rows, so every bin spans equally many rows; otherwise some would
+    contain more of the possible gains than others, and the distribution would look ragged.
     """
     import numpy as np
 

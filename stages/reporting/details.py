@@ -8,7 +8,7 @@ from stages.scoring.scores import confidence_scores
 from stages.scoring.significance import wilson
 from stages.scoring.temperature import with_temperature
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -93,11 +93,11 @@ def svg_of(figure: Figure) -> str:
 def _themed(tag: str, used: set[str]) -> str:
     """Return an SVG tag with CSS variables for colours, and no name that nothing points at.
 
-    Such a name, for example axes_1, would stand in the page once for each figure.
+    Such a name, for example axes_1, would be in the page once for each figure.
     """
     for name, colour in COLOURS.items():
         tag = tag.replace(colour, f"var(--{name})")
-    return re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", tag)
+    return re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", tag)
 
 
 def save_pngs(figures: dict[str, Figure], folder: Path) -> None:

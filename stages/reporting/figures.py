@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params have been chec
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MANY = 8  # classes up to which a confusion matrix shows numbers, and the two stand side by side
+MANY = 8  # classes up to which a confusion matrix shows numbers, and the two are side by side
 DEEP = 0.9  # share from which white on the blue of a cell contrasts more than ink
 
 
@@ -44,7 +44,7 @@ def draw_ladder(results: Results) -> Figure:
     for place, rung in enumerate(rungs):
         trained = rung.key in METHODS
         kind = "adapter" if trained else "base" if rung.key == "base" else "muted"
-        # Pale where no model of the comparison is shown, so that the interval stands out.
+        # Pale where no model of the comparison is shown, so that the interval is easy to see.
         depth = 0.45 if kind == "muted" else 0.85
         axes.barh(place, 100 * rung.accuracy, 0.55, color=COLOURS[kind], alpha=depth)
         low, high = 100 * (rung.accuracy - rung.low), 100 * (rung.high - rung.accuracy)

@@ -9,7 +9,7 @@ from stages.core.artefacts import replacing
 from stages.reporting.results import Flips, Group
 from stages.scoring.significance import paired_gain
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import pandas as pd
 
 # English; on texts of another language these groups stay empty and are left out.

@@ -8,9 +8,10 @@ from stages.core import artefacts, paths
 from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting.results import MODELS, Results
-from stages.scoring.significance import paired_gain, verdict
+from stages.scoring.significance import paired_gain
+from stages.scoring.verdict import verdict
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import pandas as pd
 
 AGAIN = "score both again: dvc repro -f evaluate_base evaluate_adapter"

@@ -1,11 +1,11 @@
-"""The shape of a comparison: what is worked out once, and shown as figures, page and card."""
+"""The shape of a comparison: worked out once, shown as figures, page and card."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import numpy as np
     import pandas as pd
 
@@ -115,7 +115,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Results:
-    """All that stage `compare` knows.
+    """Everything that stage `compare` works out.
 
     Attributes:
         labels: class names, in the order of the probabilities.
@@ -124,11 +124,11 @@ class Results:
         details: scores of each model by name (see `details.scores_of`), keys of MODELS.
         ladder: from the lowest rung to the highest.
         flips: where the adapter changed the answer.
-        curves: numbers behind the plots.
+        curves: the numbers that the plots show.
         data: metrics/data.json.
-        seeds: the record of several seeds with these very settings, as `bert-lora seeds` wrote
+        seeds: the record of several seeds with exactly these settings, as `bert-lora seeds` wrote
             it, or None.
-        hashes: sha256 of what the results hang on: data, base, adapter.
+        hashes: sha256 of what the results depend on: data, base, adapter.
         params: the settings.
     """
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
+from stages.rows.faults import SHOWN, Faults
 from stages.rows.labels import check_label_types, label_of
-from stages.rows.tables import SHOWN, Faults, read_table
+from stages.rows.tables import read_table
 from stages.sources.locate import DataSource
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
@@ -57,7 +58,7 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
     rows = _without_leaks(rows, params, counts)
     _check_groups(rows, params)
     for split, file in source.splits.items():
-        if split not in set(rows["split"]):  # else it would be drawn anew from the others
+        if split not in set(rows["split"]):  # otherwise it would be drawn from the others
             raise DataError(
                 f"{printable(file)}: no row is left", "give it complete rows of its own"
             )
@@ -86,12 +87,12 @@ def _read_split(
     keep = []
     for line, seen, label, group in zip(frame["line"], folded, labels, groups, strict=True):
         labelled = bool(label and label.strip())
-        whole = bool(seen and labelled and group)  # zero-width characters alone are no text
-        keep.append(whole)
-        if not whole and params.on_incomplete == "refuse":
+        complete = bool(seen and labelled and group)  # zero-width characters alone are no text
+        keep.append(complete)
+        if not complete and params.on_incomplete == "refuse":
             what = "no group" if seen and labelled else "no label" if seen else "empty text"
             faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
-        if whole and label is not None and label != label.strip():
+        if complete and label is not None and label != label.strip():
             faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
     check_label_types(frame, source.label_names, faults)
     faults.check()
@@ -123,7 +124,7 @@ def _number(value: Any) -> float:
 
 
 def _pair(group: pd.DataFrame, column: str) -> str:
-    """Return where one text first stands with each of two values of `column`."""
+    """Return the first places where one text has each of two values of `column`."""
     two = group.drop_duplicates(column).head(2)
     return " and ".join(
         f"{printable(file)}:{line}" for file, line in zip(two["file"], two["line"], strict=True)
@@ -182,7 +183,7 @@ def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str])
 
 
 def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
-    """Refuse a group that stands in two splits of the source: it would be known before the test."""
+    """Refuse a group in two splits of the source: a model would know it before the test."""
     if params.group_column is None:
         return
     splits = rows.groupby("group", sort=False)["split"].nunique()
@@ -192,7 +193,7 @@ def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
         more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
         raise DataError(
             f"params.yaml: data.group_column: {printable(params.group_column)}: {len(shared)} "
-            f"{'group stands' if one else 'groups stand'} in two splits: "
+            f"{'group is' if one else 'groups are'} in two splits: "
             f"{', '.join(shared[:SHOWN])}{more}",
             "keep the rows of a group in one split, or set data.group_column to null",
         )

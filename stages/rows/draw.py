@@ -38,9 +38,9 @@ def sample(checked: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFrame:
 def split_rows(kept: pd.DataFrame, params: DataParams) -> dict[str, pd.DataFrame]:
     """Return train, validation and test: the source's own where it has them, else drawn by seed.
 
-    Drawn evenly over the classes. Shares are of all rows (with groups: of all groups, which stay
-    whole); where the source has train and test but no validation split, one is drawn from train,
-    and its share is of train.
+    Drawn evenly over the classes. Shares are of all rows (with groups: of all groups, which are
+    never split); where the source has train and test but no validation split, one is drawn from
+    train, and its share is of train.
 
     Raises:
         DataError: if a class has too few rows, or groups, to be in every split.
@@ -71,7 +71,7 @@ def split_rows(kept: pd.DataFrame, params: DataParams) -> dict[str, pd.DataFrame
 def draw(
     rows: pd.DataFrame, size: int, groups: int | None, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what stays and what is drawn, evenly over the classes: rows, or whole groups.
+    """Return what stays and what is drawn, evenly over the classes: rows, or complete groups.
 
     Groups cannot be drawn evenly as rows can: the evenest of 20 draws is taken.
     """

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import DataError, printable
-from stages.rows.tables import Faults
+from stages.rows.faults import Faults
 from stages.sources.locate import DataSource
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
@@ -50,34 +50,34 @@ def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
 
     Raises:
         DataError: if there are fewer than 2 or implausibly many, if two differ in case only, or
-            if one stands in validation or test but not in train.
+            if one is in validation or test but not in train.
     """
-    found = Counter(rows["label"])
+    counted = Counter(rows["label"])
     files = ", ".join(printable(file) for file in source.splits.values())
-    if len(found) < 2:
+    if len(counted) < 2:
         raise DataError(
-            f"{files}: label: only one class, {printable(next(iter(found), 'none'))}",
+            f"{files}: label: only one class, {printable(next(iter(counted), 'none'))}",
             "give rows of at least two classes, or set data.label_column",
         )
-    if len(found) > MAX_CLASSES or len(found) > max(20, len(rows) / 2):
+    if len(counted) > MAX_CLASSES or len(counted) > max(20, len(rows) / 2):
         raise DataError(
-            f"{files}: label: {len(found)} different labels in {len(rows)} rows",
+            f"{files}: label: {len(counted)} different labels in {len(rows)} rows",
             "set data.label_column to the column with the class",
         )
-    _check_spelling(rows, found)
-    if source.label_names and set(found) <= set(source.label_names):
-        return [name for name in source.label_names if name in found]
-    if all(re.fullmatch("-?[0-9]{1,18}", label) for label in found):
-        return sorted(found, key=lambda label: (int(label), label))
-    return sorted(found)
+    _check_spelling(rows, counted)
+    if source.label_names and set(counted) <= set(source.label_names):
+        return [name for name in source.label_names if name in counted]
+    if all(re.fullmatch("-?[0-9]{1,18}", label) for label in counted):
+        return sorted(counted, key=lambda label: (int(label), label))
+    return sorted(counted)
 
 
-def _check_spelling(rows: pd.DataFrame, found: Counter[str]) -> None:
+def _check_spelling(rows: pd.DataFrame, counted: Counter[str]) -> None:
     """Refuse a label that is another one's misspelling, or that train lacks."""
     training = rows[rows["split"].isin(["train", "all"])]
     known = Counter(training["label"])
     faults = []
-    for label in found:
+    for label in counted:
         twin = next((k for k in known if k != label and k.casefold() == label.casefold()), None)
         if label in known and (twin is None or known[twin] < known[label]):
             continue

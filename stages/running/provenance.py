@@ -55,13 +55,13 @@ def record(stage: str, seconds: float, facts: dict[str, str]) -> None:
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    """Return what earlier stages left: `sha256` and `stages`, each empty if missing or damaged."""
+    """Return what earlier stages recorded: `sha256`, `stages`; each empty if missing or damaged."""
     content: Any = None
     if paths.PROVENANCE.exists():
         with suppress(UserError):
             content = read_json(paths.PROVENANCE)
-    found = content if isinstance(content, dict) else {}
-    parts = {name: found.get(name) for name in ("sha256", "stages")}
+    known = content if isinstance(content, dict) else {}
+    parts = {name: known.get(name) for name in ("sha256", "stages")}
     return {name: part if isinstance(part, dict) else {} for name, part in parts.items()}
 
 
@@ -128,8 +128,8 @@ def processor() -> str:
 
 def packages() -> dict[str, str]:
     """Return the version of each library that a result may depend on."""
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions

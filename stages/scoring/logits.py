@@ -25,17 +25,17 @@ def cached_features(
     model = classifier.model.to(device.torch_device).eval()
     encoded = encode(classifier.tokenizer, texts, max_length)
     todo = batches(encoded.lengths, device.batch_tokens)
-    found: list[tuple[Tensor, Tensor | None]] = []
+    outputs: list[tuple[Tensor, Tensor | None]] = []
     with torch.inference_mode(), device.autocast():
         for rows in tqdm(todo, desc=what, unit="batch", leave=False, disable=None):
             batch = padded([encoded[row] for row in rows], classifier.tokenizer.pad_token_id)
             states, pool = features(
                 classifier, {name: tensor.to(model.device) for name, tensor in batch.items()}
             )
-            found.append((states.cpu(), None if pool is None else pool.cpu()))
+            outputs.append((states.cpu(), None if pool is None else pool.cpu()))
     order = torch.tensor([row for rows in todo for row in rows]).argsort()
-    first = torch.cat([states for states, _ in found])[order]
-    pooled = [pool for _, pool in found if pool is not None]
+    first = torch.cat([states for states, _ in outputs])[order]
+    pooled = [pool for _, pool in outputs if pool is not None]
     return first, torch.cat(pooled)[order] if pooled else None
 
 

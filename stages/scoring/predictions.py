@@ -1,4 +1,4 @@
-"""Predictions as files and tables: what both models said of each test row. No torch in here."""
+"""Predictions as files and tables: what a model predicted for each test row. No torch in here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 from stages.core.artefacts import replacing
 from stages.core.errors import DataError, ModelError, printable
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params are known to be right
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import numpy as np
     import pandas as pd
 
@@ -25,7 +25,7 @@ def write_predictions(
     """Write one line a row: id, true label, predicted label, one probability per class.
 
     Args:
-        path: the CSV file, replaced whole.
+        path: the CSV file, replaced as a whole.
         ids: a stable hash of each row's text.
         targets: label numbers into `labels`.
         labels: class names in the order of the columns.
@@ -81,7 +81,7 @@ def read_predictions(file: Path | IO[bytes], name: str, fix: str) -> pd.DataFram
     if frame.empty or probabilities.shape[1] < 2:
         raise DataError(f"{name}: holds no predictions", fix)
     if repeated.any():
-        raise DataError(f"{name}: line {repeated.argmax() + 2}: its id stands twice", fix)
+        raise DataError(f"{name}: line {repeated.argmax() + 2}: its id occurs twice", fix)
     if list(frame.columns[: len(STRINGS)]) != STRINGS:
         raise DataError(f"{name}: its first columns are not {', '.join(STRINGS)}", fix)
     if not all(column.startswith(PREFIX) for column in frame.columns[len(STRINGS) :]):
@@ -91,7 +91,7 @@ def read_predictions(file: Path | IO[bytes], name: str, fix: str) -> pd.DataFram
 
 
 def _check_rows(frame: pd.DataFrame, name: str, fix: str) -> None:
-    """Refuse a row whose probabilities are none, or say another class than is said."""
+    """Refuse a row with invalid probabilities, or a predicted class that is not their maximum."""
     import numpy as np
     import pandas as pd
 
@@ -109,8 +109,8 @@ def _check_rows(frame: pd.DataFrame, name: str, fix: str) -> None:
         if not known.all():
             line, value = known.argmin() + 2, printable(frame[column][known.argmin()])
             raise ModelError(f"{name}: line {line}: {column} {value} is no class of the file", fix)
-    said = pd.Index(labels).get_indexer(pd.Index(frame["predicted"]))
-    likeliest = table[np.arange(len(said)), said] == table.max(axis=1)
+    predicted = pd.Index(labels).get_indexer(pd.Index(frame["predicted"]))
+    likeliest = table[np.arange(len(predicted)), predicted] == table.max(axis=1)
     check(likeliest, "its predicted class is not the likeliest")
 
 
@@ -165,7 +165,7 @@ def aligned(
     lonely = len(first) + len(second) - 2 * shared
     if lonely:
         raise DataError(
-            f"{one} and {other}: other test rows: {lonely:,} rows stand in one of the two only",
+            f"{one} and {other}: other test rows: {lonely:,} rows are in one of the two only",
             fix,
         )
     second = second.iloc[order].reset_index(drop=True)

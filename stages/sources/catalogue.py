@@ -1,4 +1,4 @@
-"""The known sources of catalogue.yaml: what each holds, where it is had, each file's hash."""
+"""The known sources of catalogue.yaml: what each holds, where it comes from, each file's hash."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def entries(kind: Kind, path: Path = CATALOGUE) -> dict[str, Entry]:
         what = f"{path.name}: cannot be read: {printable(error)}"
     else:
         return found
-    raise ParamsError(what, "mend that entry, or restore the file with git checkout")
+    raise ParamsError(what, "correct that entry, or restore the file with git checkout")
 
 
 def unknown(source: str, kind: Kind, names: list[str]) -> ParamsError:

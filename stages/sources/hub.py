@@ -1,8 +1,7 @@
-"""Take a data set or a model from the Hugging Face Hub at one pinned revision."""
+"""Fetch a data set or a model from the Hugging Face Hub at one pinned revision."""
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from contextlib import suppress
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.artefacts import sha256_of
-from stages.core.errors import DataError, HostError, ModelError, ParamsError, UserError, printable
-from stages.sources.catalogue import Kind, place_of
+from stages.core.errors import DataError, ModelError, UserError, printable
+from stages.sources.catalogue import Kind
 from stages.sources.model_folder import MODEL_FILES, SHARDS
 
 SPLITS = ("train", "validation", "test")
@@ -25,7 +24,7 @@ def fetch_hub_data(source: str, folder: Path) -> tuple[dict[str, Path], tuple[st
         folder: where the files are written.
 
     Raises:
-        ParamsError: if the Hub has no such data set or revision, or does not give it to this user.
+        ParamsError: if the Hub has no such data set or revision, or denies access to it.
         HostError: if the Hub cannot be reached.
         DataError: if its files cannot be read as one table per split.
     """
@@ -37,10 +36,10 @@ def fetch_hub_data(source: str, folder: Path) -> tuple[dict[str, Path], tuple[st
     print(f"fetching {source} ...", flush=True)
     try:
         _probe(name, revision, "dataset", "README.md")
-        # hf://: never a local folder of that name. A fresh cache: without the Hub, the library
-        # would fall back to any revision it built before.
-        at, cache = f"hf://datasets/{name}", str(folder / "cache")
-        loaded = datasets.load_dataset(at, revision=revision, cache_dir=cache, token=_token())
+        # With hf:// the library does not read a local folder of that name. The cache is new, since
+        # without the Hub the library would use any revision that it built before.
+        address, cache = f"hf://datasets/{name}", str(folder / "cache")
+        loaded = datasets.load_dataset(address, revision=revision, cache_dir=cache, token=_token())
     except Exception as error:
         raise _explained(error, source, "data", DataError) from None
     if ignored := sorted(set(loaded) - set(SPLITS)):
@@ -60,7 +59,7 @@ def fetch_hub_model(source: str) -> Path:
         source: owner/name@revision.
 
     Raises:
-        ParamsError: if the Hub has no such model or revision, or does not give it to this user.
+        ParamsError: if the Hub has no such model or revision, or denies access to it.
         HostError: if the Hub cannot be reached.
         ModelError: if it has no config.json, or a cached file is damaged.
     """
@@ -81,18 +80,18 @@ def fetch_hub_model(source: str) -> Path:
 
 
 def _probe(name: str, revision: str, kind: str, file: str) -> None:
-    """Ask for one file's header, once: the libraries would try a silent Hub for many minutes."""
+    """Request one file's header, once: the libraries would retry a silent Hub for many minutes."""
     from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
-        return  # what is cached may do
+        return  # the cached files may suffice
     url = hf_hub_url(name, file, repo_type=kind, revision=revision)
     with suppress(errors.EntryNotFoundError):  # a data set may have no README.md
         get_hf_file_metadata(url, token=_token(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
 
 
 def _check_cache(folder: Path) -> None:
-    """Check the large files, which the cache names by their sha256."""
+    """Check the large files of the cache, whose names are their sha256."""
     for path in sorted(folder.glob("*")):
         name = path.resolve().name
         if re.fullmatch("[0-9a-f]{64}", name) and (got := sha256_of(path)) != name:
@@ -103,16 +102,16 @@ def _check_cache(folder: Path) -> None:
 
 
 def _token() -> str | bool:
-    """Return the access token of the environment; False: the library looks nowhere else."""
+    """Return the environment's access token; False keeps the library from searching for one."""
     return os.environ.get("HF_TOKEN") or False
 
 
 def _set_up() -> None:
-    """Bound every request in time, and keep the libraries quiet; they read this when imported."""
+    """Limit the time of every request, and silence the libraries; they read this when imported."""
     for name, value in {
         "HF_HUB_ETAG_TIMEOUT": "20",
         "HF_HUB_DOWNLOAD_TIMEOUT": "20",
-        "HF_HUB_DISABLE_XET": "1",  # plain HTTP: it heeds these time-outs and the proxy settings
+        "HF_HUB_DISABLE_XET": "1",  # plain HTTP respects these time-outs and the proxy settings
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_VERBOSITY": "error",
@@ -121,54 +120,19 @@ def _set_up() -> None:
     import huggingface_hub
     from huggingface_hub import constants
 
-    def bound(request: Any) -> None:
-        """Give a time-out to the requests that the library sends without one."""
+    def add_timeouts(request: Any) -> None:
+        """Set a time-out for the requests that the library sends without one."""
         limits = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {
             key: limits.get(key) or constants.HF_HUB_DOWNLOAD_TIMEOUT
             for key in ("connect", "read", "write", "pool")
         }
 
-    huggingface_hub.get_session().event_hooks["request"].append(bound)
+    huggingface_hub.get_session().event_hooks["request"].append(add_timeouts)
 
 
 def _explained(error: Exception, source: str, kind: Kind, fault: type[UserError]) -> Exception:
-    """Return the user's view of what the Hub's libraries raised, or a bug as it is.
+    """Return the user's view of an error; see `hub_errors.explained`."""
+    from stages.sources.hub_errors import explained
 
-    Kinds are told by name over the whole chain of causes: the libraries wrap each other's errors,
-    and those of an HTTP library that differs from release to release.
-    """
-    causes: list[BaseException] = [error]
-    while cause := causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(cause)
-    names = {base.__name__ for cause in causes for base in type(cause).__mro__}
-    states = {getattr(getattr(cause, "response", None), "status_code", 0) for cause in causes}
-    why = f"{place_of(kind)}: {source}: {printable(error, limit=200)}"
-    if names & _MISSING:
-        return ParamsError(
-            f"{place_of(kind)}: the Hub has no {source}, or does not give it to this user",
-            "check the name and the revision; for a private or gated one set HF_TOKEN",
-        )
-    for cause in causes:
-        if isinstance(cause, OSError) and cause.errno in _DISK:
-            return cause
-    if names & _UNREACHED or any(state == 429 or state >= 500 for state in states):
-        return HostError(
-            f"the Hub could not be reached: {why}",
-            "check the network and run again, or use a packaged name of the catalogue or a path",
-        )
-    if names & _UNUSABLE:
-        return fault(why, "save what you need of it as local files and give their path")
-    return error
-
-
-_MISSING = {"RepositoryNotFoundError", "RevisionNotFoundError", "DatasetNotFoundError"}
-_UNREACHED = {"TransportError", "ConnectionError", "TimeoutError", "LocalEntryNotFoundError"}
-_UNUSABLE = {
-    "DatasetsError",
-    "EntryNotFoundError",
-    "FileNotFoundError",
-    "ValueError",
-    "RuntimeError",
-}
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+    return explained(error, source, kind, fault)

@@ -70,17 +70,17 @@ def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataS
         DataError: if a file's hash is wrong, or the splits cannot be used.
         HostError: if it cannot be fetched.
     """
-    found = _resolve(source, "data", catalogue)
-    if isinstance(found, Path):
-        splits = _local_splits(found)
+    resolved = _resolve(source, "data", catalogue)
+    if isinstance(resolved, Path):
+        splits = _local_splits(resolved)
         return DataSource(splits, _sha256(splits), is_local=True)
-    if isinstance(found, str):
-        splits, names = fetch_hub_data(found, folder)
-        splits = _usable(splits, found)
+    if isinstance(resolved, str):
+        splits, names = fetch_hub_data(resolved, folder)
+        splits = _usable(splits, resolved)
         return DataSource(splits, _sha256(splits), label_names=names)
-    splits = {"all": fetch_packaged(found, folder, DataError) / next(iter(found.files))}
+    splits = {"all": fetch_packaged(resolved, folder, DataError) / next(iter(resolved.files))}
     return DataSource(
-        splits, _sha256(splits), found.columns, found.label_from_sign, found.label_names
+        splits, _sha256(splits), resolved.columns, resolved.label_from_sign, resolved.label_names
     )
 
 
@@ -93,13 +93,13 @@ def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> Mode
             model needs code of its own.
         HostError: if it cannot be fetched.
     """
-    found = _resolve(source, "models", catalogue)
-    if isinstance(found, Entry):
-        at = fetch_packaged(found, folder, ModelError)
+    resolved = _resolve(source, "models", catalogue)
+    if isinstance(resolved, Entry):
+        at = fetch_packaged(resolved, folder, ModelError)
     else:
-        at = found if isinstance(found, Path) else fetch_hub_model(found)
+        at = resolved if isinstance(resolved, Path) else fetch_hub_model(resolved)
     files = check_model(at, f"{place_of('models')}: {printable(source)}")
-    return ModelSource(files, "local" if isinstance(found, Path) else source)
+    return ModelSource(files, "local" if isinstance(resolved, Path) else source)
 
 
 def is_local_data(source: str, catalogue: Path = CATALOGUE) -> bool:

@@ -44,7 +44,7 @@ def check_model(folder: Path, place: str) -> dict[str, Path]:
     if not set(files) & set(TOKENIZER_FILES):
         raise ModelError(
             f"{place}: holds no tokenizer ({', '.join(TOKENIZER_FILES)})",
-            "save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
+            "save the tokenizer with the model: tokenizer.save_pretrained(folder)",
         )
     for name in sorted(set(files) & {"config.json", "tokenizer_config.json"}):
         _refuse_code(files[name], place)
@@ -78,7 +78,7 @@ def _check_safetensors(weights: Path, place: str) -> None:
             pass
     except SafetensorError as error:
         raise ModelError(
-            f"{place}: model.safetensors is not a whole safetensors file: {printable(error)}",
+            f"{place}: model.safetensors is not a complete safetensors file: {printable(error)}",
             "fetch it again (a Git LFS pointer needs: git lfs pull)",
         ) from None
 

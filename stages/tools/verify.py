@@ -1,7 +1,7 @@
 """`bert-lora verify`: check every byte that dvc.lock names, and that all of it belongs together.
 
 DVC trusts the time stamps of its cache and serves a damaged object as good, so every object is
-hashed anew here. The bytes are checked first, then their meaning.
+hashed again here. The bytes are checked first, then their meaning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXAMPLE = "Example: bert-lora verify && git push"
 
 
 def command() -> None:
-    """Hash every artefact anew, in workspace and cache, and check that all belong together.
+    """Hash every artefact again, in workspace and cache, and check that all belong together.
 
     Exit code 0 only if all of it holds; each fault comes with the command that repairs it.
     """

@@ -47,10 +47,10 @@ def inputs_of(params: Params, device: Device) -> dict[str, Any]:
 
 
 def _flat(content: dict[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in content.items():
-        found |= _flat(value, f"{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return found
+        flat |= _flat(value, f"{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return flat
 
 
 def last_usable(inputs: dict[str, Any]) -> Path | None:
@@ -114,6 +114,6 @@ class Seal(TrainerCallback):
     """Seal each checkpoint once all of it is written."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
-        """Write the hashes of the checkpoint's files beside them."""
+        """Write the hashes of the checkpoint's files into its folder."""
         folder = paths.CHECKPOINTS / f"checkpoint-{state.global_step}"
         write_json(folder / SEAL, _hashes(folder))

@@ -1,4 +1,4 @@
-"""The order of the training rows: batches of similar length, shuffled anew in each epoch."""
+"""The order of the training rows: batches of similar length, in another order in each epoch."""
 
 from __future__ import annotations
 

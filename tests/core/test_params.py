@@ -16,10 +16,9 @@ from ruamel.yaml import YAML
 
 from stages.core.errors import ParamsError
 from stages.core.params import Params, load_params
+from tests.support.bad_params import BAD, LINES, SHIPPED, line_of, with_value
+from tests.support.tiny import ROOT
 
-ROOT = Path(__file__).parents[2]
-SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
-LINES = SHIPPED.splitlines()
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "sklearn", "pyarrow", "peft"}
 FILE = Path("params.yaml")
 
@@ -39,21 +38,6 @@ def keys_of(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
         else:
             names.append(prefix + name)
     return names
-
-
-def line_of(key: str) -> int:
-    """Return the index in LINES of a dotted key."""
-    section, _, name = key.rpartition(".")
-    start = LINES.index(f"{section}:") if section else 0
-    indent = "  " if section else ""
-    return next(n for n in range(start, len(LINES)) if LINES[n].startswith(f"{indent}{name}:"))
-
-
-def changed(key: str, value: str) -> str:
-    """Return the shipped text with another value, as it is typed."""
-    lines, at = LINES.copy(), line_of(key)
-    lines[at] = f"{lines[at].partition(':')[0]}: {value}"
-    return "\n".join(lines) + "\n"
 
 
 def without(key: str) -> str:
@@ -131,7 +115,7 @@ def test_every_key_has_a_comment_above_it(key: str) -> None:
 )
 def test_values_are_read_as_yaml_1_2(key: str, typed: str, value: Any) -> None:
     expected = {"layer.5.attention.self.value": 64} if key == "lora.rank_pattern" else value
-    got = attrgetter(key)(load(changed(key, typed)))
+    got = attrgetter(key)(load(with_value(key, typed)))
     assert got == expected
     assert type(got) is type(expected)
 
@@ -141,65 +125,9 @@ def test_a_mark_crlf_and_a_document_start_change_nothing(change: str) -> None:
     assert load(change if change != "---\n" else change + SHIPPED) == load(SHIPPED)
 
 
-BAD = [
-    *(("seed", typed) for typed in ("-1", "4294967296", "1.0", "1e9", "'42'", "true", "null")),
-    *(("seed", typed) for typed in (".nan", ".inf", "[42]", "{a: 1}", "0x", "", "~", "1" * 4000)),
-    *(("seed", typed) for typed in ("1:30", "0x" + "f" * 5000)),
-    *(("data.source", typed) for typed in ("null", "''", "3", "[a]", '"\\e[2J"', '"a\\nb"')),
-    *(("data.source", typed) for typed in ('"a\\tb"', '"\\0"', '"\\u202e"', '"\\ud800"')),
-    *(("data.source", typed) for typed in ("x" * 1001, '"\\u2028"', '"\\x9b2J"')),
-    *(("data.text_column", typed) for typed in ("0", "true", "1e5", "2024-01-01")),
-    *(("data.group_column", typed) for typed in ("0", "''", "[a]", '"\\e"')),
-    *(("data.limit", typed) for typed in ("19", "0", "-5", "300.0", "all", "no")),
-    *(("data.max_length", typed) for typed in ("7", "8193", "128.0", "null", "long")),
-    *(("data.validation_fraction", typed) for typed in ("0", "0.9", "-0.1", ".nan", "10%")),
-    *(("data.test_fraction", typed) for typed in ("1", ".inf", "null", "true", "[0.1]")),
-    *(("data.on_leak", typed) for typed in ("ignore", "true", "Refuse", "null")),
-    *(("data.on_conflict", typed) for typed in ("keep", "1")),
-    *(("data.on_incomplete", typed) for typed in ("yes", "[]")),
-    *(("model.source", typed) for typed in ("null", "1", '"\\a"', "{}")),
-    *(("data.split_seed", typed) for typed in ("-1", "4294967296", "1.0", "null", "a")),
-    *(("tfidf.ngrams", typed) for typed in ("[]", "1", "[0]", "[6]", "[1.5]", "[a]", "null")),
-    *(("tfidf.c", typed) for typed in ("[]", "1", "[0]", "[-1]", "[.nan]", "[1e9]", "[a]")),
-    *(("train.method", typed) for typed in ("LoRA", "null", "[lora]", "probe", "1")),
-    *(("train.attention_dropout", typed) for typed in ("1", "-0.1", "off", ".nan")),
-    *(("train.full_learning_rate", typed) for typed in ("0", "-1", "fast", ".nan", "1e9")),
-    *(("head.l2", typed) for typed in ("[]", "0.1", "[0]", "[-1]", "[.nan]", "[1e9]", "[a]")),
-    *(("lora.r", typed) for typed in ("0", "eight", "1025", "8.0", "1e9", "yes", "[8]")),
-    *(("lora.lora_alpha", typed) for typed in ("0", "-1", ".inf", "1e9", "null", "'16'")),
-    *(("lora.target_modules", typed) for typed in ("query", "[]", "[1]", "null", '["\\e"]')),
-    *(("lora.lora_dropout", typed) for typed in ("1", "-0.1", ".nan", "no")),
-    *(("lora.bias", typed) for typed in ("false", "null", "lora")),
-    *(("lora.task_type", typed) for typed in ("TOKEN_CLS", "null")),
-    *(("lora.inference_mode", typed) for typed in ("no", "yes", "0", "null")),
-    *(("lora.use_rslora", typed) for typed in ("on", "'true'")),
-    *(("lora.use_dora", typed) for typed in ("1", "yes")),
-    *(("lora.init_lora_weights", typed) for typed in ("yes", "kaiming", "1", "false")),
-    ("lora.init_lora_weights", "null"),
-    *(("lora.modules_to_save", typed) for typed in ("classifier", "[3]", "{}")),
-    *(("lora.layers_to_transform", typed) for typed in ("3", "[]", "[-1]", "[a]", "&a [*a]")),
-    ("lora.layers_to_transform", "[1.0]"),
-    *(("lora.rank_pattern", typed) for typed in ("null", "[]", "{a: 0}", "{a: 1025}", "{1: 2}")),
-    ("lora.rank_pattern", "{a: b}"),
-    *(("lora.alpha_pattern", typed) for typed in ("{a: 0}", "{a: .nan}", "x", "&a {b: *a}")),
-    *(("train.epochs", typed) for typed in ("-1", "1001", "3.0", "three", "null")),
-    *(("train.learning_rate", typed) for typed in ("0", "-1", "fast", ".nan", ".inf", "1e9")),
-    *(("train.batch_size", typed) for typed in ("0", "4097", "32.0", "null")),
-    *(("train.weight_decay", typed) for typed in ("-0.1", "1.1", "none")),
-    *(("train.warmup_fraction", typed) for typed in ("1.5", "-1", "6%")),
-    *(("train.schedule", typed) for typed in ("step", "null", "Linear")),
-    *(("train.max_grad_norm", typed) for typed in ("0", "null", ".inf")),
-    *(("train.evaluations_per_epoch", typed) for typed in ("0", "101", "1.0")),
-    *(("train.patience", typed) for typed in ("-1", "null", "4.0")),
-    *(("compute.device", typed) for typed in ("gpu", "null", "0")),
-    *(("compute.precision", typed) for typed in ("fp16", "32", "null")),
-    *(("compute.threads", typed) for typed in ("0", "1025", "two", "true", "2.0", "null")),
-]
-
-
 @pytest.mark.parametrize(("key", "typed"), BAD)
 def test_a_bad_value_is_named_with_its_line_and_a_remedy(key: str, typed: str) -> None:
-    (fault,) = faults(changed(key, typed))
+    (fault,) = faults(with_value(key, typed))
     assert fault.startswith(f"error: params.yaml:{line_of(key) + 1}: {key}: expected ")
     assert f"Fix: set {key} to what you want, for example " in fault
 
@@ -271,7 +199,7 @@ def test_a_key_that_is_no_name_is_refused(line: str) -> None:
 
 
 def test_all_faults_come_together_each_on_its_line() -> None:
-    text = changed("seed", "x")
+    text = with_value("seed", "x")
     for key, value in (("data.limit", "3"), ("lora.r", "eight"), ("train.epochs", "[]")):
         at = line_of(key)
         lines = text.splitlines()
@@ -298,15 +226,15 @@ def test_all_faults_come_together_each_on_its_line() -> None:
         (inserted("data.source", "\tlimit: 3"), str(line_of("data.source") + 1), "cannot start"),
         (inserted("seed", "seed: 1"), str(line_of("seed") + 2), 'found duplicate key "seed"'),
         (inserted("lora.r", "  r: 1"), str(line_of("lora.r") + 2), 'found duplicate key "r"'),
-        (changed("data.source", '"mine.csv'), r"\d+", "not valid YAML 1.2"),
-        (changed("data.source", "[a"), r"\d+", "not valid YAML 1.2"),
-        (changed("data.source", "*nobody"), str(line_of("data.source") + 1), "undefined alias"),
-        (changed("data.source", "@x"), str(line_of("data.source") + 1), "not valid YAML 1.2"),
+        (with_value("data.source", '"mine.csv'), r"\d+", "not valid YAML 1.2"),
+        (with_value("data.source", "[a"), r"\d+", "not valid YAML 1.2"),
+        (with_value("data.source", "*nobody"), str(line_of("data.source") + 1), "undefined alias"),
+        (with_value("data.source", "@x"), str(line_of("data.source") + 1), "not valid YAML 1.2"),
         (SHIPPED + "---\n" + SHIPPED, r"\d+", "another document"),
         (SHIPPED.encode("utf-16"), "1", "byte 0 is not UTF-8"),
         (SHIPPED.encode("utf-16-le"), "1", "unacceptable character"),
         (b"seed: 1\n# caf\xe9\n", "2", "byte 13 is not UTF-8"),
-        (changed("seed", '"\x07"'), str(line_of("seed") + 1), "unacceptable character"),
+        (with_value("seed", '"\x07"'), str(line_of("seed") + 1), "unacceptable character"),
     ],
 )
 def test_what_is_no_yaml_is_named_with_its_line(text: str | bytes, place: str, said: str) -> None:
@@ -323,7 +251,7 @@ def test_what_is_no_yaml_is_named_with_its_line(text: str | bytes, place: str, s
     ],
 )
 def test_a_value_that_the_parser_chokes_on_is_no_traceback(value: str) -> None:
-    (fault,) = faults(changed("seed", value))
+    (fault,) = faults(with_value("seed", value))
     assert "not valid YAML 1.2: " in fault
 
 
@@ -337,14 +265,14 @@ def test_aliases_that_multiply_are_no_danger() -> None:
         f"a{n}: &a{n} {{{', '.join(f'k{m}: *a{n - 1}' for m in range(9))}}}" for n in range(12)
     ]
     levels[0] = "a0: &a0 {k: 1}"
-    found = faults("\n".join(levels) + "\n" + changed("lora.rank_pattern", "*a11"))
+    found = faults("\n".join(levels) + "\n" + with_value("lora.rank_pattern", "*a11"))
     assert len(found) == 13
     assert "lora.rank_pattern: expected a mapping" in "".join(found)
 
 
 def test_a_tag_runs_nothing() -> None:
     for tag in ("object/apply:os.system", "object/new:os.system", "object/apply:builtins.exec"):
-        (fault,) = faults(changed("seed", f'!!python/{tag} ["touch canary"]'))
+        (fault,) = faults(with_value("seed", f'!!python/{tag} ["touch canary"]'))
         assert "could not determine a constructor" in fault
     assert not Path("canary").exists()
 
@@ -379,7 +307,7 @@ def test_values_that_do_not_go_together_are_refused(
 ) -> None:
     lines = LINES.copy()
     for name, value in changes.items():
-        lines[line_of(name)] = changed(name, value).splitlines()[line_of(name)]
+        lines[line_of(name)] = with_value(name, value).splitlines()[line_of(name)]
     (fault,) = faults("\n".join(lines))
     line = line_of(key.partition(" ")[0]) + 1
     assert fault.startswith(f"error: params.yaml:{line}: {key}: ")
@@ -387,7 +315,7 @@ def test_values_that_do_not_go_together_are_refused(
 
 
 def test_a_frozen_adapter_may_stay_untrained() -> None:
-    text = changed("lora.inference_mode", "true").splitlines()
+    text = with_value("lora.inference_mode", "true").splitlines()
     text[line_of("train.epochs")] = "  epochs: 0"
     assert load("\n".join(text)).lora.inference_mode
 

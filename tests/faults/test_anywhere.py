@@ -47,7 +47,7 @@ def kept() -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 def test_row_15_ten_forced_runs_leave_nothing_to_commit() -> None:
     before = kept()
     for number in range(9):
@@ -68,7 +68,7 @@ def new_run(**environment: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 def test_row_55_another_time_zone_locale_and_hash_seed_give_the_same_bytes() -> None:
     before = kept()
     new_run(TZ="Pacific/Chatham", LC_ALL="tr_TR.UTF-8", LANG="tr_TR.UTF-8", PYTHONHASHSEED="12345")
@@ -76,7 +76,7 @@ def test_row_55_another_time_zone_locale_and_hash_seed_give_the_same_bytes() -> 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 def test_row_55_another_mask_and_a_plain_locale_give_the_same_bytes() -> None:
     before = kept()
     mask = os.umask(0o077)
@@ -89,14 +89,14 @@ def test_row_55_another_mask_and_a_plain_locale_give_the_same_bytes() -> None:
 
 @pytest.mark.slow
 def test_row_55_another_path_order_of_files_and_thread_count_give_the_same_bytes(
-    lab: Path, tmp_path: Path
+    dvc_project: Path, tmp_path: Path
 ) -> None:
     before = kept()
     elsewhere = tmp_path / "another place, with a sign: \u00e9"
     elsewhere.mkdir()
-    for path in sorted(lab.rglob("*"), reverse=True):  # made in the other order
+    for path in sorted(dvc_project.rglob("*"), reverse=True):  # made in the other order
         if path.is_file():
-            copy = elsewhere / path.relative_to(lab)
+            copy = elsewhere / path.relative_to(dvc_project)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
     with chdir(elsewhere):
@@ -105,7 +105,7 @@ def test_row_55_another_path_order_of_files_and_thread_count_give_the_same_bytes
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root can become another user"
 )
@@ -119,7 +119,7 @@ def test_row_55_another_user_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 def test_row_55_with_other_thread_counts_the_predictions_are_equal() -> None:
     import pandas as pd
 
@@ -136,15 +136,15 @@ def test_row_55_with_other_thread_counts_the_predictions_are_equal() -> None:
 
 
 @pytest.fixture
-def read_only(lab: Path) -> Iterator[Path]:
+def read_only(dvc_project: Path) -> Iterator[Path]:
     """Make the project's file system one that takes no write."""
     os.chdir("/")
-    mount(lab, "--bind", str(lab))
-    well("mount", "-o", "remount,ro,bind", str(lab))
-    os.chdir(lab)
-    yield lab
+    mount(dvc_project, "--bind", str(dvc_project))
+    well("mount", "-o", "remount,ro,bind", str(dvc_project))
+    os.chdir(dvc_project)
+    yield dvc_project
     os.chdir("/")
-    well("umount", str(lab))
+    well("umount", str(dvc_project))
 
 
 def test_row_54_a_repository_that_takes_no_write_is_named(read_only: Path) -> None:
@@ -152,7 +152,7 @@ def test_row_54_a_repository_that_takes_no_write_is_named(read_only: Path) -> No
     refused(stage("prepare"), 5, "models", "no permission", "make it writable")
 
 
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 def test_row_54_without_home_and_with_no_temporary_folder_it_works() -> None:
     before = kept()
     environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "TMPDIR", "TMP")}
@@ -166,7 +166,7 @@ def test_row_54_without_home_and_with_no_temporary_folder_it_works() -> None:
     assert kept() == before
 
 
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 def test_row_54_a_cache_that_takes_no_write_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     dvc("cache", "dir", "--local", str(tmp_path / "file" / "cache"))
@@ -190,10 +190,12 @@ sys.addaudithook(watch)
 
 
 @pytest.mark.slow
-def test_row_31_a_run_asks_no_network_and_writes_nowhere_else(lab: Path, tmp_path: Path) -> None:
+def test_row_31_a_run_asks_no_network_and_writes_nowhere_else(
+    dvc_project: Path, tmp_path: Path
+) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    assert lab.is_dir()
+    assert dvc_project.is_dir()
     done = Run(WATCH + ALL, TMPDIR=str(temporary), HF_HUB_OFFLINE="1").finish()
     assert done.returncode == 0, done.stdout
     assert "FORBIDDEN" not in done.stdout, done.stdout

@@ -16,21 +16,12 @@ import pytest
 from stages.core.errors import DataError, HostError
 from stages.core.params import Params
 from stages.sources.locate import locate_data
-from tests.sources.test_locate import (
-    MODEL,
-    REVISION,
-    ask,
-    catalogue,
-    hub,
-    index,
-    mirror,
-    sha256,
-    wheel,
-)
 from tests.support.faults import call, refused
+from tests.support.hub_server import REVISION, ask, hub
+from tests.support.model_files import MODEL, sha256
+from tests.support.package_index import catalogue, mirror, wheel
 from tests.support.tiny import ROOT, changed, save_params
 
-__all__ = ["index"]  # a fixture
 ROWS = b"1\t0.5\tx"
 CANARY = Path("CANARY")
 

@@ -277,7 +277,7 @@ def test_row_43_a_group_in_two_splits_is_refused(capfd: pytest.CaptureFixture[st
     params = params_for(folder, group_column="film")
     assert exit_code_of(lambda: prepared.prepare(params)) == 3
     said = capfd.readouterr().err
-    assert "data.group_column: film: 1 group stands in two splits: film 20" in said
+    assert "data.group_column: film: 1 group is in two splits: film 20" in said
     assert exit_code_of(lambda: prepared.prepare(params_for(folder))) == 0
 
 

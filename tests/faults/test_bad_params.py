@@ -13,13 +13,11 @@ from stages import fetch_base, prepare, train_lora
 from stages.core import paths
 from stages.core.params import Params, load_params
 from stages.running.exit_codes import exit_code_of
-from tests.core.test_params import BAD
-from tests.core.test_params import changed as typed_into
+from tests.support.bad_params import BAD, SHIPPED, with_value
 from tests.support.faults import LAST_LINE, dvc, refused, stage
 from tests.support.tiny import ROOT, changed, save_params
 from tests.test_dvc_contract import Recorder
 
-SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 CANARY = Path("CANARY")
 
 
@@ -48,7 +46,7 @@ def test_row_16_an_unknown_key_is_named_with_a_guess() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 @pytest.mark.parametrize(("typed", "value"), [("2e-5", 2e-05), ("1e-3", 0.001), ("5E-4", 0.0005)])
 def test_row_17_a_number_is_the_same_number_to_dvc_and_to_the_stage(
     typed: str, value: float
@@ -65,7 +63,7 @@ def test_row_18_more_than_a_hundred_bad_values_are_named_each(
 ) -> None:
     assert len(BAD) > 100
     for key, typed in BAD:
-        assert key in read(typed_into(key, typed), capfd), f"{key}: {typed}"
+        assert key in read(with_value(key, typed), capfd), f"{key}: {typed}"
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -180,7 +180,7 @@ def test_row_04_a_signal_ends_it_in_one_line(number: signal.Signals, code: int, 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lab")
+@pytest.mark.usefixtures("dvc_project")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])  # sh may stay between the two
 def test_row_05_the_trainer_ends_with_the_dvc_that_was_killed(shell: str) -> None:

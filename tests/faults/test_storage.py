@@ -34,7 +34,7 @@ from tests.support.faults import (
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 CHANCE = random.Random(0)  # noqa: S311  # where to flip
-pytestmark = pytest.mark.usefixtures("lab")
+pytestmark = pytest.mark.usefixtures("dvc_project")
 
 
 def flip(path: Path, place: int) -> None:

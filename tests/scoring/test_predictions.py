@@ -72,7 +72,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, labels: list[str]) -> None
         (b"\xff\xfe\x00", DataError, "cannot be read"),
         (b'"', DataError, "cannot be read"),
         (text([]), DataError, "holds no predictions"),
-        (text([*ROWS, ROWS[0]]), DataError, "line 5: its id stands twice"),
+        (text([*ROWS, ROWS[0]]), DataError, "line 5: its id occurs twice"),
         (text([ROWS[0], "b,yes,no,nan,0.4"]), DataError, "line 3: a probability is not finite"),
         (text([ROWS[0], "b,yes,no,inf,0.4"]), DataError, "line 3: a probability is not finite"),
         (text([ROWS[0], "b,yes,no,,0.4"]), DataError, "cannot be read"),
@@ -155,7 +155,7 @@ def test_rows_are_paired_by_their_id() -> None:
 @pytest.mark.parametrize(
     ("second", "error", "message"),
     [
-        (text(ROWS[:2]), DataError, "one and two: other test rows: 1 rows stand in one"),
+        (text(ROWS[:2]), DataError, "one and two: other test rows: 1 rows are in one"),
         (text([*ROWS[:2], "d,no,no,1,0"]), DataError, "other test rows: 2 rows"),
         (text(["a,yes,no,0.9,0.1", *ROWS[1:]]), DataError, "disagree on the true label of row a"),
         (text(SWAPPED, "id,label,predicted,p_yes,p_no\n"), ModelError, "have other classes: "),

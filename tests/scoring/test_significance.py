@@ -17,12 +17,11 @@ from stages.scoring.significance import (
     paired_gain,
     resampled_gains,
     row_interval,
-    shown_p,
     smallest_gain,
     spread,
-    verdict,
     wilson,
 )
+from stages.scoring.verdict import shown_p, verdict
 
 
 def outcomes(both: int, fixed: int, broken: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -191,11 +191,11 @@ def tree() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def finished_lab(
+def finished_dvc_project(
     finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Return a project that git and DVC keep, as a whole run leaves it. Only read it: see `lab`."""
-    folder = tmp_path_factory.mktemp("lab") / "project"
+    """Return a project under git and DVC after a run. Only read it: see `dvc_project`."""
+    folder = tmp_path_factory.mktemp("dvc_project") / "project"
     shutil.copytree(finished_run, folder)
     shutil.copytree(
         ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
@@ -223,9 +223,9 @@ def finished_lab(
 
 
 @pytest.fixture
-def lab(finished_lab: Path, tmp_path: Path) -> Iterator[Path]:
+def dvc_project(finished_dvc_project: Path, tmp_path: Path) -> Iterator[Path]:
     """Stand in a copy of the finished project, to break."""
-    folder = tmp_path / "lab"
-    shutil.copytree(finished_lab, folder, symlinks=True)
+    folder = tmp_path / "dvc_project"
+    shutil.copytree(finished_dvc_project, folder, symlinks=True)
     with chdir(folder):
         yield folder

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from stages.core import paths
-from stages.scoring.significance import paired_gain, verdict
+from stages.scoring.significance import paired_gain
+from stages.scoring.verdict import verdict
 from tests.support.small_project import bert_lora, call, make
 
 pytestmark = pytest.mark.slow

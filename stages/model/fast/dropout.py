@@ -2,7 +2,7 @@
 
 Drawing a fresh mask for every activation (`bernoulli_`) takes more than a quarter of a training
 step on a CPU, since it runs on one core. Here a mask is a window into a pool of random factors
-that is drawn once; where the window starts is drawn afresh for every call from torch's generator,
+that is drawn once; where the window starts is drawn for every call from torch's generator,
 so a seed and a restored generator state give the same masks.
 """
 

