@@ -119,7 +119,11 @@ def test_checks_end_with_one(arguments: tuple[str, ...], code: int, message: str
         (("HEAD:params.yaml", "one"), 2, "no such commit"),
         (("before", "one"), 5, "before: its dvc.lock records no metrics/predictions/adapter.csv"),
         (("one", "small"), 3, "one and small: other test rows: 100 rows"),
-        (("one", "two", "--of", "both"), 2, "--of: both. Fix: use adapter or base"),
+        (
+            ("one", "two", "--of", "both"),
+            2,
+            "'both' is not one of 'adapter', 'base'. Fix: see bert-lora compare",
+        ),
         (("one", "two", "--md", "--json"), 2, "both --json and --md"),
         (("one", "two", "--tolerance", "3"), 2, "--tolerance"),
         (("one", "two", "three"), 2, "three"),
