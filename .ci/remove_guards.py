@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # name: (file, what stands there, what replaces it, the test that must fail)
 GUARDS = {
     "unknown keys are refused": (
-        "stages/core/params.py", 'extra="forbid"', 'extra="ignore"', "row_16"),
+        "stages/core/params_fields.py", 'extra="forbid"', 'extra="ignore"', "row_16"),
     "secrets are refused": (
         "stages/core/params.py", "if _SECRET.search(line):", "if False:", "row_51"),
     "two runs of a stage are kept apart": (

@@ -68,7 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _is_another_run(temporary: Path) -> bool:
     """Return whether a temporary name belongs to another process that is alive."""
-    owner = re.search(r"\.tmp-(\d+)", temporary.name)
+    owner = re.search(r"\.tmp-(\d{1,9})(?!\d)", temporary.name)  # no process has a longer number
     if owner is None or int(owner[1]) == os.getpid():
         return False
     return psutil.pid_exists(int(owner[1]))

@@ -134,6 +134,7 @@ def test_nothing_written_leaves_the_old_file() -> None:
 def test_what_a_killed_run_left_is_cleared() -> None:
     folder(Path(f".c.tmp-{os.getpid()}"), half="1")
     folder(Path(".c.tmp-99999999"), half="1")
+    folder(Path(f".c.tmp-{10**20}"), half="1")
     Path(".cc.tmp-1").write_text("another's")
     Path(f".c.tmp-{os.getppid()}").write_text("of a running process")
     with replacing(Path("c")) as temporary:

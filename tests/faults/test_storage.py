@@ -70,7 +70,11 @@ def test_verify_passes_on_what_a_run_leaves() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"a": 1}', '{"a": {"write": {"pid": "x"}}}']
+    "content",
+    [
+        *("", "{", "[]", "null", '{"a": 1}', '{"a": {"write": {"pid": "x"}}}'),
+        '{"a": {"write": {"pid": 100000000000000000000}}}',
+    ],
 )
 def test_row_07_a_damaged_lock_of_dvc_is_named(content: str) -> None:
     RWLOCK.write_text(content, encoding="utf-8")
