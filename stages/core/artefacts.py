@@ -43,7 +43,8 @@ def require(path: Path) -> Path:
 
 def remake(path: Path) -> str:
     """Return what to tell the user of a damaged file: the command that makes it again."""
-    return f"make it again: dvc repro -f {maker_of(path) or ''}".rstrip()
+    stage = maker_of(path)
+    return f"make it again: dvc repro -f {stage}" if stage else "make it again: dvc repro"
 
 
 @contextmanager

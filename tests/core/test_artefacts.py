@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, the same bytes for the same content."""
+"""Files are written completely or not at all, the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stages.core import paths
-from stages.core.artefacts import read_json, replacing, require, sha256_of, write_json
+from stages.core.artefacts import read_json, remake, replacing, require, sha256_of, write_json
 from stages.core.errors import DataError, HostError
 
 
@@ -234,6 +234,11 @@ def test_a_missing_file_that_no_stage_makes_is_no_traceback() -> None:
     assert str(caught.value) == (
         "error: models/unknown not found: no stage makes it. Fix: run: dvc repro"
     )
+
+
+def test_a_damaged_file_that_no_stage_makes_does_not_force_all_of_them() -> None:
+    assert remake(Path("models/unknown.json")) == "make it again: dvc repro"
+    assert remake(paths.LABELS) == "make it again: dvc repro -f prepare"
 
 
 def test_an_input_that_is_there_is_returned() -> None:

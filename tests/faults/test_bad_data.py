@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -307,7 +306,6 @@ def test_row_43_a_row_without_a_group_is_refused(capfd: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
 def test_row_47_a_link_out_of_the_repository_is_replaced_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
