@@ -146,3 +146,28 @@ def test_control_characters_of_the_data_do_not_reach_the_terminal(tmp_path: Path
     fault = fault_of(write(tmp_path / "m.csv", "te\x1b[2Jxt,label\na,b\n"))
     assert "\x1b" not in fault
     assert "\\x1b" in fault
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "txt"])
+def test_only_a_line_feed_ends_a_line(tmp_path: Path, mark: str, ending: str) -> None:
+    content = {
+        "csv": f"text,label\na{mark}b,x\nc,y\n",
+        "jsonl": f'{{"text": "a{json.dumps(mark)[1:-1]}b", "label": "x"}}\n'
+        '{"text": "c", "label": "y"}\n',
+        "txt": f"a{mark}b\tx\nc\ty\n",
+    }[ending]
+    columns = ("text", "label") if ending == "txt" else None
+    table = read_table(write(tmp_path / f"mine.{ending}", content), "text", "label", columns)
+    assert table["text"].tolist() == [f"a{mark}b", "c"]
+    assert table["line"].tolist() == ([2, 3] if ending == "csv" else [1, 2])
+
+
+def test_blank_lines_above_the_header_are_no_header(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "mine.csv", "\n\r\ntext,label\na,x\n"), "text", "label")
+    assert table[["line", "text"]].to_numpy().tolist() == [[4, "a"]]
+
+
+def test_a_quote_that_never_closes_is_named_by_the_row_that_opens_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", 'text,label\na,b\n"c,d\n' + "e,f\n" * 30)
+    assert "in the row that starts on line 3" in fault_of(path)
