@@ -133,13 +133,6 @@ def test_incomplete_rows_of_both_kinds_are_named_together() -> None:
     assert "line 5: label ' y' has spaces around it" in fault
 
 
-def test_many_kinds_of_fault_stay_a_short_message() -> None:
-    file = csv("text,label\n" + "".join(f"t{n}, label {n}\n" for n in range(500)))
-    lines = refused(file).split("\n")
-    assert len(lines) == 21
-    assert lines[-1].startswith("error: mine.csv: 480 more faults like these. Fix: ")
-
-
 @pytest.mark.parametrize("rating", ["", "good", "nan", "inf", "1,5", "--1"])
 def test_a_rating_that_is_no_finite_number_is_refused(rating: str) -> None:
     file = csv(f"1\t0.5\ta\n2\t{rating}\tb\n3\t-1\tc\n", "rated.txt")
@@ -301,7 +294,3 @@ def test_a_text_repeated_a_thousand_times_is_listed_once() -> None:
 def test_zero_width_characters_alone_are_no_text() -> None:
     fault = refused(csv("text,label\na,x\n\u200b,x\n\u200b\u200b,y\n"))
     assert "mine.csv: lines 3, 4: empty text" in fault
-
-
-def test_control_characters_of_a_path_do_not_reach_the_terminal() -> None:
-    assert "\x1b" not in refused(csv("text,label\n,x\n", "mine\x1b[2J.csv"))
