@@ -124,7 +124,7 @@ def _short(labels: list[str]) -> list[str]:
 def _write_cells(axes: Axes, table: Any, shares: Any, model: str) -> None:
     """Write share and count on each cell, in the colour that can be read there.
 
-    Cells look the same in the dark, so these colours are not those of the page.
+    Cells keep their colours on a dark page, so these colours are not those of the page.
     """
     import numpy as np
 

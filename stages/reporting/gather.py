@@ -1,4 +1,4 @@
-"""Read what the stages before left, pair it row by row, and work out all that there is to say."""
+"""Read the results of the earlier stages, pair them row by row, and compute the report's content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AGAIN = "score both again: dvc repro -f evaluate_base evaluate_adapter"
 
 
 def gather(params: Params) -> Results:
-    """Return all that there is to say about base and adapter; nothing is written.
+    """Return everything that the report shows of base and adapter; nothing is written.
 
     Raises:
         HostError: if a file is missing.
