@@ -1,4 +1,4 @@
-"""Read the results of the earlier stages, pair them row by row, and compute the report's content."""
+"""Read what the earlier stages wrote, pair it row by row, and compute what the report shows."""
 
 from __future__ import annotations
 
