@@ -100,7 +100,7 @@ def test_without_training_the_page_has_no_curves_of_it(own: Params, tmp_path: Pa
 
 
 def test_several_seeds_are_shown(own: Params, tmp_path: Path) -> None:
-    record = {
+    record: dict[str, Any] = {
         "seeds": [1, 2],
         "precision": "bf16",
         "accuracy_adapter": [0.84, 0.86],
