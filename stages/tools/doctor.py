@@ -89,6 +89,7 @@ def lock_faults() -> Iterator[Fault]:
         content = json.loads(paths.RWLOCK.read_text(encoding="utf-8"))
         holders = [h for entry in content.values() for h in _holders(entry)]
     except (ValueError, AttributeError, TypeError, KeyError, OSError):
+        # guard: damaged lock
         yield (
             f"{paths.RWLOCK}: damaged by a run that was killed, DVC stops at it",
             f"rm {paths.RWLOCK}",
@@ -96,6 +97,7 @@ def lock_faults() -> Iterator[Fault]:
         return
     alive = sorted({number for number in holders if psutil.pid_exists(number)})
     for number in alive:
+        # guard: held lock
         yield f"{paths.RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}"
 
 
