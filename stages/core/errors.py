@@ -22,6 +22,7 @@ def printable(value: object, limit: int = 80) -> str:
 
 
 def _escaped(text: str) -> str:
+    # guard: escaped characters -> return text
     return "".join(
         c if c == " " or unicodedata.category(c)[0] not in "CZ" else ascii(c)[1:-1] for c in text
     )

@@ -32,4 +32,5 @@ def field(expected: str, example: Any, **limits: Any) -> Any:
 class Section(BaseModel):
     """A part of params.yaml: strict types, no unknown key, immutable."""
 
+    # guard: unknown key
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)

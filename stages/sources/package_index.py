@@ -112,7 +112,7 @@ def _pip_download(package: Package, folder: Path, files: Path) -> list[str]:
     # -P: no module of the working folder replaces one of pip's.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
-    command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]
+    command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]  # guard: wheels only
     return [*command, "-r", str(requirements), "-d", str(files)]
 
 
@@ -156,6 +156,7 @@ def open_member(archive: Path, name: str, fault: type[UserError]) -> Iterator[IO
         else:
             with tarfile.open(archive) as tarred:
                 member = tarred.getmember(name)
+                # guard: regular member -> if (content := tarred.extractfile(member)) is None:
                 if not member.isreg() or (content := tarred.extractfile(member)) is None:
                     raise KeyError(name)
                 yield content
@@ -173,12 +174,12 @@ def _take(stream: IO[bytes], target: Path, expected: File, fault: type[UserError
     with target.open("wb") as file:
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
-            if size > expected.size:
+            if size > expected.size:  # guard: size of a member
                 raise fault(
                     f"{target.name}: expected {expected.size} bytes, got more",
                     "do not use the file; check the entry in catalogue.yaml",
                 )
             digest.update(chunk)
             file.write(chunk)
-    if digest.hexdigest() != expected.sha256:
+    if digest.hexdigest() != expected.sha256:  # guard: hash of a member
         raise _wrong_hash(target.name, expected.sha256, digest.hexdigest(), fault)

@@ -90,12 +90,14 @@ def lock_faults() -> Iterator[Fault]:
         holders = {h for entry in content.values() for h in _holders(entry)}
         alive = sorted(number for number in holders if psutil.pid_exists(number))
     except (ValueError, AttributeError, TypeError, KeyError, OSError, OverflowError):
+        # guard: damaged lock
         yield (
             f"{paths.RWLOCK}: damaged by a run that was killed, DVC stops at it",
             f"rm {paths.RWLOCK}",
         )
         return
     for number in alive:
+        # guard: held lock
         yield f"{paths.RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}"
 
 

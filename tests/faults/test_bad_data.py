@@ -207,6 +207,7 @@ def test_cells_are_kept_exactly_as_they_are(text: str, kept: str, end: str) -> N
     assert kept in {text for path in splits for text in pd.read_parquet(path)["text"]}
 
 
+@pytest.mark.guard("text in two splits")
 @pytest.mark.parametrize(
     "copy",
     ["A plain text", "a PLAIN text", " a  plain\ttext ", "a plain te\u200bxt", "a plain te\uff58t"],
@@ -225,6 +226,7 @@ def test_a_text_in_two_splits_is_refused_with_both_places(
     assert f"{folder}/test.csv:4 and {folder}/train.csv:102: one text in two splits" in errors
 
 
+@pytest.mark.guard("text with two labels")
 def test_a_text_with_two_labels_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     errors = assert_not_prepared(lines(*GOOD, "Twice,positive", "twice,negative"), capfd)
     assert "mine.csv:102 and" in errors
@@ -248,13 +250,14 @@ print("from here on", flush=True)
     assert "OPENED" not in after
 
 
+@pytest.mark.guard("label in the text")
 def test_a_word_that_gives_the_label_away_is_reported(params: Params) -> None:
     rows = [(f"{text} {label}ish", label) for text, label in table(classes=2)]
     save_table(rows)
     save_params(params)
     assert_succeeded(stage("prepare"))
     output = assert_succeeded(stage("evaluate_tfidf"))
-    assert "warning: the word negativeish alone tells negative" in output
+    assert "warning: the word negativeish alone separates negative" in output
     assert "100.0 %" in output
 
 
@@ -269,6 +272,7 @@ def grouped(groups: list[str]) -> list[str]:
     return [f"{row},{group}" for row, group in zip(GOOD, groups, strict=True)]
 
 
+@pytest.mark.guard("group in two splits")
 def test_a_group_in_two_splits_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     folder = paths.RAW / "mine"
     folder.mkdir()
@@ -336,6 +340,7 @@ def test_a_link_out_of_the_repository_is_replaced_not_followed(tmp_path: Path) -
 ESCAPES = "\x1b[2J\x1b[1;31m", "\r", "\u202e", "\x07", "\x9b2J", "\u2066"
 
 
+@pytest.mark.guard("escaped characters")
 @pytest.mark.parametrize("place", ["text", "label"])
 def test_control_characters_of_the_data_are_escaped_in_messages(place: str) -> None:
     evil = "".join(ESCAPES) + "[ERROR] fake"

@@ -37,6 +37,7 @@ def edit_tensors(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+@pytest.mark.guard("files of the adapter")
 @pytest.mark.parametrize("in_manifest", [False, True])
 def test_an_adapter_without_its_head_is_refused(in_manifest: bool) -> None:
     def behead(tensors: dict[str, Any]) -> None:
@@ -51,6 +52,7 @@ def test_an_adapter_without_its_head_is_refused(in_manifest: bool) -> None:
     )
 
 
+@pytest.mark.guard("tensors of the adapter")
 def test_an_adapter_that_lacks_a_tensor_is_refused() -> None:
     def thin(tensors: dict[str, Any]) -> None:
         del tensors[next(name for name in tensors if "lora_A" in name)]
@@ -92,6 +94,7 @@ def test_another_base_of_another_shape_is_refused(models: dict[str, Path]) -> No
     assert "size mismatch" not in output
 
 
+@pytest.mark.guard("base of the adapter")
 def test_another_tokenizer_is_refused() -> None:
     tokenizer = paths.BASE_MODEL / "tokenizer.json"
     text = tokenizer.read_text(encoding="utf-8")
@@ -99,6 +102,7 @@ def test_another_tokenizer_is_refused() -> None:
     assert_refused(stage("evaluate_adapter"), 4, "models/base/tokenizer.json")
 
 
+@pytest.mark.guard("labels of the adapter")
 @pytest.mark.parametrize("labels", [["positive", "negative"], ["negative", "positive", "neutral"]])
 def test_labels_in_another_order_or_number_are_refused(labels: list[str]) -> None:
     manifest = json.loads(paths.ADAPTER_MANIFEST.read_text(encoding="utf-8"))
@@ -141,6 +145,7 @@ def test_a_base_that_is_not_a_complete_safetensors_file_is_refused(damage: str) 
     )
 
 
+@pytest.mark.guard("finite weights")
 def test_a_flipped_bit_and_a_weight_that_is_not_finite_are_refused() -> None:
     content = paths.ADAPTER_WEIGHTS.read_bytes()
     paths.ADAPTER_WEIGHTS.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
@@ -162,6 +167,7 @@ class Evil:
         return (Path.touch, (CANARY.absolute(),))
 
 
+@pytest.mark.guard("no pickled weights")
 def test_pickled_weights_are_refused_and_never_opened(params: Params) -> None:
     evil = Path("evil")
     shutil.copytree(paths.BASE_MODEL, evil)
@@ -177,6 +183,7 @@ def test_pickled_weights_are_refused_and_never_opened(params: Params) -> None:
     assert CANARY.exists()
 
 
+@pytest.mark.guard("no code of a model")
 def test_a_model_that_brings_code_is_refused(params: Params) -> None:
     evil = Path("evil")
     shutil.copytree(paths.BASE_MODEL, evil)

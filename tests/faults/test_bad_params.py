@@ -45,6 +45,7 @@ def read_params() -> None:
     load_params()
 
 
+@pytest.mark.guard("unknown key")
 @pytest.mark.usefixtures("empty_folder")
 def test_an_unknown_key_is_named_with_a_suggestion() -> None:
     paths.PARAMS.write_text(SHIPPED.replace("  learning_rate:", "  learning_rat:"))

@@ -116,6 +116,7 @@ def test_a_training_killed_at_any_step_continues_to_the_same_bytes(
         shutil.rmtree(paths.ADAPTER)
 
 
+@pytest.mark.guard("order of an epoch")
 def test_a_training_killed_twice_continues_to_the_same_bytes(uninterrupted: dict[str, str]) -> None:
     assert_killed_at("step:6")
     assert_killed_at("step:7")  # counted from checkpoint 4: step 11 of 16
@@ -133,6 +134,7 @@ def test_a_half_written_checkpoint_is_not_used(uninterrupted: dict[str, str]) ->
         shutil.rmtree(paths.ADAPTER)
 
 
+@pytest.mark.guard("complete checkpoint")
 def test_a_damaged_checkpoint_is_not_used(uninterrupted: dict[str, str]) -> None:
     assert_killed_at("step:11")
     last = max(paths.CHECKPOINTS.glob("checkpoint-*"), key=lambda f: int(f.name[11:]))
@@ -146,6 +148,7 @@ def test_a_damaged_checkpoint_is_not_used(uninterrupted: dict[str, str]) -> None
     assert output_hashes() == uninterrupted
 
 
+@pytest.mark.guard("inputs of a checkpoint")
 @pytest.mark.usefixtures("before_training")
 def test_a_checkpoint_of_other_params_is_not_used(params: Params) -> None:
     assert_killed_at("step:11")
@@ -172,6 +175,7 @@ def test_a_checkpoint_of_other_data_is_not_used() -> None:
     assert "continuing from" not in output
 
 
+@pytest.mark.guard("SIGTERM")
 @pytest.mark.usefixtures("before_training")
 @pytest.mark.parametrize(
     ("number", "code", "line"),
@@ -188,6 +192,7 @@ def test_a_signal_ends_a_training_in_one_line(number: signal.Signals, code: int,
     assert not paths.ADAPTER.exists()
 
 
+@pytest.mark.guard("end with DVC")
 @pytest.mark.slow
 @pytest.mark.usefixtures("dvc_project")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
@@ -209,6 +214,7 @@ def test_the_training_ends_with_the_dvc_that_was_killed(shell: str) -> None:
     assert bert_lora("verify").returncode == 0
 
 
+@pytest.mark.guard("one run of a stage")
 @pytest.mark.usefixtures("before_training")
 def test_a_second_training_is_refused() -> None:
     first = start()
@@ -259,6 +265,7 @@ ClassifierTrainer.compute_loss = nan_at_step_4
 """
 
 
+@pytest.mark.guard("finite loss")
 @pytest.mark.usefixtures("before_training")
 def test_a_loss_that_is_not_finite_ends_the_training_at_that_step(params: Params) -> None:
     assert params.train.batch_size == 8

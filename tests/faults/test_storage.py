@@ -69,6 +69,7 @@ def test_verify_accepts_the_outputs_of_a_run() -> None:
     assert verify_faults() == []
 
 
+@pytest.mark.guard("damaged lock")
 @pytest.mark.parametrize(
     "content",
     [
@@ -93,6 +94,7 @@ def test_a_lock_of_a_dead_process_blocks_nothing() -> None:
     dvc("repro")
 
 
+@pytest.mark.guard("held lock")
 def test_a_lock_of_a_living_process_is_named() -> None:
     living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
@@ -116,6 +118,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     run_successfully("umount", str(folder))
 
 
+@pytest.mark.guard("free space")
 def test_a_full_cache_fails_and_loses_nothing(small_disk: Path) -> None:
     dvc("cache", "dir", "--local", str(small_disk))
     before = file_hashes()
@@ -217,6 +220,7 @@ def queue_state(name: str) -> str:
     return next((line for line in lines if name in line.split()), "")
 
 
+@pytest.mark.guard("hash of an object")
 def test_a_flipped_bit_in_the_cache_is_named_and_repaired() -> None:
     weights = next(r for r in recorded_outputs() if r.path == paths.ADAPTER_WEIGHTS)
     damaged = Path(".dvc/cache/files/md5") / weights.md5[:2] / weights.md5[2:]
@@ -245,6 +249,7 @@ def test_a_damaged_file_of_the_workspace_is_checked_out_again() -> None:
     assert_succeeded(bert_lora("verify"))
 
 
+@pytest.mark.guard("hash of a metrics file")
 def test_metrics_edited_by_hand_are_named() -> None:
     text = paths.ADAPTER_METRICS.read_text(encoding="utf-8")
     paths.ADAPTER_METRICS.write_text(text.replace("0.", "0.9", 1), encoding="utf-8")
@@ -299,6 +304,7 @@ def test_every_object_of_an_empty_cache_is_named() -> None:
     assert len({line.partition(": its")[0] for line in output.splitlines()}) == len(cached)
 
 
+@pytest.mark.guard("changed inputs")
 def test_verify_names_inputs_that_changed_since_the_run() -> None:
     text = paths.PARAMS.read_text(encoding="utf-8")
     paths.PARAMS.write_text(text.replace('"r": 4', '"r": 5'), encoding="utf-8")
@@ -307,6 +313,7 @@ def test_verify_names_inputs_that_changed_since_the_run() -> None:
     )
 
 
+@pytest.mark.guard("scores of the predictions")
 def test_verify_scores_the_predictions_again() -> None:
     """Metrics that were changed and then committed to dvc.lock do not fit the predictions."""
     content = json.loads(paths.ADAPTER_METRICS.read_text(encoding="utf-8"))
