@@ -68,7 +68,7 @@ def test_a_test_set_of_one_class_has_no_area_to_show(own: Params) -> None:
 def test_no_axis_label_is_cut_off(own: Params) -> None:
     for name, figure in figures.draw(example(own, ["no", "yes"])).items():
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()
+        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib left it untyped
         for axes in figure.axes:
             for label in (axes.xaxis.label, axes.yaxis.label):
                 box = label.get_window_extent()

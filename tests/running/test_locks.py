@@ -12,7 +12,7 @@ import pytest
 
 from stages.core.errors import HostError
 from stages.running.locks import lock_holder, lock_of, sole_run
-from tests.support.faults import wait_for
+from tests.support.faults import assert_soon
 from tests.support.tiny import new_process
 
 HOLD = """
@@ -95,4 +95,4 @@ def test_a_stage_started_by_exec_ends_with_the_process_that_started_the_shell(sh
     child = int(parent.stdout.readline())
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    wait_for(lambda: not Path(f"/proc/{child}/exe").exists(), 5)
+    assert_soon(lambda: not Path(f"/proc/{child}/exe").exists(), 5)
