@@ -12,10 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stages.tools.benchmark.run import table_of
-
 from stages.core.params import load_params
 from stages.scoring.seed_records import settings_of
+from stages.tools.benchmark.table import table_of
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -124,13 +123,27 @@ BLOCKS = {
 
 
 def filled(text: str) -> str:
-    """Return the README's text with every block as the metrics have it."""
+    """Return the README's text with the content of every block as the metrics have it.
+
+    Raises:
+        SystemExit: if a block is not in the text exactly once.
+    """
     for name, block in BLOCKS.items():
-        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        pattern = re.compile(f"(?<={re.escape(start)}\n).*?(?={re.escape(end)})", re.DOTALL)
-        text, count = pattern.subn(lambda _, block=block: block() + "\n", text)
-        if count != 1:
-            raise SystemExit(f"README.md: {start} ... {end} stands {count} times, not once")
+        text = with_block(text, name, block())
+    return text
+
+
+def with_block(text: str, name: str, content: str) -> str:
+    """Return the text with the content between `<!-- name -->` and `<!-- /name -->`.
+
+    Raises:
+        SystemExit: if these markers are not in the text exactly once.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    pattern = re.compile(f"(?<={re.escape(start)}\n).*?(?={re.escape(end)})", re.DOTALL)
+    text, count = pattern.subn(lambda _: content + "\n", text)
+    if count != 1:
+        raise SystemExit(f"README.md: {start} ... {end} is there {count} times, not once")
     return text
 
 

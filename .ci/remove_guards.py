@@ -1,128 +1,140 @@
-"""Remove each guard in turn, in a copy of the last commit, and show that some test goes red.
+"""Remove each marked guard in turn, in a copy of the last commit, and show that its tests fail.
 
     python .ci/remove_guards.py [WORD]     # only the guards whose name holds the word
 
-Takes some minutes. Ends with 1 if a guard's test stays green: then the test does not bite.
+A guard is a check that the tests must miss. A comment marks it, on its first line or alone on the
+line above it:
+
+    if free < size + SPARE:  # guard: free space
+
+Without it, an `if` reads `if False:` and any other statement `pass`. Where that would not do, the
+comment gives what takes the statement's place (the first line of a compound statement's):
+
+    return seal == hashes  # guard: complete checkpoint -> return True
+
+The tests that need the guard have the marker `@pytest.mark.guard("free space")`. The script takes
+some minutes, and ends with exit code 1 if the tests of a guard pass without it.
 """
 
+from __future__ import annotations
+
+import ast
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# name: (file, what stands there, what replaces it, the test that must fail)
-GUARDS = {
-    "unknown keys are refused": (
-        "stages/core/params.py", 'extra="forbid"', 'extra="ignore"', "row_16"),
-    "secrets are refused": (
-        "stages/core/params.py", "if _SECRET.search(line):", "if False:", "row_51"),
-    "two runs of a stage are kept apart": (
-        "stages/running/locks.py", "            holder = printable(file.read(20)) or",
-        "            yield\n            return\n            holder = printable(file.read(20)) or",
-        "row_06_a"),
-    "a stage ends with DVC": (
-        "stages/running/locks.py", "ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
-        "pass",
-        "row_05"),
-    "SIGTERM ends in a line": (
-        "stages/running/locks.py", "signal.signal(signal.SIGTERM, _terminate)", "pass", "row_04"),
-    "the disk has room": (
-        "stages/running/disk.py", "if free < size + SPARE:", "if False:", "row_09"),
-    "a damaged checkpoint is not used": (
-        "stages/training/checkpoints.py", "return seal is not None and seal == _hashes(folder)",
-        "return True", "row_02_a_checkpoint_damaged"),
-    "a checkpoint of other inputs is not used": (
-        "stages/training/checkpoints.py", "known = _read(paths.CHECKPOINTS / INPUTS)",
-        "known = inputs", "row_03"),
-    "the order of rows hangs on seed and epoch": (
-        "stages/training/checkpoints.py", "self.generator = torch.Generator().manual_seed",
-        "torch.Generator().manual_seed", "row_01_two"),
-    "a loss that is no number ends it": (
-        "stages/training/trainer.py", "if not bool(torch.isfinite(loss)):", "if False:", "row_30"),
-    "weights are finite": (
-        "stages/model/classifier.py",
-        "if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):", "if False:",
-        "row_27"),
-    "the adapter belongs to the labels": (
-        "stages/model/saved.py", 'if manifest["labels"] != list(labels):', "if False:",
-        "row_25"),
-    "the adapter holds every tensor": (
-        "stages/model/saved.py", "    if missing:", "    if False:", "row_21_an"),
-    "pickled weights are refused": (
-        "stages/sources/model_folder.py", "pickle weights are refused", "no weights", "row_28"),
-    "code of a model is refused": (
-        "stages/sources/model_folder.py", '"auto_map"', '"auto_map_"', "row_29"),
-    "a member has its size": (
-        "stages/sources/package_index.py", "if size > expected.size:", "if False:", "row_45_a_bomb"),
-    "a member has its hash": (
-        "stages/sources/package_index.py", "if digest.hexdigest() != expected.sha256:", "if False:",
-        "row_44_the_last"),
-    "a member is a regular file": (
-        "stages/sources/package_index.py", "if not member.isreg() or (content", "if (content",
-        "row_44_a_wanted"),
-    "wheels only": (
-        "stages/sources/package_index.py", '"--no-binary" if package.sdist else "--only-binary"',
-        '"--no-binary"', "row_46_a_source"),
-    "a text stands in one split": (
-        "stages/rows/checks.py", 'if several.any() and params.on_leak == "refuse":', "if False:",
-        "row_39"),
-    "a text has one label": (
-        "stages/rows/checks.py", 'if several.any() and params.on_conflict == "refuse":',
-        "if False:", "row_40"),
-    "a group stands in one split": (
-        "stages/rows/checks.py", "    if shared:\n        one", "    if False:\n        one",
-        "row_43_a_group_in"),
-    "control characters are escaped": (
-        "stages/core/errors.py", 'not in "CZ" else ascii(c)[1:-1]', 'not in "" else c', "row_50"),
-    "a word that gives the label away is told": (
-        "stages/evaluate_tfidf.py", "for line in giveaways(train, labels):", "for line in []:",
-        "row_42_a"),
-    "verify hashes the cache": (
-        "stages/tools/verify.py", "if md5_of(stored) != md5:", "if False:", "row_13_a_flipped"),
-    "verify asks whether inputs changed": (
-        "stages/tools/verify.py", ", *changed_since(_dvc_status())]", "]", "names_inputs"),
-    "verify scores the predictions again": (
-        "stages/tools/verify.py", "if abs(recorded[name] - value) > ROUNDING:", "if False:",
-        "recorded_by_mistake"),
-    "doctor reads DVC's lock": (
-        "stages/tools/doctor.py", "*lock_faults(),", "", "row_07"),
-}  # fmt: skip
+MARK = re.compile(r"# guard: (?P<name>[^>]+?)(?: -> (?P<instead>.+))?$")
 
 
-def bites(folder: Path, file: str, old: str, new: str, test: str) -> bool:
-    """Return whether the test fails once the guard is gone, and only then.
+@dataclass(frozen=True)
+class Guard:
+    """A marked statement.
+
+    Attributes:
+        name: as the mark has it.
+        file: relative to the repository.
+        first: its first line, counted from 1.
+        last: the last line to replace.
+        instead: what takes the place of these lines, without indentation.
+    """
+
+    name: str
+    file: Path
+    first: int
+    last: int
+    instead: str
+
+
+def guards_in(root: Path) -> list[Guard]:
+    """Return the guards that are marked in stages/, in the order of the files.
 
     Raises:
-        SystemExit: if the guard is not where this script looks for it.
+        SystemExit: if a mark belongs to no statement, or two have one name.
     """
-    path = folder / file
-    whole = path.read_text(encoding="utf-8")
-    if old not in whole:
-        sys.exit(f"{file}: no longer holds {old!r}: mend this script")
-    path.write_text(whole.replace(old, new), encoding="utf-8")
+    guards: dict[str, Guard] = {}
+    for path in sorted((root / "stages").rglob("*.py")):
+        for guard in _guards_of(path.relative_to(root), path.read_text(encoding="utf-8")):
+            if guard.name in guards:
+                sys.exit(f"{guard.file}:{guard.first}: another guard is named {guard.name!r}")
+            guards[guard.name] = guard
+    return list(guards.values())
+
+
+def _guards_of(file: Path, text: str) -> Iterator[Guard]:
+    statements = {
+        node.lineno: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.stmt)
+    }
+    for number, line in enumerate(text.splitlines(), start=1):
+        mark = MARK.search(line)
+        if mark is None:
+            continue
+        first = number + 1 if line.lstrip().startswith("#") else number
+        statement = statements.get(first)
+        if statement is None:
+            sys.exit(f"{file}:{number}: no statement starts at this mark")
+        body = getattr(statement, "body", None)
+        last = body[0].lineno - 1 if body else statement.end_lineno or first
+        instead = mark["instead"] or ("if False:" if isinstance(statement, ast.If) else "pass")
+        if body and not instead.endswith(":"):
+            sys.exit(f"{file}:{number}: give what takes the place of this line, after ' -> '")
+        yield Guard(mark["name"], file, first, last, instead)
+
+
+def without(guard: Guard, text: str) -> str:
+    """Return a file's text without one of its guards."""
+    lines = text.splitlines()
+    indent = re.match(r" *", lines[guard.first - 1])
+    lines[guard.first - 1 : guard.last] = [(indent[0] if indent else "") + guard.instead]
+    return "\n".join(lines) + "\n"
+
+
+def tests_of_guards(root: Path) -> dict[str, list[str]]:
+    """Return the ids of the tests that have a guard's marker, by the guard's name."""
+    tests: dict[str, list[str]] = defaultdict(list)
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            test = f"{path.relative_to(root).as_posix()}::{node.name}"
+            for call in node.decorator_list:
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.guard":
+                    tests[ast.literal_eval(call.args[0])].append(test)
+    return dict(tests)
+
+
+def fails_without(guard: Guard, tests: list[str], folder: Path) -> bool:
+    """Return whether a test fails in a clone of the repository once the guard is removed."""
+    path = folder / guard.file
+    text = path.read_text(encoding="utf-8")
+    path.write_text(without(guard, text), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTEST_ADDOPTS": ""}
-    command = [sys.executable, "-m", "pytest", "-x", "-k", test, "-m", "slow or not slow"]
-    done = subprocess.run(
-        [*command, "tests/faults"], cwd=folder, env=environment, capture_output=True
-    )
-    path.write_text(whole, encoding="utf-8")
-    return done.returncode == 1  # 0: passed; 5: no such test
+    command = [sys.executable, "-m", "pytest", "-x", "-m", "slow or not slow", *tests]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+    path.write_text(text, encoding="utf-8")
+    return done.returncode == 1  # 0: all passed; 2 to 5: they did not run
 
 
 def main(word: str = "") -> None:
-    """Try every guard whose name holds the word."""
-    blunt = []
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "copy"
+    """Remove every guard whose name holds the word, one at a time."""
+    missed = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "copy"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)  # noqa: S607  # git by name
-        wanted = [name for name in GUARDS if word in name]
-        for number, name in enumerate(wanted, start=1):
-            bitten = bites(folder, *GUARDS[name])
-            print(f"{number}/{len(wanted)} {'red' if bitten else 'GREEN'}: {name}", flush=True)
-            blunt += [] if bitten else [name]
-    sys.exit(f"no test goes red for: {', '.join(blunt)}" if blunt else 0)
+        tests = tests_of_guards(folder)
+        guards = [guard for guard in guards_in(folder) if word in guard.name]
+        for number, guard in enumerate(guards, start=1):
+            failed = fails_without(guard, tests.get(guard.name, []), folder)
+            state = "fails" if failed else "PASSES"
+            print(f"{number}/{len(guards)} {state} without: {guard.name}", flush=True)
+            missed += [] if failed else [guard.name]
+    sys.exit(f"no test fails without: {', '.join(missed)}" if missed else 0)
 
 
 if __name__ == "__main__":

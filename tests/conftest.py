@@ -29,7 +29,7 @@ from tests.support.tiny import (
 if TYPE_CHECKING:
     from stages.model.classifier import Classifier
 
-pytest_plugins = ["tests.support.faults", "tests.support.package_index"]
+pytest_plugins = ["tests.support.package_index"]
 
 
 def pytest_configure() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 import stages
 from stages.core import paths
 from stages.core.params import Params
 from stages.core.pipeline import maker_of
+from tests.support.recorder import Recorder, leaves
 from tests.support.tiny import NAMES, ROOT, changed, save_table, table
 
 CONTENT = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
@@ -23,7 +23,7 @@ STAGES: dict[str, dict[str, Any]] = CONTENT["stages"]
 # Their effect reaches a stage through its inputs, outputs and params.
 LEFT_OUT = {
     *(f"stages.core.{name}" for name in ("errors", "paths", "artefacts", "pipeline")),
-    *("stages.core.params", "stages.core.params_errors"),
+    *(f"stages.core.{name}" for name in ("params", "params_errors", "params_fields")),
     "stages.rows.source_changed",  # only warns
 }
 PATHS = {value.as_posix() for value in vars(paths).values() if isinstance(value, Path)}
@@ -68,7 +68,7 @@ def file_of(module: str) -> Path | None:
 
 
 def left_out(module: str) -> bool:
-    return module in LEFT_OUT or module.startswith("stages.running.")  # how it starts and ends
+    return module in LEFT_OUT or module.startswith("stages.running.")  # start and end of a stage
 
 
 def imported(file: Path) -> set[str]:
@@ -178,8 +178,8 @@ def test_what_git_keeps_is_not_cached() -> None:
 
 
 def test_base_and_adapter_alone_are_the_table_of_metrics() -> None:
-    found = [path for stage in STAGES.values() for path in names(stage.get("metrics", []))]
-    assert found == [paths.BASE_METRICS.as_posix(), paths.ADAPTER_METRICS.as_posix()]
+    metrics = [path for stage in STAGES.values() for path in names(stage.get("metrics", []))]
+    assert metrics == [paths.BASE_METRICS.as_posix(), paths.ADAPTER_METRICS.as_posix()]
 
 
 def test_the_plots_are_drawn_from_columns_that_are_written(finished_run: Path) -> None:
@@ -190,34 +190,8 @@ def test_the_plots_are_drawn_from_columns_that_are_written(finished_run: Path) -
             assert {plot["x"], column} <= set(header)
 
 
-class Recorder:
-    """A section of the params that notes which of its fields are read."""
-
-    def __init__(self, section: BaseModel, reads: set[str], prefix: str = "") -> None:
-        self._section, self._reads, self._prefix = section, reads, prefix
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._section, name)
-        if isinstance(value, BaseModel):
-            return Recorder(value, self._reads, f"{self._prefix}{name}.")
-        if name in type(self._section).model_fields:
-            self._reads.add(f"{self._prefix}{name}")
-        elif name == "model_dump":
-            self._reads |= leaves(self._section, self._prefix)
-        return value
-
-
-def leaves(section: BaseModel, prefix: str = "") -> set[str]:
-    found: set[str] = set()
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        inside = isinstance(value, BaseModel)
-        found |= leaves(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}"}
-    return found
-
-
-def untidy(params: Params) -> Params:
-    """Return params for files with a leak, a conflict and a row without a text, to be dropped."""
+def params_of_faulty_files(params: Params) -> Params:
+    """Write files with a leak, a conflict and an empty text; return params that drop the rows."""
     rows = table(classes=2)
     save_table([*rows[:80], (rows[0][0], "other"), ("", NAMES[0])], "ours/train.csv")
     save_table([*rows[80:], rows[1]], "ours/test.csv")
@@ -227,19 +201,19 @@ def untidy(params: Params) -> Params:
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_lists_just_the_params_that_it_reads(name: str, params: Params) -> None:
+def test_a_stage_lists_exactly_the_params_that_it_reads(name: str, params: Params) -> None:
     reads: set[str] = set()
     stage = getattr(importlib.import_module(f"stages.{name}"), name)
     stage(Recorder(params, reads))
     if name == "prepare":
-        stage(Recorder(untidy(params), reads))
+        stage(Recorder(params_of_faulty_files(params), reads))
     if name == "train_lora":
         stage(Recorder(changed(params, train__method="full", train__epochs=1), reads))
     if "compute.device" in reads:
         reads.add("compute.threads")  # read before the stage, through the environment
     listed = STAGES[name].get("params", [])
-    every = leaves(params)
-    covered = {key: {k for k in every if k == key or k.startswith(f"{key}.")} for key in listed}
+    all_keys = leaves(params)
+    covered = {key: {k for k in all_keys if k == key or k.startswith(f"{key}.")} for key in listed}
     assert all(covered.values()), "a key that is not in params.yaml"
     assert set().union(*covered.values()) == reads
 
@@ -250,7 +224,7 @@ def test_every_param_is_read_by_a_stage(params: Params) -> None:
 
 
 @pytest.mark.skipif(not (ROOT / "dvc.lock").exists(), reason="the pipeline has not run here yet")
-def test_the_lock_is_of_these_params_and_stages() -> None:
+def test_the_lock_belongs_to_these_params_and_stages() -> None:
     yaml = YAML(typ="safe", pure=True)
     params, lock = yaml.load(ROOT / "params.yaml"), yaml.load(ROOT / "dvc.lock")["stages"]
     for name, stage in lock.items():
@@ -259,7 +233,7 @@ def test_the_lock_is_of_these_params_and_stages() -> None:
         locked = stage.get("params", {}).get("params.yaml", {})
         assert set(locked) == set(STAGES[name].get("params", []))
         for key, value in locked.items():
-            found = params
+            present = params
             for part in key.split("."):
-                found = found[part]
-            assert found == value, f"{name}: {key}"
+                present = present[part]
+            assert present == value, f"{name}: {key}"

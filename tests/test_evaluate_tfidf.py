@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -37,7 +38,7 @@ def test_the_same_bytes_each_time(params: Params) -> None:
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("path", [paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS])
 def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: object) -> None:
-    paths.Path(str(path)).rename("away")
+    Path(str(path)).rename("away")
     with pytest.raises(HostError, match="dvc repro prepare"):
         evaluate_tfidf(params)
 

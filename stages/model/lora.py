@@ -133,7 +133,7 @@ def load_lora(classifier: Classifier, folder: Path, saved: dict[str, Tensor]) ->
     )
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     different = sorted(set(expected) ^ set(saved))
-    if different:
+    if different:  # guard: tensors of the adapter
         raise KeyError(
             f"{len(different)} tensors do not match the model, for example {different[0]}"
         )

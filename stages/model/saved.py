@@ -102,12 +102,14 @@ def check_adapter(labels: Sequence[str], folder: Path, base: Path) -> None:
             raise ModelError(f"{folder / name}: missing", RETRAIN)
     manifest = read_manifest(folder)
     for name in (CONFIG, WEIGHTS):
+        # guard: files of the adapter
         _check_hash(folder / name, manifest["files"].get(name), sha256_of(folder / name), RETRAIN)
     present = base_identity(base)
     for name in sorted({*manifest["base"], *present}):
         fix = f"use the base it was trained on (dvc checkout {base}), or {RETRAIN}"
+        # guard: base of the adapter
         _check_hash(base / name, manifest["base"].get(name), present.get(name), fix)
-    if manifest["labels"] != list(labels):
+    if manifest["labels"] != list(labels):  # guard: labels of the adapter
         raise ModelError(
             f"{folder}: trained for the labels {printable(manifest['labels'])}, "
             f"the data has {printable(list(labels))}",

@@ -30,6 +30,7 @@ def read_weights(path: Path, fix: str) -> dict[str, Tensor]:
             f"{path}: {size} bytes, not a complete safetensors file: {printable(error)}", fix
         ) from error
     for name, tensor in tensors.items():
+        # guard: finite weights
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name} holds a value that is not finite", fix)
     return tensors

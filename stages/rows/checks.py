@@ -149,7 +149,7 @@ def _without_conflicts(
     rows: pd.DataFrame, params: DataParams, counts: Counter[str]
 ) -> pd.DataFrame:
     several = _shared(rows, "label")
-    if several.any() and params.on_conflict == "refuse":
+    if several.any() and params.on_conflict == "refuse":  # guard: text with two labels
         raise _report(
             rows[several],
             "label",
@@ -169,7 +169,7 @@ def _without_repeats(rows: pd.DataFrame, counts: Counter[str]) -> pd.DataFrame:
 
 def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
     several = _shared(rows, "split")
-    if several.any() and params.on_leak == "refuse":
+    if several.any() and params.on_leak == "refuse":  # guard: text in two splits
         raise _report(
             rows[several],
             "split",
@@ -188,7 +188,7 @@ def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
         return
     splits = rows.groupby("group", sort=False)["split"].nunique()
     shared = [printable(group) for group in splits.index[splits > 1]]
-    if shared:
+    if shared:  # guard: group in two splits
         one = len(shared) == 1
         more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
         raise DataError(

@@ -64,7 +64,7 @@ def require_room(size: int, *folders: Path) -> None:
     """
     for folder in folders:
         free = room(folder)
-        if free < size + SPARE:
+        if free < size + SPARE:  # guard: free space
             raise HostError(
                 f"{printable(folder)}: {free / 1e6:,.0f} MB free, "
                 f"{(size + SPARE) / 1e6:,.0f} MB are needed",

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from stages.core.errors import HostError, UserError, printable
 from stages.running.locks import Terminated
@@ -46,7 +47,8 @@ def _print_last(line: object) -> None:
 
 def _environment_fault(error: OSError) -> HostError | None:
     """Return the user's view of what the disk does not allow, None for anything else."""
-    place = printable(error.filename or "the disk")
+    name = error.filename
+    place = printable(Path(name) if isinstance(name, str) else name or "the disk")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return HostError(f"{place}: no space left", "free some space and run again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

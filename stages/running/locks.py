@@ -33,7 +33,7 @@ def sole_run(stage: str) -> Iterator[None]:
     path = lock_of(stage)
     path.parent.mkdir(exist_ok=True)
     try:
-        with FileLock(path, timeout=0):
+        with FileLock(path, timeout=0):  # guard: one run of a stage -> if path:
             path.write_text(str(os.getpid()), encoding="utf-8")
             yield
     except Timeout:
@@ -72,10 +72,10 @@ def end_with_dvc() -> None:
     The commands in dvc.yaml start with `exec`, so that this process takes the place of the shell
     and its parent is DVC itself.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _terminate)  # guard: SIGTERM
     if "DVC_STAGE" in os.environ and sys.platform == "linux":
         parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # guard: end with DVC
         if os.getppid() != parent:  # it was gone before this was requested
             sys.exit(128 + signal.SIGKILL)
 

@@ -30,7 +30,7 @@ def check_model(folder: Path, place: str) -> dict[str, Path]:
     """Return the files of a model folder by name: those of MODEL_FILES that it holds.
 
     Args:
-        folder: the model's folder; what else it holds is left alone.
+        folder: the model's folder; its other files are ignored.
         place: where the model is named, for the error.
 
     Raises:
@@ -40,7 +40,7 @@ def check_model(folder: Path, place: str) -> dict[str, Path]:
     files = {name: folder / name for name in MODEL_FILES if (folder / name).is_file()}
     if "config.json" not in files:
         raise ModelError(f"{place}: holds no config.json", "give a folder saved by Transformers")
-    _check_weights(folder, place)
+    _check_weights(folder, place)  # guard: no pickled weights
     if not set(files) & set(TOKENIZER_FILES):
         raise ModelError(
             f"{place}: holds no tokenizer ({', '.join(TOKENIZER_FILES)})",
@@ -70,7 +70,7 @@ def _check_weights(folder: Path, place: str) -> None:
 
 
 def _check_safetensors(weights: Path, place: str) -> None:
-    """Read the header: it is compared with the file's size, which finds a cut file at once."""
+    """Read the header, which gives the file's size: a truncated file is found at once."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -92,7 +92,7 @@ def _refuse_code(config: Path, place: str) -> None:
         ) from None
     if not isinstance(content, dict):
         raise ModelError(f"{place}: {config.name}: not a JSON object", "fetch the file again")
-    if "auto_map" in content:
+    if "auto_map" in content:  # guard: no code of a model
         raise ModelError(
             f"{place}: {config.name} has auto_map: the model needs code of its own",
             "choose a model that Transformers itself knows: code from a model folder is never run",

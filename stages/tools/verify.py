@@ -59,7 +59,7 @@ def stored_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:
     named: set[Path] = set()
     for record in records:
         if not record.cached:
-            if md5_of(record.path) != record.md5:
+            if md5_of(record.path) != record.md5:  # guard: hash of a metrics file
                 yield (
                     f"{record.path}: is not what stage {record.owner} wrote",
                     f"git checkout {record.path} {paths.LOCK}, or: dvc repro {record.owner}",
@@ -85,7 +85,7 @@ def _cached_faults(record: Recorded, cache: Path, named: set[Path]) -> Iterator[
     for path, md5 in files.items():
         stored, intact = object_of(cache, md5), md5_of(path) == md5
         named.add(stored)
-        if md5_of(stored) != md5:
+        if md5_of(stored) != md5:  # guard: hash of an object
             yield _object_fault(stored, record, intact)
         elif not intact:
             state = "is not what dvc.lock names" if path.exists() else "missing"
@@ -148,6 +148,6 @@ def changed_since(status: object) -> Iterator[Fault]:
                 for path, what in change.get("changed deps", {}).items():
                     keys = what if isinstance(what, dict) else {"": what}
                     names += [f"{path} {key}".strip() for key in keys]
-        if names:
+        if names:  # guard: changed inputs
             shown = printable(", ".join(names), 200)
             yield f"stage {stage}: has not run since a change of {shown}", "run: dvc repro"

@@ -65,7 +65,7 @@ def _check_scores() -> None:
         )
         recorded = read_object(metrics, *scores)
         for name, value in scores.items():
-            if abs(recorded[name] - value) > ROUNDING:
+            if abs(recorded[name] - value) > ROUNDING:  # guard: scores of the predictions
                 what = f"{metrics}: {name} {recorded[name]}, the predictions give {value:.6f}"
                 raise DataError(what, fix)
 

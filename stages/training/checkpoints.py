@@ -66,7 +66,7 @@ def last_usable(inputs: dict[str, Any]) -> Path | None:
             f"a checkpoint belongs to other inputs ({name}: {before}, now {now}): "
             "starting from the beginning"
         )
-    if known != inputs:
+    if known != inputs:  # guard: inputs of a checkpoint
         shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
         write_json(paths.CHECKPOINTS / INPUTS, inputs, decimals=None)
         return None
@@ -84,7 +84,7 @@ def last_usable(inputs: dict[str, Any]) -> Path | None:
 def is_complete(folder: Path) -> bool:
     """Return whether a checkpoint holds every file that its seal names, unchanged."""
     seal = _read(folder / SEAL)
-    return seal is not None and seal == _hashes(folder)
+    return seal is not None and seal == _hashes(folder)  # guard: complete checkpoint -> return True
 
 
 def _best_exists(folder: Path) -> bool:

@@ -27,5 +27,6 @@ class EpochSampler(LengthGroupedSampler):
 
     def __iter__(self) -> Iterator[int]:
         """Yield row numbers."""
+        # guard: order of an epoch
         self.generator = torch.Generator().manual_seed(self.seed + EPOCH_STEP * self.epoch)
         yield from super().__iter__()  # type: ignore[no-untyped-call]  # left untyped

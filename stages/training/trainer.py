@@ -154,7 +154,7 @@ class ClassifierTrainer(Trainer):
         """
         rows = inputs.pop("rows")
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
-        if not bool(torch.isfinite(loss)):
+        if not bool(torch.isfinite(loss)):  # guard: finite loss
             rate = self._get_learning_rate()
             named = ", ".join(self.train_ids[row] for row in rows[:5])
             raise NumericsError(

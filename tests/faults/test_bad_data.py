@@ -1,22 +1,22 @@
-"""Rows 33 to 43, 47 and 50: texts and labels that are broken, leaking, enormous or hostile."""
+"""Faults of data: texts and labels that are broken, leaking, enormous or hostile."""
 
 from __future__ import annotations
 
 import json
 import random
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stages import prepare as prepared
 from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.params import Params
+from stages.prepare import prepare
 from stages.running.exit_codes import exit_code_of
-from tests.support.faults import LAST_LINE, Run, run_of, stage
+from tests.support.faults import LAST_LINE, Run, assert_succeeded, code_of_stage, stage
 from tests.support.tiny import params_for, save_params, save_table, table
 
 GOOD = [f"{text},{label}" for text, label in table(classes=2)]
@@ -25,29 +25,29 @@ MINE = paths.RAW / "mine.csv"
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths.RAW.mkdir(parents=True)
 
 
-def prepare(
+def assert_not_prepared(
     content: bytes | str,
     capfd: pytest.CaptureFixture[str],
     name: str = "mine.csv",
     code: int = 3,
     **options: str,
 ) -> str:
-    """Prepare a file that must be refused, and return what was said; nothing may be written."""
+    """Check that a file is refused and nothing is written; return the error lines."""
     path = paths.RAW / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    assert exit_code_of(lambda: prepared.prepare(params_for(path, **options))) == code
-    said = capfd.readouterr().err
-    assert said, content
-    for line in said.splitlines():
+    assert exit_code_of(lambda: prepare(params_for(path, **options))) == code
+    errors = capfd.readouterr().err
+    assert errors, content
+    for line in errors.splitlines():
         assert LAST_LINE.fullmatch(line), line
         assert str(path) in line or "params.yaml" in line, line
     assert not [output for output in OUTPUTS if output.exists()]
-    return said
+    return errors
 
 
 def lines(*rows: str, header: str = "text,label") -> str:
@@ -55,21 +55,21 @@ def lines(*rows: str, header: str = "text,label") -> str:
 
 
 def bad_files() -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents of files that no training may start from."""
-    whole = lines(*GOOD).encode()
-    for place in range(12, len(whole), len(whole) // 25):  # a byte that no UTF-8 text has
-        yield "byte.csv", whole[:place] + b"\xff" + whole[place:]
-    for number in range(0, 100, 5):  # a row that is ragged
+    """Yield names and contents of files that must be refused."""
+    table_bytes = lines(*GOOD).encode()
+    for place in range(12, len(table_bytes), len(table_bytes) // 25):  # a byte not of UTF-8
+        yield "byte.csv", table_bytes[:place] + b"\xff" + table_bytes[place:]
+    for number in range(0, 100, 5):  # a row with a cell too many
         yield "ragged.csv", lines(*GOOD[:number], f"{GOOD[number]},x", *GOOD[number:]).encode()
     for number in range(0, 100, 5):  # a row without a text, one without a label
         yield "text.csv", lines(*GOOD[:number], ",positive", *GOOD[number:]).encode()
         yield "label.csv", lines(*GOOD[:number], f"new {number},", *GOOD[number:]).encode()
-    for number in range(0, 100, 10):  # a cell that never closes
+    for number in range(0, 100, 10):  # a quoted cell without its end
         yield "quote.csv", lines(*GOOD[:number], '"open', *GOOD[number:]).encode()
     objects = [json.dumps(dict(zip(("text", "label"), r, strict=True))) for r in table(classes=2)]
     for broken in ("{", "[]", "3", "null", '"a"', '{"text": 1}', '{"text": "a"', "{'text': 'a'}"):
         yield "json.jsonl", "\n".join([*objects, broken]).encode()
-    for content in (b"", b"PAR1", b"PAR1" + bytes(50) + b"PAR1", whole):
+    for content in (b"", b"PAR1", b"PAR1" + bytes(50) + b"PAR1", table_bytes):
         yield "no.parquet", content
     for empty in (b"", b"\n\n", b"text,label\n", b"\xef\xbb\xbf", b"text\n", b" , \n"):
         yield "empty.csv", empty
@@ -84,53 +84,58 @@ def bad_files() -> Iterator[tuple[str, bytes]]:
     yield "nul.csv", lines(*GOOD, "a\0b,positive").encode()
 
 
-def test_row_33_more_than_a_hundred_bad_files_are_refused_each(
+def test_more_than_a_hundred_bad_files_are_each_refused(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     files = list(bad_files())
     assert len({content for _, content in files}) > 100
     for name, content in files:
-        prepare(content, capfd, name)
+        assert_not_prepared(content, capfd, name)
 
 
 @pytest.mark.slow
-def test_row_33_two_hundred_files_of_chance_bytes_make_no_traceback(
+def test_two_hundred_files_of_random_bytes_cause_no_traceback(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    chance = random.Random(0)  # noqa: S311  # not for secrets
+    random_bytes = random.Random(0)  # noqa: S311  # not for secrets
     for number in range(200):
         ending = ("csv", "tsv", "jsonl", "parquet")[number % 4]
-        prepare(chance.randbytes(chance.randint(1, 400)), capfd, f"chance.{ending}")
+        assert_not_prepared(
+            random_bytes.randbytes(random_bytes.randint(1, 400)), capfd, f"random.{ending}"
+        )
 
 
-def test_row_33_bytes_are_named_by_line_and_place(capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_bytes_are_named_by_line_and_offset(capfd: pytest.CaptureFixture[str]) -> None:
     text = lines(*GOOD[:3]).encode()
-    said = prepare(text + b"caf\xe9,positive\n", capfd)
-    assert f"line 5: byte {len(text) + 3} is not UTF-8" in said
-    assert "line 5: holds a NUL" in prepare(text + b"a\0b,positive\n", capfd)
+    errors = assert_not_prepared(text + b"caf\xe9,positive\n", capfd)
+    assert f"line 5: byte {len(text) + 3} is not UTF-8" in errors
+    assert "line 5: holds a NUL" in assert_not_prepared(text + b"a\0b,positive\n", capfd)
     surrogate = '{"text": "\\ud800", "label": "a"}\n'
-    assert "line 1: holds half of a surrogate" in prepare(surrogate, capfd, "mine.jsonl")
+    assert "line 1: holds half of a surrogate" in assert_not_prepared(
+        surrogate, capfd, "mine.jsonl"
+    )
 
 
-def test_row_33_a_mark_of_byte_order_is_no_part_of_the_header() -> None:
+def test_a_byte_order_mark_is_not_part_of_the_header() -> None:
     MINE.write_bytes(b"\xef\xbb\xbf" + lines(*GOOD).encode())
-    prepared.prepare(params_for(MINE))
+    prepare(params_for(MINE))
     assert all(output.exists() for output in OUTPUTS)
 
 
-def test_row_34_every_kind_of_fault_comes_with_its_lines(
+def test_every_kind_of_fault_is_reported_with_its_lines(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    said = prepare(lines(*GOOD, ",positive", "  ,negative", "a,", "b,", "c, ", *["d,"] * 5), capfd)
-    assert "lines 102, 103: empty text" in said
-    assert "lines 104, 105, 106, 107, 108 and 3 more: no label" in said
+    errors = assert_not_prepared(
+        lines(*GOOD, ",positive", "  ,negative", "a,", "b,", "c, ", *["d,"] * 5), capfd
+    )
+    assert "lines 102, 103: empty text" in errors
+    assert "lines 104, 105, 106, 107, 108 and 3 more: no label" in errors
 
 
-PEAK = """
+PEAK_MEMORY = f"""
 import resource
-from stages import prepare as it
 try:
-    it.run_stage(it.prepare)
+    {code_of_stage("prepare")}
 finally:
     print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -142,19 +147,18 @@ finally:
     ["word " * 10_000_000, "\U0001f600" * 1_000_000, "e" + "\u0301" * 1_000_000],
     ids=["50 MB", "emoji", "marks"],
 )
-def test_row_35_a_giant_cell_stays_within_bounds(text: str, params: Params) -> None:
+def test_a_giant_cell_is_read_within_bounded_memory(text: str, params: Params) -> None:
     save_table(table(classes=2))
     with MINE.open("a", encoding="utf-8") as file:
         file.write(f"{text},positive\n")
     save_params(params)
-    done = Run(PEAK).finish()
-    assert done.returncode == 0, done.stdout
-    assert int(done.stdout.rpartition("peak ")[2]) * 1024 < 1_500_000_000
+    output = assert_succeeded(Run(PEAK_MEMORY).finish())
+    assert int(output.rpartition("peak ")[2]) * 1024 < 1_500_000_000
     assert json.loads(paths.DATA_SUMMARY.read_text(encoding="utf-8"))["characters_max"] == len(text)
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("label", "message"),
     [
         ("postive", "line 2: label postive is not in train, did you mean positive?"),
         ("Positive", "line 2: label Positive is not in train, did you mean positive?"),
@@ -162,23 +166,23 @@ def test_row_35_a_giant_cell_stays_within_bounds(text: str, params: Params) -> N
         ("positive ", "line 2: label 'positive ' has spaces around it"),
     ],
 )
-def test_row_36_a_misspelt_label_is_named_with_a_guess(
-    label: str, said: str, capfd: pytest.CaptureFixture[str]
+def test_a_misspelt_label_is_named_with_a_suggestion(
+    label: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = paths.RAW / "mine"
     folder.mkdir()
     (folder / "train.csv").write_text(lines(*GOOD), encoding="utf-8")
     (folder / "test.csv").write_text(lines(f"a new one,{label}"), encoding="utf-8")
-    assert exit_code_of(lambda: prepared.prepare(params_for(folder))) == 3
-    assert said in capfd.readouterr().err
+    assert exit_code_of(lambda: prepare(params_for(folder))) == 3
+    assert message in capfd.readouterr().err
 
 
-def test_row_37_classes_that_cannot_be_learnt_or_tested_are_refused(
+def test_classes_that_cannot_be_trained_or_tested_are_refused(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert "only one class" in prepare(lines(*(f"t {n},a" for n in range(30))), capfd)
-    assert "are too few" in prepare(lines(*GOOD, "only one,neutral"), capfd)
-    assert "are too few" in prepare(lines("x,a", "y,b"), capfd)
+    assert "only one class" in assert_not_prepared(lines(*(f"t {n},a" for n in range(30))), capfd)
+    assert "are too few" in assert_not_prepared(lines(*GOOD, "only one,neutral"), capfd)
+    assert "are too few" in assert_not_prepared(lines("x,a", "y,b"), capfd)
 
 
 @pytest.mark.parametrize(
@@ -193,22 +197,23 @@ def test_row_37_classes_that_cannot_be_learnt_or_tested_are_refused(
     ],
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_row_38_cells_stay_as_they_are(text: str, kept: str, end: str) -> None:
+def test_cells_are_kept_exactly_as_they_are(text: str, kept: str, end: str) -> None:
     import pandas as pd
 
     rows = end.join(["text,label", *GOOD, f"{text},positive", ""])
     MINE.write_bytes(rows.encode())
-    prepared.prepare(params_for(MINE))
+    prepare(params_for(MINE))
     splits = (paths.TRAIN, paths.VALIDATION, paths.TEST)
     assert kept in {text for path in splits for text in pd.read_parquet(path)["text"]}
 
 
+@pytest.mark.guard("text in two splits")
 @pytest.mark.parametrize(
     "copy",
     ["A plain text", "a PLAIN text", " a  plain\ttext ", "a plain te\u200bxt", "a plain te\uff58t"],
     ids=["exact", "case", "space", "zero-width", "NFKC"],
 )
-def test_row_39_a_text_in_two_splits_is_refused_by_both_places(
+def test_a_text_in_two_splits_is_refused_with_both_places(
     copy: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = paths.RAW / "mine"
@@ -216,19 +221,20 @@ def test_row_39_a_text_in_two_splits_is_refused_by_both_places(
     (folder / "train.csv").write_text(lines(*GOOD, "A plain text,positive"), encoding="utf-8")
     test = [f"another {n},{label}" for n, label in enumerate(("positive", "negative"))]
     (folder / "test.csv").write_text(lines(*test, f"{copy},positive"), encoding="utf-8")
-    assert exit_code_of(lambda: prepared.prepare(params_for(folder))) == 3
-    said = capfd.readouterr().err
-    assert f"{folder}/test.csv:4 and {folder}/train.csv:102: one text in two splits" in said
+    assert exit_code_of(lambda: prepare(params_for(folder))) == 3
+    errors = capfd.readouterr().err
+    assert f"{folder}/test.csv:4 and {folder}/train.csv:102: one text in two splits" in errors
 
 
-def test_row_40_one_text_with_two_labels_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    said = prepare(lines(*GOOD, "Twice,positive", "twice,negative"), capfd)
-    assert "mine.csv:102 and" in said
-    assert "mine.csv:103: one text with two labels" in said
+@pytest.mark.guard("text with two labels")
+def test_a_text_with_two_labels_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    errors = assert_not_prepared(lines(*GOOD, "Twice,positive", "twice,negative"), capfd)
+    assert "mine.csv:102 and" in errors
+    assert "mine.csv:103: one text with two labels" in errors
 
 
 @pytest.mark.usefixtures("project")
-def test_row_41_training_opens_no_test_row() -> None:
+def test_training_does_not_open_the_test_rows() -> None:
     hook = """
 import sys
 def watch(event, arguments):
@@ -238,36 +244,36 @@ sys.addaudithook(watch)
 open("data/test.parquet").close()
 print("from here on", flush=True)
 """
-    done = Run(hook + run_of("train_lora")).finish()
-    assert done.returncode == 0, done.stdout
-    before, _, after = done.stdout.partition("from here on")
-    assert "OPENED data/test.parquet" in before  # the hook sees it
+    done = Run(hook + code_of_stage("train_lora")).finish()
+    before, _, after = assert_succeeded(done).partition("from here on")
+    assert "OPENED data/test.parquet" in before  # the hook works
     assert "OPENED" not in after
 
 
-def test_row_42_a_word_that_gives_the_label_away_is_told(params: Params) -> None:
+@pytest.mark.guard("label in the text")
+def test_a_word_that_gives_the_label_away_is_reported(params: Params) -> None:
     rows = [(f"{text} {label}ish", label) for text, label in table(classes=2)]
     save_table(rows)
     save_params(params)
-    assert stage("prepare").returncode == 0
-    done = stage("evaluate_tfidf")
-    assert done.returncode == 0, done.stdout
-    assert "warning: the word negativeish alone tells negative" in done.stdout
-    assert "100.0 %" in done.stdout
+    assert_succeeded(stage("prepare"))
+    output = assert_succeeded(stage("evaluate_tfidf"))
+    assert "warning: the word negativeish alone separates negative" in output
+    assert "100.0 %" in output
 
 
-def test_row_42_words_of_an_honest_text_are_not(params: Params) -> None:
+def test_words_of_ordinary_texts_are_not_reported(params: Params) -> None:
     save_table(table(classes=2))
     save_params(params)
-    assert stage("prepare").returncode == 0
-    assert "warning" not in stage("evaluate_tfidf").stdout
+    assert_succeeded(stage("prepare"))
+    assert "warning" not in assert_succeeded(stage("evaluate_tfidf"))
 
 
 def grouped(groups: list[str]) -> list[str]:
     return [f"{row},{group}" for row, group in zip(GOOD, groups, strict=True)]
 
 
-def test_row_43_a_group_in_two_splits_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.guard("group in two splits")
+def test_a_group_in_two_splits_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     folder = paths.RAW / "mine"
     folder.mkdir()
     header = "text,label,film"
@@ -275,21 +281,21 @@ def test_row_43_a_group_in_two_splits_is_refused(capfd: pytest.CaptureFixture[st
     (folder / "train.csv").write_text(lines(*rows[:82], header=header), encoding="utf-8")
     (folder / "test.csv").write_text(lines(*rows[82:], header=header), encoding="utf-8")
     params = params_for(folder, group_column="film")
-    assert exit_code_of(lambda: prepared.prepare(params)) == 3
-    said = capfd.readouterr().err
-    assert "data.group_column: film: 1 group is in two splits: film 20" in said
-    assert exit_code_of(lambda: prepared.prepare(params_for(folder))) == 0
+    assert exit_code_of(lambda: prepare(params)) == 3
+    errors = capfd.readouterr().err
+    assert "data.group_column: film: 1 group is in two splits: film 20" in errors
+    assert exit_code_of(lambda: prepare(params_for(folder))) == 0
 
 
-def test_row_43_a_group_is_drawn_whole() -> None:
+def test_a_group_is_drawn_into_one_split() -> None:
     import pandas as pd
 
     groups = [f"film {number // 4}" for number in range(100)]
     MINE.write_text(lines(*grouped(groups), header="text,label,film"), encoding="utf-8")
-    prepared.prepare(params_for(MINE, group_column="film", test_fraction=0.2))
-    of = dict(zip((text for text, _ in table(classes=2)), groups, strict=True))
+    prepare(params_for(MINE, group_column="film", test_fraction=0.2))
+    group_of = dict(zip((text for text, _ in table(classes=2)), groups, strict=True))
     splits = [
-        {of[text] for text in pd.read_parquet(path)["text"]}
+        {group_of[text] for text in pd.read_parquet(path)["text"]}
         for path in (paths.TRAIN, paths.VALIDATION, paths.TEST)
     ]
     assert not splits[0] & splits[1]
@@ -298,37 +304,35 @@ def test_row_43_a_group_is_drawn_whole() -> None:
     assert len(splits[2]) == 5  # a fifth of 25 films
 
 
-def test_row_43_a_row_without_a_group_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_row_without_a_group_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     rows = grouped(["film"] * 99 + [""])
-    said = prepare(lines(*rows, header="text,label,film"), capfd, group_column="film")
-    assert "line 101: no group" in said
-    said = prepare(lines(*GOOD), capfd, group_column="film")
-    assert "no column film" in said
+    errors = assert_not_prepared(lines(*rows, header="text,label,film"), capfd, group_column="film")
+    assert "line 101: no group" in errors
+    errors = assert_not_prepared(lines(*GOOD), capfd, group_column="film")
+    assert "no column film" in errors
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
-def test_row_47_a_link_out_of_the_repository_is_replaced_not_followed(tmp_path: Path) -> None:
+def test_a_link_out_of_the_repository_is_replaced_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    kept = {}
+    hashes = {}
     for path in (paths.TRAIN, paths.LABELS, paths.DATA_SUMMARY):
         target = outside / path.name
         target.write_text("not ours", encoding="utf-8")
-        kept[target] = sha256_of(target)
+        hashes[target] = sha256_of(target)
         path.unlink()
         path.symlink_to(target)
-    elsewhere = outside / "base"
-    elsewhere.mkdir()
-    (elsewhere / "precious").write_text("not ours", encoding="utf-8")
-    kept[elsewhere / "precious"] = sha256_of(elsewhere / "precious")
+    other_base = outside / "base"
+    other_base.mkdir()
+    (other_base / "precious").write_text("not ours", encoding="utf-8")
+    hashes[other_base / "precious"] = sha256_of(other_base / "precious")
     shutil.rmtree(paths.BASE_MODEL)
-    paths.BASE_MODEL.symlink_to(elsewhere)
+    paths.BASE_MODEL.symlink_to(other_base)
     for name in ("prepare", "fetch_base"):
-        done = stage(name)
-        assert done.returncode == 0, done.stdout
-    assert {path: sha256_of(path) for path in kept} == kept
-    assert len(list(outside.rglob("*"))) == len(kept) + 1
+        assert_succeeded(stage(name))
+    assert {path: sha256_of(path) for path in hashes} == hashes
+    assert len(list(outside.rglob("*"))) == len(hashes) + 1
     for path in (paths.TRAIN, paths.LABELS, paths.DATA_SUMMARY, paths.BASE_MODEL):
         assert not path.is_symlink()
 
@@ -336,11 +340,12 @@ def test_row_47_a_link_out_of_the_repository_is_replaced_not_followed(tmp_path: 
 ESCAPES = "\x1b[2J\x1b[1;31m", "\r", "\u202e", "\x07", "\x9b2J", "\u2066"
 
 
+@pytest.mark.guard("escaped characters")
 @pytest.mark.parametrize("place", ["text", "label"])
-def test_row_50_nothing_of_the_data_moves_the_cursor(place: str) -> None:
+def test_control_characters_of_the_data_are_escaped_in_messages(place: str) -> None:
     evil = "".join(ESCAPES) + "[ERROR] fake"
     row = {"text": "a", "label": "b", place: f"{evil} "}
-    rows = [{"text": t, "label": n} for t, n in table(classes=2)]
+    rows: list[dict[str, Any]] = [{"text": t, "label": n} for t, n in table(classes=2)]
     rows += [{**row, "text": f"{row['text']}{n}"} for n in range(3)] + [{**row, "label": 0.5}]
     path = paths.RAW / f"{evil}.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

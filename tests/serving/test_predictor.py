@@ -57,7 +57,8 @@ def test_labels_and_length_are_those_of_the_manifest(params: Params) -> None:
     assert predictor.max_length == params.data.max_length
     fits = "good " * (predictor.max_length - 2)  # two tokens are special
     assert predictor.count_cut([fits, fits + "bad", "bad"]) == 1
-    np.testing.assert_array_equal(*(predictor.probabilities([t]) for t in (fits, fits + "bad")))
+    uncut, cut = (predictor.probabilities([text]) for text in (fits, fits + "bad"))
+    np.testing.assert_array_equal(uncut, cut)
 
 
 @pytest.mark.usefixtures("models_alone")

@@ -63,7 +63,9 @@ def example(
         verdict=verdict(gain, MODELS),
         details={n: details.scores_of(tables[n], targets, labels, 1.5) for n in MODELS},
         ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}),
-        flips=flips.find_flips(*frames.values(), texts_of(frames["base"], text), seed=1),
+        flips=flips.find_flips(
+            frames["base"], frames["adapter"], texts_of(frames["base"], text), seed=1
+        ),
         curves=curves.trace_curves(tables, targets, gain, 1, training, validation),
         data={"rows_train": 1000, "rows_validation": 200, "rows_test": rows},
         seeds=None,

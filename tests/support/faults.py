@@ -1,7 +1,7 @@
-"""Real faults in a real project: git, DVC, the stages as processes, and a tiny model.
+"""Processes, DVC and checks for the tests of faults, which run the stages as a user does.
 
-The tests are numbered; each provokes one fault and checks what the user sees: the exit code, one
-line that says what is wrong and how to mend it, no traceback, and nothing lost.
+A fault must end in the right exit code, in one line that says what is wrong and how to fix it,
+without a traceback, and without a lost file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
@@ -23,14 +23,11 @@ import pytest
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
-from stages.core.params import Params
-from tests.support.tiny import ROOT, save_params
 
 LAST_LINE = re.compile(r"error: .+[.?] Fix: .+")
-KEPT = ("dvc.yaml", ".dvcignore", ".gitignore", "metrics/seeds.json", "models/.gitignore")
 
 
-# Processes of their own that start at once: forked from one that has imported what takes seconds.
+# Processes that start at once: they are forked from one that has imported the slow libraries.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["stages.training.trainer", "stages.scoring.logits", "stages.tools.cli", "pandas", "sklearn"]
@@ -38,18 +35,18 @@ FORKS.set_forkserver_preload(
 
 
 class Run:
-    """Python code running in a process of its own, in the current folder.
+    """Python code that runs in a process of its own, in the current folder.
 
     Attributes:
-        pid: the process.
+        pid: the number of the process.
     """
 
     def __init__(self, code: str, **environment: str) -> None:
         handle, self._log = tempfile.mkstemp(prefix="run-", suffix=".log")
         os.close(handle)
-        where = str(Path.cwd())
-        self._process = FORKS.Process(target=_enter, args=(code, where, self._log, environment))
-        with chdir("/"):  # where the process that is forked from stands
+        folder = str(Path.cwd())
+        self._process = FORKS.Process(target=_enter, args=(code, folder, self._log, environment))
+        with chdir("/"):  # the folder of the process that is forked
             self._process.start()
         self.pid = int(self._process.pid or 0)
 
@@ -61,7 +58,7 @@ class Run:
             self._process.kill()
         Path(self._log).unlink()
         text = output.decode("utf-8", "surrogateescape")
-        assert code is not None, f"waited in vain for the end of:\n{text}"
+        assert code is not None, f"still running after {seconds} s:\n{text}"
         return subprocess.CompletedProcess([], code, text)
 
     def send(self, number: signal.Signals) -> None:
@@ -69,8 +66,8 @@ class Run:
         os.kill(self.pid, number)
 
 
-def _enter(code: str, where: str, log: str, environment: dict[str, str]) -> None:
-    os.chdir(where)
+def _enter(code: str, folder: str, log: str, environment: dict[str, str]) -> None:
+    os.chdir(folder)
     os.environ.update(environment)
     handle = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(handle, 1)
@@ -81,16 +78,9 @@ def _enter(code: str, where: str, log: str, environment: dict[str, str]) -> None
     exec(compile(code, "<run>", "exec"), {"__name__": "__main__"})  # noqa: S102  # the test's own
 
 
-def run_of(stage: str) -> str:
+def code_of_stage(stage: str) -> str:
     """Return the code that runs a stage as `python -m` does."""
-    return f"from stages import {stage} as it; it.run_stage(it.{stage})"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, so that `pytest -m faults` runs them all."""
-    for item in items:
-        if item.path.parent.name == "faults":
-            item.add_marker(pytest.mark.faults)
+    return f"import runpy; runpy.run_module('stages.{stage}', run_name='__main__')"
 
 
 def call(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -107,8 +97,8 @@ def call(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def mount(folder: Path, *arguments: str) -> None:
-    """Mount a file system on the folder; skip the test where that is not to be had."""
+def mount_or_skip(folder: Path, *arguments: str) -> None:
+    """Mount a file system on the folder; skip the test where mounting is not possible."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root can mount")
     mounted = call("mount", *arguments, str(folder))
@@ -116,32 +106,44 @@ def mount(folder: Path, *arguments: str) -> None:
         pytest.skip(f"no mount here: {mounted.stdout.strip()}")
 
 
-def well(*command: str, **environment: str) -> str:
-    """Run a command that must succeed, and return what it prints."""
+def run_successfully(*command: str, **environment: str) -> str:
+    """Run a command, check that it succeeds, and return what it prints."""
     done = call(*command, **environment)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
 def dvc(*arguments: str) -> str:
-    """Run a DVC command that must succeed, and return what it prints."""
-    return well(sys.executable, "-m", "dvc", *arguments)
+    """Run a DVC command, check that it succeeds, and return what it prints."""
+    return run_successfully(sys.executable, "-m", "dvc", *arguments)
 
 
 def stage(name: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a stage in a process of its own."""
-    return Run(run_of(name), **environment).finish()
+    return Run(code_of_stage(name), **environment).finish()
 
 
 def bert_lora(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
+    """Run `bert-lora` in a process of its own."""
     argv = ["bert-lora", *arguments]
     code = f"import sys; sys.argv = {argv!r}; from stages.tools.cli import main; main()"
     return Run(code, **environment).finish()
 
 
-def refused(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> str:
-    """Check that a process ended as a user's mistake must, and return what it printed."""
+def assert_succeeded(done: subprocess.CompletedProcess[str]) -> str:
+    """Check that a process ended with exit code 0, and return what it printed."""
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> str:
+    """Check that a process ended as a user's mistake does, and return what it printed.
+
+    Args:
+        done: the process.
+        code: the exit code it must have.
+        parts: texts that its output must hold.
+    """
     assert done.returncode == code, done.stdout
     assert "Traceback" not in done.stdout
     assert LAST_LINE.fullmatch(done.stdout.splitlines()[-1]), done.stdout
@@ -150,82 +152,41 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *parts: str) -> s
     return done.stdout
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until the condition holds."""
+def assert_soon(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until the condition holds, and check that it does in time."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.02)
 
 
-def heal(output: str) -> None:
-    """Type the command that the last line gives, as a user would."""
+def run_fix(output: str) -> None:
+    """Run the command that the last line of an output gives, as a user would."""
     fix = output.splitlines()[-1].partition(" Fix: ")[2].removeprefix("run: ")
-    shell(fix)
+    run_in_shell(fix)
 
 
-def undo(output: str) -> None:
-    """Type what doctor says to go back to the last commit; drop the training that was stopped."""
-    shell(output.splitlines()[-1].partition("the last commit: ")[2])
+def return_to_last_commit(output: str) -> None:
+    """Run the commands of doctor that go back to the last commit; drop the stopped training."""
+    run_in_shell(output.splitlines()[-1].partition("the last commit: ")[2])
     shutil.rmtree(paths.CHECKPOINTS)
 
 
-def shell(line: str) -> str:
-    """Type a line into a shell that finds dvc and bert-lora, and return what it prints."""
+def run_in_shell(line: str) -> str:
+    """Run a line in a shell that finds dvc and bert-lora, and return what it prints."""
     scripts = str(Path(sys.executable).parent)
-    return well("bash", "-c", line, PATH=f"{scripts}{os.pathsep}{os.environ['PATH']}")
+    return run_successfully("bash", "-c", line, PATH=f"{scripts}{os.pathsep}{os.environ['PATH']}")
 
 
-def locks(path: Path) -> bool:
-    """Return whether a file is one that only says who runs a stage."""
-    return path.suffix == ".lock" and path.name.startswith(".")
-
-
-def tree() -> dict[str, str]:
-    """Return the sha256 of every file of the current folder but DVC's and git's own."""
+def file_hashes() -> dict[str, str]:
+    """Return the sha256 of each file of the current folder, without DVC's, git's and locks."""
     return {
         path.as_posix(): sha256_of(path)
         for path in sorted(Path().rglob("*"))
-        if path.is_file() and not ({".dvc", ".git", "__pycache__"} & set(path.parts) or locks(path))
+        if path.is_file()
+        and not ({".dvc", ".git", "__pycache__"} & set(path.parts) or _is_stage_lock(path))
     }
 
 
-@pytest.fixture(scope="session")
-def finished_dvc_project(
-    finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Return a project under git and DVC after a run. Only read it: see `dvc_project`."""
-    folder = tmp_path_factory.mktemp("dvc_project") / "project"
-    shutil.copytree(finished_run, folder)
-    shutil.copytree(
-        ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    for name in KEPT:
-        shutil.copy(ROOT / name, folder / name)
-    with chdir(folder):
-        shutil.copytree(params.model.source, "data/raw/model")
-        source = {"source": "data/raw/model"}
-        save_params(params.model_copy(update={"model": params.model.model_copy(update=source)}))
-        done = stage("compare")  # report and card name the model as params.yaml does
-        assert done.returncode == 0, done.stdout
-        well("git", "init", "-q")
-        for key, value in (("user.name", "Test"), ("user.email", "test@example.org")):
-            well("git", "config", key, value)
-        dvc("init", "-q")
-        shutil.copy(ROOT / ".dvc/config", ".dvc/config")
-        shutil.copy(ROOT / ".dvcignore", ".dvcignore")
-        dvc("commit", "--force", "-q")
-        well("git", "add", "-A")
-        well("git", "commit", "-qm", "a whole run")
-        assert dvc("status", "--json").strip() == "{}"
-        assert well("git", "status", "--porcelain") == ""
-    return folder
-
-
-@pytest.fixture
-def dvc_project(finished_dvc_project: Path, tmp_path: Path) -> Iterator[Path]:
-    """Stand in a copy of the finished project, to break."""
-    folder = tmp_path / "dvc_project"
-    shutil.copytree(finished_dvc_project, folder, symlinks=True)
-    with chdir(folder):
-        yield folder
+def _is_stage_lock(path: Path) -> bool:
+    return path.suffix == ".lock" and path.name.startswith(".")

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.support.model_files import sha256
 from tests.support.tiny import ROOT
@@ -76,7 +77,8 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             if (files := self._files(found[1], found[3])) is None:
                 return
             listed = listing(files, found[4] or "", wanted, "recursive=true" in query)
-            about = {"id": found[1].partition("/")[2], "sha": REVISION, "siblings": []}
+            name = found[1].partition("/")[2]
+            about: dict[str, Any] = {"id": name, "sha": REVISION, "siblings": []}
             self._send(200, json.dumps(about if found[2] == "revision" else listed).encode())
         else:
             self._send(404)

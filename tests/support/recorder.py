@@ -1,0 +1,34 @@
+"""Which params a stage reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Recorder:
+    """A section of the params that records which of its fields are read, by dotted name."""
+
+    def __init__(self, section: BaseModel, reads: set[str], prefix: str = "") -> None:
+        self._section, self._reads, self._prefix = section, reads, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._section, name)
+        if isinstance(value, BaseModel):
+            return Recorder(value, self._reads, f"{self._prefix}{name}.")
+        if name in type(self._section).model_fields:
+            self._reads.add(f"{self._prefix}{name}")
+        elif name == "model_dump":
+            self._reads |= leaves(self._section, self._prefix)
+        return value
+
+
+def leaves(section: BaseModel, prefix: str = "") -> set[str]:
+    """Return the dotted name of each field in the section and in the sections within it."""
+    names: set[str] = set()
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        inside = isinstance(value, BaseModel)
+        names |= leaves(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}"}
+    return names
