@@ -14,11 +14,11 @@ from stages.sources.locate import locate_model
 
 
 def fetch_base(params: Params) -> None:
-    """Leave the files of `model.source`, byte for byte and nothing else, in models/base.
+    """Copy the files of `model.source`, unchanged and no others, to models/base.
 
     Raises:
         ParamsError: if the source names nothing.
-        ModelError: if a file is not what its hash says, or the model cannot be used safely.
+        ModelError: if a file does not have its hash, or the model cannot be used safely.
         HostError: if the source cannot be fetched.
     """
     with tempfile.TemporaryDirectory() as fetched:

@@ -23,7 +23,7 @@ STAGES: dict[str, dict[str, Any]] = CONTENT["stages"]
 # Their effect reaches a stage through its inputs, outputs and params.
 LEFT_OUT = {
     *(f"stages.core.{name}" for name in ("errors", "paths", "artefacts", "pipeline")),
-    *("stages.core.params", "stages.core.params_errors"),
+    *(f"stages.core.{name}" for name in ("params", "params_errors", "params_fields")),
     "stages.rows.source_changed",  # only warns
 }
 PATHS = {value.as_posix() for value in vars(paths).values() if isinstance(value, Path)}

@@ -43,7 +43,8 @@ def require(path: Path) -> Path:
 
 def remake(path: Path) -> str:
     """Return what to tell the user of a damaged file: the command that makes it again."""
-    return f"make it again: dvc repro -f {maker_of(path) or ''}".rstrip()
+    stage = maker_of(path)
+    return f"make it again: dvc repro -f {stage}" if stage else "make it again: dvc repro"
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _is_another_run(temporary: Path) -> bool:
     """Return whether a temporary name belongs to another process that is alive."""
-    owner = re.search(r"\.tmp-(\d+)", temporary.name)
+    owner = re.search(r"\.tmp-(\d{1,9})(?!\d)", temporary.name)  # no process has a longer number
     if owner is None or int(owner[1]) == os.getpid():
         return False
     return psutil.pid_exists(int(owner[1]))

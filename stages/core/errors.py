@@ -1,4 +1,4 @@
-"""The mistakes a user can make, each with its exit code and its remedy."""
+"""The mistakes a user can make, each with its exit code and its fix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
 
-PATH_LIMIT = 1000  # characters of a path: cut at its end, it would no longer name the file
+PATH_LIMIT = 1000  # characters; a truncated path would no longer name the file
 
 
 def printable(value: object, limit: int = 80) -> str:
@@ -32,7 +32,7 @@ class UserError(Exception):
     """A mistake that the user can correct: ends in one line per fault and `exit_code`.
 
     Args:
-        what: where it is and what is wrong, for example "params.yaml: lora.r: expected ...".
+        what: where the fault is and what is wrong, for example "params.yaml: lora.r: expected ...".
         fix: what to do about it, as an instruction.
     """
 
@@ -81,7 +81,7 @@ class ModelError(UserError):
 
 
 class HostError(UserError):
-    """Disk, network, permission or lock: what surrounds the run."""
+    """A fault of the environment: disk, network, permission or lock."""
 
     exit_code = 5
 

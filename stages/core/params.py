@@ -8,59 +8,40 @@ error says is in `params_errors`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError, model_validator
 
 from stages.core import paths
 from stages.core.params_errors import explained, parse_yaml, read_text
-
-
-def _only_true(value: bool) -> bool:
-    if not value:
-        raise PydanticCustomError("only_true", "false is not offered")
-    return value
-
-
-OnlyTrue = Annotated[bool, AfterValidator(_only_true)]
-Layers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-OnFault = Literal["refuse", "drop"]
-Fraction = Annotated[float, Field(gt=0, lt=0.9)]
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-# No control character, line separator or direction override: a name is shown to people.
-_PLAIN = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
-Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=_PLAIN)]
-
-
-def _field(expected: str, example: Any, **limits: Any) -> Any:
-    """Return a required field whose error reads "expected {expected}" with an example."""
-    return Field(description=expected, examples=[example], **limits)
-
-
-class Section(BaseModel):
-    """A part of params.yaml: strict types, no unknown key, immutable."""
-
-    # guard: unknown key
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+from stages.core.params_fields import (
+    Fraction,
+    Layers,
+    Name,
+    OnFault,
+    OnlyTrue,
+    Positive,
+    Section,
+    field,
+)
 
 
 class DataParams(Section):
     """What is classified, and how it is split."""
 
-    source: Name = _field("a catalogue name, owner/name@revision, or a path", "movie-reviews")
-    text_column: Name = _field("the name of a column", "text")
-    label_column: Name = _field("the name of a column", "label")
+    source: Name = field("a catalogue name, owner/name@revision, or a path", "movie-reviews")
+    text_column: Name = field("the name of a column", "text")
+    label_column: Name = field("the name of a column", "label")
     # With a default, since the params of older commits, which people compare with, lack it.
-    group_column: Name | None = _field("the name of a column, or null", "film", default=None)
-    limit: Annotated[int, Field(ge=20)] | None = _field("an integer >= 20, or null", 300)
-    max_length: int = _field("an integer from 8 to 8192", 128, ge=8, le=8192)
-    split_seed: int = _field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
-    validation_fraction: Fraction = _field("a number above 0 and below 0.9", 0.1)
-    test_fraction: Fraction = _field("a number above 0 and below 0.9", 0.1)
-    on_leak: OnFault = _field("refuse or drop", "refuse")
-    on_conflict: OnFault = _field("refuse or drop", "refuse")
-    on_incomplete: OnFault = _field("refuse or drop", "refuse")
+    group_column: Name | None = field("the name of a column, or null", "film", default=None)
+    limit: Annotated[int, Field(ge=20)] | None = field("an integer >= 20, or null", 300)
+    max_length: int = field("an integer from 8 to 8192", 128, ge=8, le=8192)
+    split_seed: int = field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
+    validation_fraction: Fraction = field("a number above 0 and below 0.9", 0.1)
+    test_fraction: Fraction = field("a number above 0 and below 0.9", 0.1)
+    on_leak: OnFault = field("refuse or drop", "refuse")
+    on_conflict: OnFault = field("refuse or drop", "refuse")
+    on_incomplete: OnFault = field("refuse or drop", "refuse")
 
     @model_validator(mode="after")
     def _agree(self) -> DataParams:
@@ -86,79 +67,77 @@ class DataParams(Section):
 class ModelParams(Section):
     """Which foundation model."""
 
-    source: Name = _field("a catalogue name, owner/name@revision, or a path", "all-MiniLM-L6-v2")
+    source: Name = field("a catalogue name, owner/name@revision, or a path", "all-MiniLM-L6-v2")
 
 
 class HeadParams(Section):
     """How the head of the base is fitted."""
 
-    l2: list[Positive] = _field("a list of numbers above 0", [0.001, 0.01], min_length=1)
+    l2: list[Positive] = field("a list of numbers above 0", [0.001, 0.01], min_length=1)
 
 
 class TfidfParams(Section):
     """How the bag-of-words baseline is fitted."""
 
-    ngrams: list[Annotated[int, Field(ge=1, le=5)]] = _field(
+    ngrams: list[Annotated[int, Field(ge=1, le=5)]] = field(
         "a list of integers from 1 to 5", [1, 2], min_length=1
     )
-    c: list[Positive] = _field("a list of numbers above 0", [1, 10], min_length=1)
+    c: list[Positive] = field("a list of numbers above 0", [1, 10], min_length=1)
 
 
 class LoraParams(Section):
     """The fields of peft.LoraConfig, under their own names."""
 
-    r: int = _field("an integer from 1 to 1024", 8, ge=1, le=1024)
-    lora_alpha: Positive = _field("a number above 0", 16)
-    target_modules: Literal["attention", "all-linear"] | list[Name] = _field(
+    r: int = field("an integer from 1 to 1024", 8, ge=1, le=1024)
+    lora_alpha: Positive = field("a number above 0", 16)
+    target_modules: Literal["attention", "all-linear"] | list[Name] = field(
         "attention, all-linear, or a list of module names", "attention", min_length=1
     )
-    lora_dropout: float = _field("a number from 0 to below 1", 0.1, ge=0, lt=1)
-    bias: Literal["none", "all", "lora_only"] = _field("none, all or lora_only", "none")
-    task_type: Literal["SEQ_CLS"] = _field("SEQ_CLS", "SEQ_CLS")
-    inference_mode: bool = _field("true or false", False)
-    use_rslora: bool = _field("true or false", False)
-    use_dora: bool = _field("true or false", False)
-    init_lora_weights: OnlyTrue | Literal["gaussian", "pissa", "olora", "orthogonal"] = _field(
+    lora_dropout: float = field("a number from 0 to below 1", 0.1, ge=0, lt=1)
+    bias: Literal["none", "all", "lora_only"] = field("none, all or lora_only", "none")
+    task_type: Literal["SEQ_CLS"] = field("SEQ_CLS", "SEQ_CLS")
+    inference_mode: bool = field("true or false", False)
+    use_rslora: bool = field("true or false", False)
+    use_dora: bool = field("true or false", False)
+    init_lora_weights: OnlyTrue | Literal["gaussian", "pissa", "olora", "orthogonal"] = field(
         "true, gaussian, pissa, olora or orthogonal", True
     )
-    modules_to_save: list[Name] | None = _field("a list of module names, or null", None)
-    layers_to_transform: Layers | None = _field(
-        "a list of layer numbers from 0, or null", [3, 4, 5]
-    )
-    rank_pattern: dict[Name, Annotated[int, Field(ge=1, le=1024)]] = _field(
+    modules_to_save: list[Name] | None = field("a list of module names, or null", None)
+    layers_to_transform: Layers | None = field("a list of layer numbers from 0, or null", [3, 4, 5])
+    rank_pattern: dict[Name, Annotated[int, Field(ge=1, le=1024)]] = field(
         "a mapping from module names to integers from 1 to 1024", {}
     )
-    alpha_pattern: dict[Name, Positive] = _field("a mapping from module names to numbers > 0", {})
+    alpha_pattern: dict[Name, Positive] = field("a mapping from module names to numbers > 0", {})
 
 
 class TrainParams(Section):
     """How the adapter is trained."""
 
-    method: Literal["lora", "full", "head"] = _field("lora, full or head", "lora")
-    epochs: int = _field("an integer from 0 to 1000", 3, ge=0, le=1000)
-    learning_rate: float = _field("a number above 0 and at most 10", 0.001, gt=0, le=10)
-    full_learning_rate: float = _field("a number above 0 and at most 10", 0.0001, gt=0, le=10)
-    batch_size: int = _field("an integer from 1 to 4096", 32, ge=1, le=4096)
-    weight_decay: float = _field("a number from 0 to 1", 0.01, ge=0, le=1)
+    method: Literal["lora", "full", "head"] = field("lora, full or head", "lora")
+    epochs: int = field("an integer from 0 to 1000", 3, ge=0, le=1000)
+    learning_rate: float = field("a number above 0 and at most 10", 0.001, gt=0, le=10)
+    full_learning_rate: float = field("a number above 0 and at most 10", 0.0001, gt=0, le=10)
+    batch_size: int = field("an integer from 1 to 4096", 32, ge=1, le=4096)
+    weight_decay: float = field("a number from 0 to 1", 0.01, ge=0, le=1)
     # With a default, since the params of older commits, which people compare with, lack it.
-    attention_dropout: Annotated[float, Field(ge=0, lt=1)] | None = _field(
+    attention_dropout: Annotated[float, Field(ge=0, lt=1)] | None = field(
         "a number from 0 to below 1, or null", 0.1, default=0.0
     )
-    warmup_fraction: float = _field("a number from 0 to 1", 0.06, ge=0, le=1)
-    schedule: Literal["linear", "cosine", "constant"] = _field(
+    warmup_fraction: float = field("a number from 0 to 1", 0.06, ge=0, le=1)
+    schedule: Literal["linear", "cosine", "constant"] = field(
         "linear, cosine or constant", "linear"
     )
-    max_grad_norm: Positive = _field("a number above 0", 1.0)
-    evaluations_per_epoch: int = _field("an integer from 1 to 100", 2, ge=1, le=100)
-    patience: int = _field("an integer >= 0", 4, ge=0)
+    max_grad_norm: Positive = field("a number above 0", 1.0)
+    evaluations_per_epoch: int = field("an integer from 1 to 100", 2, ge=1, le=100)
+    patience: int = field("an integer >= 0", 4, ge=0)
 
 
 class ComputeParams(Section):
     """What the work runs on."""
 
-    device: Literal["auto", "cpu", "cuda"] = _field("auto, cpu or cuda", "auto")
-    precision: Literal["auto", "bf16", "fp32"] = _field("auto, bf16 or fp32", "auto")
-    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = _field(
+    device: Literal["auto", "cpu", "cuda"] = field("auto, cpu or cuda", "auto")
+    precision: Literal["auto", "bf16", "fp32"] = field("auto, bf16 or fp32", "auto")
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = field(
         "auto, or an integer from 1 to 1024", "auto"
     )
 
@@ -166,7 +145,7 @@ class ComputeParams(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    seed: int = _field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
+    seed: int = field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)
     data: DataParams
     model: ModelParams
     tfidf: TfidfParams

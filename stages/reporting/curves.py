@@ -37,7 +37,7 @@ def trace_curves(
         gain: of the adapter over the base.
         seed: that of the gain's interval, so that it is an interval of this distribution.
         training: the training's own curve, as `training.curves` reads it.
-        validation: its looks at validation.
+        validation: its evaluation steps on the validation rows.
     """
     import pandas as pd
     from sklearn.metrics import confusion_matrix

@@ -1,7 +1,7 @@
 """The one style of all figures: base orange and dashed, adapter blue and solid; PNG and SVG.
 
-The two differ in brightness and in line style, so they can be told apart in grey and by colour-
-blind people (colours: Okabe & Ito 2008). matplotlib draws each figure once: as a PNG file, and as
+The two differ in brightness and in line style, so they differ in grey print and for colour-blind
+readers (colours: Okabe & Ito 2008). matplotlib draws each figure once: as a PNG file, and as
 an SVG inside the page, whose colours are CSS variables, so that it suits light and dark.
 """
 

@@ -55,7 +55,7 @@ def draw_ladder(results: Results) -> Figure:
         axes.text(100 * rung.high + 1, place, f"{100 * rung.accuracy:.1f} %", va="center")
     axes.set_yticks(range(len(rungs)), [_rung_name(rung) for rung in rungs])
     axes.set_xlim(0, 108)
-    axes.set_xlabel("accuracy on the test rows (%), 95 % interval over the rows unless it says so")
+    axes.set_xlabel("accuracy on the test rows (%)\n95 % interval: over the rows where not stated")
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -124,7 +124,7 @@ def _short(labels: list[str]) -> list[str]:
 def _write_cells(axes: Axes, table: Any, shares: Any, model: str) -> None:
     """Write share and count on each cell, in the colour that can be read there.
 
-    Cells look the same in the dark, so these colours are not those of the page.
+    Cells keep their colours on a dark page, so these colours are not those of the page.
     """
     import numpy as np
 

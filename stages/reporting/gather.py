@@ -1,8 +1,8 @@
-"""Read what the stages before left, pair it row by row, and work out all that there is to say."""
+"""Read what the earlier stages wrote, pair it row by row, and compute what the report shows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.core import artefacts, paths
 from stages.core.errors import DataError
@@ -18,7 +18,7 @@ AGAIN = "score both again: dvc repro -f evaluate_base evaluate_adapter"
 
 
 def gather(params: Params) -> Results:
-    """Return all that there is to say about base and adapter; nothing is written.
+    """Return everything that the report shows of base and adapter; nothing is written.
 
     Raises:
         HostError: if a file is missing.
@@ -35,13 +35,8 @@ def gather(params: Params) -> Results:
     tables = {"base": probabilities_of(base), "adapter": probabilities_of(adapter)}
     right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (base, adapter)]
     gain = paired_gain(right[0], right[1], params.seed)
-    metrics = {
-        "base": artefacts.read_object(paths.BASE_METRICS, "untrained", "temperature"),
-        "adapter": artefacts.read_object(paths.ADAPTER_METRICS, "temperature"),
-    }
+    metrics = read_metrics()
     records = records_of_run(base, params)
-    fit = artefacts.read_object(paths.HEAD_FIT, "l2")
-    tfidf = artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c")
     return Results(
         labels=labels,
         gain=gain,
@@ -51,7 +46,12 @@ def gather(params: Params) -> Results:
             for name in MODELS
         },
         ladder=ladder.build_ladder(
-            metrics["base"] | fit, tfidf, gain.second, params.train.method, gain.rows, records
+            metrics["base"],
+            metrics["tfidf"],
+            gain.second,
+            params.train.method,
+            gain.rows,
+            records,
         ),
         flips=flips.find_flips(base, adapter, read_test_rows(base), params.seed),
         curves=curves.trace_curves(
@@ -62,6 +62,22 @@ def gather(params: Params) -> Results:
         hashes=read_hashes(),
         params=params,
     )
+
+
+def read_metrics() -> dict[str, dict[str, Any]]:
+    """Return the metrics of base (with `l2`, the penalty of its head), adapter and TF-IDF.
+
+    Raises:
+        HostError: if a file is missing.
+        DataError: if a file is damaged or lacks a key that the report needs.
+    """
+    floors = ("majority", "untrained", "untrained_sd")
+    base = artefacts.read_object(paths.BASE_METRICS, "accuracy", "temperature", *floors)
+    return {
+        "base": base | artefacts.read_object(paths.HEAD_FIT, "l2"),
+        "adapter": artefacts.read_object(paths.ADAPTER_METRICS, "temperature"),
+        "tfidf": artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c"),
+    }
 
 
 def read_both() -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -59,15 +59,21 @@ def build_ladder(
     }
     intervals["untrained"] = (untrained - NORMAL * sd, untrained + NORMAL * sd, "heads")
     for name in set(records) - {method}:
-        record = records[name]
-        accuracy, seeds = record["accuracy_adapter_mean"], record["seeds"]
-        counted = f"mean of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
-        accuracies[name] = (accuracy, f"{counted}, {record['precision']}")
-        intervals[name] = (*wilson(round(accuracy * rows), rows), "rows")
-        if len(seeds) > 1:
-            ends = (record["accuracy_adapter_low"], record["accuracy_adapter_high"])
-            intervals[name] = (*ends, "seeds")
+        accuracies[name], intervals[name] = _of_record(records[name], rows)
     return _with_steps([(n, *accuracies[n], *intervals[n]) for n in NAMES if n in accuracies])
+
+
+def _of_record(
+    record: dict[str, Any], rows: int
+) -> tuple[tuple[float, str], tuple[float, float, str]]:
+    """Return (accuracy, note) and (low, high, what the interval is over) of a seed record."""
+    accuracy, seeds = record["accuracy_adapter_mean"], record["seeds"]
+    if len(seeds) == 1:
+        note, interval = f"seed {seeds[0]}", (*wilson(round(accuracy * rows), rows), "rows")
+    else:  # Student's t interval of the mean
+        ends = (record["accuracy_adapter_low"], record["accuracy_adapter_high"])
+        note, interval = f"mean of {len(seeds)} seeds", (*ends, "seeds")
+    return (accuracy, f"{note}, {record['precision']}"), interval
 
 
 def _with_steps(rows: list[tuple[str, float, str, float, float, str]]) -> list[Rung]:

@@ -102,7 +102,7 @@ class Curves:
         confusion: counts of shape (classes, classes): [true, predicted].
         gains: the gain in each bootstrap resample, shape (resamples,).
         training: step, epoch, loss, learning_rate of the training; empty without one.
-        validation: step, epoch, loss, accuracy of each look at validation; empty without one.
+        validation: step, epoch, loss, accuracy of each evaluation step; empty without one.
     """
 
     roc: dict[str, tuple[Array, Array]]

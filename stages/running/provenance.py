@@ -67,9 +67,7 @@ def recorded() -> dict[str, dict[str, Any]]:
 
 def peak_memory_mb() -> float:
     """Return the peak resident memory of this process in MB."""
-    with suppress(
-        OSError
-    ):  # Linux, where ru_maxrss includes the peak of the process that started this one
+    with suppress(OSError):  # on Linux ru_maxrss includes the peak of the process that started it
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) * 1024 / 1e6, 1)

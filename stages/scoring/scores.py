@@ -36,7 +36,7 @@ def headline_scores(probabilities: Array, targets: Sequence[int] | Numbers) -> d
 def log_loss(probabilities: Array, targets: Sequence[int] | Numbers) -> float:
     """Return the mean negative log-likelihood of the true classes, in nats.
 
-    A probability of 0 counts as the smallest that a float64 can tell from 0.
+    scikit-learn clips: a probability below 2.2e-16, the float64 epsilon, counts as 2.2e-16.
     """
     classes = range(probabilities.shape[1])
     return float(metrics.log_loss(targets, probabilities, labels=classes))

@@ -19,7 +19,7 @@ PINNED = rf"{HUB_ID}@[0-9a-f]{{40}}"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(gt=0)]
-# No component of a member's name starts with a dot, so none can climb out of the archive.
+# No component of a member's name starts with a dot, so no name leads out of the archive.
 Member = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*$")]
 Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][0-9A-Za-z.]*$")]
@@ -30,7 +30,7 @@ class _Section(BaseModel):
 
 
 class Package(_Section):
-    """One file of the package index, and the member of it that matters."""
+    """One file of the package index, and the member of it that is used."""
 
     requirement: Requirement
     sha256: Sha256
@@ -97,7 +97,7 @@ def entries(kind: Kind, path: Path = CATALOGUE) -> dict[str, Entry]:
     """
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        found: dict[str, Entry] = getattr(_Catalogue.model_validate(content), kind)
+        known: dict[str, Entry] = getattr(_Catalogue.model_validate(content), kind)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
@@ -105,12 +105,12 @@ def entries(kind: Kind, path: Path = CATALOGUE) -> dict[str, Entry]:
     except (OSError, YAMLError, UnicodeDecodeError) as error:
         what = f"{path.name}: cannot be read: {printable(error)}"
     else:
-        return found
+        return known
     raise ParamsError(what, "correct that entry, or restore the file with git checkout")
 
 
 def unknown(source: str, kind: Kind, names: list[str]) -> ParamsError:
-    """Return the error for a source that is no known name, no Hub id and no path."""
+    """Return the error for a source that is neither a known name, nor a Hub id, nor a path."""
     close = difflib.get_close_matches(source, names, n=1)
     hint = f", did you mean {close[0]}?" if close else ""
     return ParamsError(
@@ -120,5 +120,5 @@ def unknown(source: str, kind: Kind, names: list[str]) -> ParamsError:
 
 
 def place_of(kind: Kind) -> str:
-    """Return where a source of this kind is set."""
+    """Return the setting that names a source of this kind."""
     return f"params.yaml: {'model' if kind == 'models' else 'data'}.source"

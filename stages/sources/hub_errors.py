@@ -35,7 +35,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 def explained(error: Exception, source: str, kind: Kind, fault: type[UserError]) -> Exception:
     """Return the user's view of an error of the Hub's libraries, or a bug as it is.
 
-    The whole chain of causes is examined, since the libraries wrap each other's errors.
+    All errors in the chain of causes are examined, since the libraries wrap each other's errors.
 
     Args:
         error: what a library raised.

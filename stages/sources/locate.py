@@ -63,10 +63,10 @@ class ModelSource:
 
 
 def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataSource:
-    """Return the data that `source` names, fetched into the empty `folder` if need be.
+    """Return the data that `source` names, fetched into the empty `folder` if it is not local.
 
     Raises:
-        ParamsError: if `source` names nothing, or a folder's files are not one per split.
+        ParamsError: if `source` names nothing, or a folder does not hold one file per split.
         DataError: if a file's hash is wrong, or the splits cannot be used.
         HostError: if it cannot be fetched.
     """
@@ -85,7 +85,7 @@ def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataS
 
 
 def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> ModelSource:
-    """Return the model that `source` names, fetched into the empty `folder` if need be.
+    """Return the model that `source` names, fetched into the empty `folder` if it is not local.
 
     Raises:
         ParamsError: if `source` names nothing.
@@ -132,7 +132,7 @@ def _resolve(source: str, kind: Kind, catalogue: Path) -> Entry | str | Path:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # longer than a name may be
+    except OSError:  # the name is too long
         return False
 
 

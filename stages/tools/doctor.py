@@ -87,15 +87,15 @@ def lock_faults() -> Iterator[Fault]:
         return
     try:
         content = json.loads(paths.RWLOCK.read_text(encoding="utf-8"))
-        holders = [h for entry in content.values() for h in _holders(entry)]
-    except (ValueError, AttributeError, TypeError, KeyError, OSError):
+        holders = {h for entry in content.values() for h in _holders(entry)}
+        alive = sorted(number for number in holders if psutil.pid_exists(number))
+    except (ValueError, AttributeError, TypeError, KeyError, OSError, OverflowError):
         # guard: damaged lock
         yield (
             f"{paths.RWLOCK}: damaged by a run that was killed, DVC stops at it",
             f"rm {paths.RWLOCK}",
         )
         return
-    alive = sorted({number for number in holders if psutil.pid_exists(number)})
     for number in alive:
         # guard: held lock
         yield f"{paths.RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}"
@@ -114,7 +114,7 @@ def leftover_faults() -> Iterator[Fault]:
     for folder in ("data", "metrics", "models"):
         for path in sorted(Path(folder).rglob(".*.tmp-*")):
             name = TEMPORARY.search(path.name)
-            if name is None or psutil.pid_exists(int(name[1])):
+            if name is None or (len(name[1]) < 10 and psutil.pid_exists(int(name[1]))):
                 continue
             kept = path.with_name(path.name[1 : name.start()])
             if name[2] and not kept.exists():  # the kill came between two renames

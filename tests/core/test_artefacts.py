@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, the same bytes for the same content."""
+"""Files are written completely or not at all, the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stages.core import paths
-from stages.core.artefacts import read_json, replacing, require, sha256_of, write_json
+from stages.core.artefacts import read_json, remake, replacing, require, sha256_of, write_json
 from stages.core.errors import DataError, HostError
 
 
@@ -134,6 +134,7 @@ def test_nothing_written_leaves_the_old_file() -> None:
 def test_what_a_killed_run_left_is_cleared() -> None:
     folder(Path(f".c.tmp-{os.getpid()}"), half="1")
     folder(Path(".c.tmp-99999999"), half="1")
+    folder(Path(f".c.tmp-{10**20}"), half="1")
     Path(".cc.tmp-1").write_text("another's")
     Path(f".c.tmp-{os.getppid()}").write_text("of a running process")
     with replacing(Path("c")) as temporary:
@@ -233,6 +234,11 @@ def test_a_missing_file_that_no_stage_makes_is_no_traceback() -> None:
     assert str(caught.value) == (
         "error: models/unknown not found: no stage makes it. Fix: run: dvc repro"
     )
+
+
+def test_a_damaged_file_that_no_stage_makes_does_not_force_all_of_them() -> None:
+    assert remake(Path("models/unknown.json")) == "make it again: dvc repro"
+    assert remake(paths.LABELS) == "make it again: dvc repro -f prepare"
 
 
 def test_an_input_that_is_there_is_returned() -> None:

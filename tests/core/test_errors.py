@@ -61,8 +61,8 @@ def test_a_path_is_not_cut_before_its_name() -> None:
     assert len(printable(Path("x" * 5000))) == 1000
 
 
-def test_a_message_says_what_and_how_to_mend_it() -> None:
-    assert str(UserError("a: wrong", "mend it")) == "error: a: wrong. Fix: mend it"
+def test_a_message_says_what_and_how_to_fix_it() -> None:
+    assert str(UserError("a: wrong", "correct it")) == "error: a: wrong. Fix: correct it"
     assert str(UserError("a: wrong, did you mean b?", "use b")) == (
         "error: a: wrong, did you mean b? Fix: use b"
     )
@@ -75,10 +75,10 @@ def test_a_message_is_safe_even_where_its_maker_forgot_to_escape() -> None:
 
 
 def test_several_faults_are_several_lines() -> None:
-    error = DataError.from_faults([("a: wrong", "mend a"), ("b: wrong", "mend b")])
-    assert str(error) == "error: a: wrong. Fix: mend a\nerror: b: wrong. Fix: mend b"
+    error = DataError.from_faults([("a: wrong", "correct a"), ("b: wrong", "correct b")])
+    assert str(error) == "error: a: wrong. Fix: correct a\nerror: b: wrong. Fix: correct b"
     assert isinstance(error, DataError)
-    assert error.faults == [("a: wrong", "mend a"), ("b: wrong", "mend b")]
+    assert error.faults == [("a: wrong", "correct a"), ("b: wrong", "correct b")]
 
 
 def test_no_fault_is_no_error() -> None:

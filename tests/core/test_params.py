@@ -216,7 +216,7 @@ def test_all_faults_come_together_each_on_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "said"),
+    ("text", "place", "message"),
     [
         ("", "1", "expected sections of keys, got None"),
         ("# only a comment\n", "1", "expected sections of keys"),
@@ -237,10 +237,12 @@ def test_all_faults_come_together_each_on_its_line() -> None:
         (with_value("seed", '"\x07"'), str(line_of("seed") + 1), "unacceptable character"),
     ],
 )
-def test_what_is_no_yaml_is_named_with_its_line(text: str | bytes, place: str, said: str) -> None:
+def test_what_is_no_yaml_is_named_with_its_line(
+    text: str | bytes, place: str, message: str
+) -> None:
     (fault,) = faults(text)
     assert re.match(rf"error: params\.yaml:{place}[: ]", fault)
-    assert said in fault
+    assert message in fault
 
 
 @pytest.mark.parametrize(
@@ -257,7 +259,7 @@ def test_a_value_that_the_parser_chokes_on_is_no_traceback(value: str) -> None:
 
 @pytest.mark.parametrize("text", ["[" * 400, "{a: " * 3000, "- " * 3000, "a:\n" + " " * 9000])
 def test_deep_nesting_is_no_traceback(text: str) -> None:
-    assert len(faults(text)) in (1, 8, 9)  # the whole file, or its sections
+    assert len(faults(text)) in (1, 8, 9)  # of the file, or of its sections
 
 
 def test_aliases_that_multiply_are_no_danger() -> None:

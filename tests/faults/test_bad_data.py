@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -314,7 +313,6 @@ def test_a_row_without_a_group_is_refused(capfd: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
 def test_a_link_out_of_the_repository_is_replaced_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

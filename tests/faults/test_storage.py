@@ -71,7 +71,11 @@ def test_verify_accepts_the_outputs_of_a_run() -> None:
 
 @pytest.mark.guard("damaged lock")
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"a": 1}', '{"a": {"write": {"pid": "x"}}}']
+    "content",
+    [
+        *("", "{", "[]", "null", '{"a": 1}', '{"a": {"write": {"pid": "x"}}}'),
+        '{"a": {"write": {"pid": 100000000000000000000}}}',
+    ],
 )
 def test_a_damaged_lock_of_dvc_is_named(content: str) -> None:
     RWLOCK.write_text(content, encoding="utf-8")

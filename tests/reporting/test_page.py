@@ -1,4 +1,4 @@
-"""Page, Markdown and card: whole, the same each time, and deaf to hostile labels."""
+"""The page and the Markdown: complete, the same each time, and safe from hostile labels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from stages.core.params import Params, load_params
-from stages.reporting import card as card_module
 from stages.reporting import figures, page
+from stages.reporting.card import model_card
 from tests.support.example_results import HOSTILE, example
-from tests.support.tiny import ROOT, changed
+from tests.support.tiny import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,7 @@ def test_hostile_labels_and_texts_are_inert(own: Params, tmp_path: Path) -> None
     for text in (
         page_of(results, tmp_path),
         page.report_md(results),
-        card_module.model_card(results),
+        model_card(results),
     ):
         assert "<script" not in text
         assert "<img" not in text
@@ -92,34 +91,6 @@ def test_hostile_labels_and_texts_are_inert(own: Params, tmp_path: Path) -> None
     assert "img src" not in page.report_md(results)  # no text of the data at all
     tables = [line for line in page.report_md(results).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} <= {4, 5, 7}
-
-
-def test_the_head_of_the_card_is_yaml(own: Params) -> None:
-    odd = changed(own, model__source='a: "b" # c', data__source="- x\\ 🙂")
-    card = card_module.model_card(example(odd, HOSTILE))
-    head = YAML(typ="safe").load(card.split("---\n")[1])
-    assert head["base_model"] == 'a: "b" # c'
-    assert head["library_name"] == "peft"
-    assert head["pipeline_tag"] == "text-classification"
-    assert head["model-index"][0]["results"][0]["dataset"]["name"] == "- x\\ 🙂"
-    metrics = head["model-index"][0]["results"][0]["metrics"]
-    assert {entry["type"] for entry in metrics} == {"accuracy", "f1"}
-
-
-def test_the_card_tells_the_verdict_and_the_sources_whole(own: Params) -> None:
-    pinned = "an-owner/a-rather-long-name-of-a-model@" + 4 * "0123456789"
-    results = example(changed(own, model__source=pinned), ["no", "yes"])
-    card = card_module.model_card(results)
-    assert f"{results.verdict}." in card
-    assert page.plain(pinned, len(pinned)) in card
-    head = YAML(typ="safe").load(card.split("---\n")[1])
-    assert head["base_model"] == "an-owner/a-rather-long-name-of-a-model"
-
-
-def test_the_card_of_full_fine_tuning_loads_no_adapter(own: Params) -> None:
-    card = card_module.model_card(example(changed(own, train__method="full"), ["no", "yes"]))
-    assert "PeftModel" not in card
-    assert "load_state_dict" in card
 
 
 def test_without_training_the_page_has_no_curves_of_it(own: Params, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows and tables in depth: labels of every type, texts that meet, messages that stay short."""
+"""Rows: labels of every type, texts that several rows share, and messages that stay short."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 from stages.core.errors import DataError
 from stages.core.params import DataParams, load_params
 from stages.rows.checks import fold, read_rows, row_id
-from stages.rows.labels import label_list
 from stages.rows.tables import read_table
 from stages.sources.locate import DataSource, locate_data
 
@@ -134,13 +133,6 @@ def test_incomplete_rows_of_both_kinds_are_named_together() -> None:
     assert "line 5: label ' y' has spaces around it" in fault
 
 
-def test_many_kinds_of_fault_stay_a_short_message() -> None:
-    file = csv("text,label\n" + "".join(f"t{n}, label {n}\n" for n in range(500)))
-    lines = refused(file).split("\n")
-    assert len(lines) == 21
-    assert lines[-1].startswith("error: mine.csv: 480 more faults like these. Fix: ")
-
-
 @pytest.mark.parametrize("rating", ["", "good", "nan", "inf", "1,5", "--1"])
 def test_a_rating_that_is_no_finite_number_is_refused(rating: str) -> None:
     file = csv(f"1\t0.5\ta\n2\t{rating}\tb\n3\t-1\tc\n", "rated.txt")
@@ -235,44 +227,6 @@ def test_the_id_is_of_the_very_text() -> None:
     assert row_id("abc") != row_id("abc ")
 
 
-def listed(labels: list[str], names: tuple[str, ...] | None = None) -> list[str]:
-    rows = pd.DataFrame({"label": labels, "split": "all", "file": "f", "line": range(len(labels))})
-    return label_list(rows, DataSource({"all": Path("f")}, "", label_names=names))
-
-
-@pytest.mark.parametrize(
-    ("labels", "names", "expected"),
-    [
-        (["b", "a"], None, ["a", "b"]),
-        (["10", "9", "-1"], None, ["-1", "9", "10"]),
-        (["10", "9", "x"], None, ["10", "9", "x"]),
-        (["1", "01"], None, ["01", "1"]),
-        (["1" * 30, "2"], None, ["1" * 30, "2"]),
-        (["²", "1"], None, ["1", "²"]),
-        (["pos", "neg"], ("pos", "other", "neg"), ["pos", "neg"]),
-        (["pos", "new"], ("pos", "neg"), ["new", "pos"]),
-        (["e", "d", "c", "b", "a"], None, ["a", "b", "c", "d", "e"]),
-    ],
-)
-def test_the_order_of_the_classes(
-    labels: list[str], names: tuple[str, ...] | None, expected: list[str]
-) -> None:
-    assert listed(labels * 3, names) == expected
-
-
-def test_more_classes_than_anyone_has_are_refused() -> None:
-    with pytest.raises(DataError, match="1001 different labels"):
-        listed([f"c{number:04}" for number in range(1001)] * 3)
-
-
-def test_the_rarer_of_two_spellings_is_the_wrong_one() -> None:
-    with pytest.raises(DataError) as caught:
-        listed(["pos"] * 5 + ["neg"] * 5 + ["POS"])
-    assert str(caught.value).startswith(
-        "error: f: line 10: label POS differs from another in case only, did you mean pos? Fix: "
-    )
-
-
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_columns_may_have_the_names_used_inside(ending: str) -> None:
     names = ["line", "file", "split", "id", "folded", "rating", "text", "label"]
@@ -295,32 +249,12 @@ def test_columns_may_have_the_names_used_inside(ending: str) -> None:
         assert rows["label"].tolist() == frame[label].tolist()
 
 
-@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
-@pytest.mark.parametrize("ending", ["csv", "jsonl", "txt"])
-def test_only_a_line_feed_ends_a_line(mark: str, ending: str) -> None:
-    content = {
-        "csv": f"text,label\na{mark}b,x\nc,y\n",
-        "jsonl": f'{{"text": "a{json.dumps(mark)[1:-1]}b", "label": "x"}}\n'
-        '{"text": "c", "label": "y"}\n',
-        "txt": f"a{mark}b\tx\nc\ty\n",
-    }[ending]
-    columns = ("text", "label") if ending == "txt" else None
-    table = read_table(csv(content, f"mine.{ending}"), "text", "label", columns)
-    assert table["text"].tolist() == [f"a{mark}b", "c"]
-    assert table["line"].tolist() == ([2, 3] if ending == "csv" else [1, 2])
-
-
 @pytest.mark.parametrize(
     ("ending", "separator"), [("csv", ";"), ("csv", "\t"), ("csv", "|"), ("tsv", ","), ("tsv", ";")]
 )
 def test_another_separator_is_named(ending: str, separator: str) -> None:
     fault = refused(csv(f"text{separator}label\na{separator}x\n", f"mine.{ending}"))
     assert f"line 1: columns are separated by {separator!r}" in fault
-
-
-def test_blank_lines_above_the_header_are_no_header() -> None:
-    table = read_table(csv("\n\r\ntext,label\na,x\n"), "text", "label")
-    assert table[["line", "text"]].to_numpy().tolist() == [[4, "a"]]
 
 
 def test_a_jsonl_fault_gives_no_second_line_number() -> None:
@@ -349,3 +283,14 @@ def test_a_linked_file_and_a_linked_folder_are_read() -> None:
     assert labels_of(Path("mine.csv")) == ["x"]
     rows = read_rows(locate_data("linked", Path()), params(), Counter())
     assert set(rows["file"]) == {"linked/train.csv", "linked/test.csv"}
+
+
+def test_a_text_repeated_a_thousand_times_is_listed_once() -> None:
+    rows = ["same,x\n"] * 1000
+    fault = refused(csv("text,label\na,x\nb,y\n" + "".join(rows) + "same,y\n"))
+    assert fault.startswith("error: mine.csv:4 and mine.csv:1004: one text with two labels")
+
+
+def test_zero_width_characters_alone_are_no_text() -> None:
+    fault = refused(csv("text,label\na,x\n\u200b,x\n\u200b\u200b,y\n"))
+    assert "mine.csv: lines 3, 4: empty text" in fault

@@ -1,4 +1,4 @@
-"""Labels at the edge of what may be one."""
+"""Labels: their order as classes, and what is refused as one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from stages.core.errors import DataError
 from stages.prepare import prepare
+from stages.rows.labels import label_list
+from stages.sources.locate import DataSource
 from tests.support.tiny import params_for
 
-ROOT = Path(__file__).parents[2]
 Rows = list[tuple[str, Any]]
 TWO: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in range(60)]
 
@@ -59,3 +60,41 @@ def test_bytes_are_no_label() -> None:
     frame = pd.DataFrame({"text": [f"t{n}" for n in range(60)], "label": [b"a", b"b"] * 30})
     frame.to_parquet("mine.parquet")
     assert "neither a string nor an integer" in refused(Path("mine.parquet"))
+
+
+def listed(labels: list[str], names: tuple[str, ...] | None = None) -> list[str]:
+    rows = pd.DataFrame({"label": labels, "split": "all", "file": "f", "line": range(len(labels))})
+    return label_list(rows, DataSource({"all": Path("f")}, "", label_names=names))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        (["b", "a"], None, ["a", "b"]),
+        (["10", "9", "-1"], None, ["-1", "9", "10"]),
+        (["10", "9", "x"], None, ["10", "9", "x"]),
+        (["1", "01"], None, ["01", "1"]),
+        (["1" * 30, "2"], None, ["1" * 30, "2"]),
+        (["²", "1"], None, ["1", "²"]),
+        (["pos", "neg"], ("pos", "other", "neg"), ["pos", "neg"]),
+        (["pos", "new"], ("pos", "neg"), ["new", "pos"]),
+        (["e", "d", "c", "b", "a"], None, ["a", "b", "c", "d", "e"]),
+    ],
+)
+def test_the_order_of_the_classes(
+    labels: list[str], names: tuple[str, ...] | None, expected: list[str]
+) -> None:
+    assert listed(labels * 3, names) == expected
+
+
+def test_more_classes_than_anyone_has_are_refused() -> None:
+    with pytest.raises(DataError, match="1001 different labels"):
+        listed([f"c{number:04}" for number in range(1001)] * 3)
+
+
+def test_the_rarer_of_two_spellings_is_the_wrong_one() -> None:
+    with pytest.raises(DataError) as caught:
+        listed(["pos"] * 5 + ["neg"] * 5 + ["POS"])
+    assert str(caught.value).startswith(
+        "error: f: line 10: label POS differs from another in case only, did you mean pos? Fix: "
+    )

@@ -19,10 +19,10 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 def test_a_mistake_ends_in_its_lines_and_its_code(capsys: pytest.CaptureFixture[str]) -> None:
-    error = DataError.from_faults([("a: wrong", "mend a"), ("b: wrong", "mend b")])
+    error = DataError.from_faults([("a: wrong", "correct a"), ("b: wrong", "correct b")])
     assert exit_code_of(raising(error)) == 3
     captured = capsys.readouterr()
-    assert captured.err == "error: a: wrong. Fix: mend a\nerror: b: wrong. Fix: mend b\n"
+    assert captured.err == "error: a: wrong. Fix: correct a\nerror: b: wrong. Fix: correct b\n"
     assert captured.out == ""
 
 
@@ -32,7 +32,7 @@ def test_an_interrupt_ends_as_a_shell_expects(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [
         (errno.ENOSPC, "no space left"),
         (errno.EDQUOT, "no space left"),
@@ -43,11 +43,11 @@ def test_an_interrupt_ends_as_a_shell_expects(capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_a_full_or_locked_disk_is_one_line(
-    number: int, said: str, capsys: pytest.CaptureFixture[str]
+    number: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code_of(raising(OSError(number, "no", "data/x\x1b[2J"))) == 5
     printed = capsys.readouterr().err
-    assert printed.startswith(f"error: data/x\\x1b[2J: {said}. Fix: ")
+    assert printed.startswith(f"error: data/x\\x1b[2J: {message}. Fix: ")
     assert printed.count("\n") == 1
     assert exit_code_of(raising(OSError(number, "no name"))) == 5
 

@@ -29,7 +29,7 @@ def text(rows: list[str], header: str = HEADER) -> bytes:
 
 
 def read(content: bytes) -> object:
-    return read_predictions(BytesIO(content), "x.csv", "mend it")
+    return read_predictions(BytesIO(content), "x.csv", "correct it")
 
 
 def test_predictions_are_written_a_row_a_line(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, labels: list[str]) -> None
     targets = chance.integers(len(labels), size=50).tolist()
     ids = [f"{number}e5" for number in range(50)]
     write_predictions(tmp_path / "x.csv", ids, targets, labels, table)
-    frame = read_predictions(tmp_path / "x.csv", "x.csv", "mend it")
+    frame = read_predictions(tmp_path / "x.csv", "x.csv", "correct it")
     assert labels_of(frame) == labels
     assert frame["id"].tolist() == ids
     assert targets_of(frame).tolist() == targets
@@ -104,7 +104,7 @@ def test_a_damaged_file_is_refused(content: bytes, error: type[UserError], messa
         read(content)
     assert message in str(caught.value)
     assert str(caught.value).startswith("error: x.csv: ")
-    assert str(caught.value).endswith("Fix: mend it")
+    assert str(caught.value).endswith("Fix: correct it")
 
 
 def test_of_equals_either_may_be_predicted() -> None:
@@ -113,7 +113,7 @@ def test_of_equals_either_may_be_predicted() -> None:
 
 def test_a_missing_file_is_for_the_caller_to_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        read_predictions(tmp_path / "x.csv", "x.csv", "mend it")
+        read_predictions(tmp_path / "x.csv", "x.csv", "correct it")
 
 
 JUNK = [b"", b",", b"\n", b'"', b"\x00", b"\xff", b"nan", b"-1", b"9" * 400, b"9" * 5000, b"1e999"]
@@ -144,7 +144,7 @@ def test_a_hostile_value_is_shown_as_one_safe_line() -> None:
 
 
 def pair(first: bytes, second: bytes) -> list[list[str]]:
-    both = aligned(read(first), read(second), ("one", "two"), "mend it")  # type: ignore[arg-type]
+    both = aligned(read(first), read(second), ("one", "two"), "correct it")  # type: ignore[arg-type]
     return [frame["id"].tolist() for frame in both]
 
 
@@ -164,7 +164,7 @@ def test_rows_are_paired_by_their_id() -> None:
 def test_files_that_do_not_pair_are_refused(
     second: bytes, error: type[UserError], message: str
 ) -> None:
-    with pytest.raises(error, match="Fix: mend it") as caught:
+    with pytest.raises(error, match="Fix: correct it") as caught:
         pair(text(ROWS), second)
     assert message in str(caught.value)
 

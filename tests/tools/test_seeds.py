@@ -19,10 +19,8 @@ import pytest
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError
 from stages.core.params import HeadParams, load_params
-from stages.scoring.seed_records import record_of as figures_of
-from stages.scoring.seed_records import settings_of
+from stages.scoring.seed_records import record_of, settings_of
 from stages.tools import seeds
-from stages.tools.experiments import state_of
 from stages.tools.revisions import Run
 from tests.support.predictions import frame
 from tests.support.small_project import bert_lora, make, run_successfully, set_param
@@ -72,7 +70,7 @@ def seeds_that_fail(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_figures_of_three_seeds_by_hand() -> None:
     bases = [frame([True] * 6 + [False] * 4)] * 3
     adapters = [frame([True] * n + [False] * (10 - n)) for n in (8, 9, 7)]
-    record = figures_of([1, 2, 3], bases, adapters)
+    record = record_of([1, 2, 3], bases, adapters)
     assert record["accuracy_adapter"] == [0.8, 0.9, 0.7]
     assert record["accuracy_gain"] == pytest.approx([0.2, 0.3, 0.1])
     assert record["accuracy_gain_mean"] == pytest.approx(0.2)
@@ -84,6 +82,7 @@ def test_figures_of_three_seeds_by_hand() -> None:
     assert record["limits"] == "the seeds"
     assert record["rows"] == 10
     text = seeds.table_of(record | {"settings": "x", "precision": "bf16"})
+    assert text.splitlines()[0] == "trained in bf16"
     assert "worst seed 3 with 70.00 %, best seed 2 with 90.00 %" in text
 
 
@@ -136,21 +135,7 @@ def test_a_run_of_another_seed_or_other_settings_is_refused() -> None:
     assert (record["settings"], record["precision"]) == (settings_of(params), "fp32")
 
 
-@pytest.mark.usefixtures("_inside")
-def test_a_change_of_the_data_that_git_does_not_see_gives_another_name() -> None:
-    before = state_of(())
-    file = paths.RAW / "mine.csv"
-    file.parent.mkdir(parents=True)
-    file.write_text("text,label\n", encoding="utf-8")
-    first = state_of(())
-    file.write_text("text,label\ngood,yes\n", encoding="utf-8")
-    second = state_of(())
-    file.unlink()
-    assert len({before, first, second}) == 3
-    assert state_of(()) == before
-
-
-def record_of(folder: Path) -> list[dict[str, Any]]:
+def read_records_of(folder: Path) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = json.loads((folder / paths.SEEDS).read_text(encoding="utf-8"))
     return content
 
@@ -171,7 +156,7 @@ def test_seeds_are_experiments_and_a_second_call_goes_on() -> None:
     again = bert_lora("seeds", "3")
     assert again.stdout.count("done before") == 2
     assert again.stdout.count("running") == 1
-    (record,) = record_of(Path())
+    (record,) = read_records_of(Path())
     assert record["seeds"] == [1, 2, 3]
     assert record["accuracy_base"][0] == record["accuracy_base"][1]
     assert len(set(record["accuracy_adapter"])) > 1
@@ -181,7 +166,7 @@ def test_seeds_are_experiments_and_a_second_call_goes_on() -> None:
 
     other = bert_lora("seeds", "1", "-S", "train.learning_rate=0.0005")
     assert other.returncode == 0, other.stderr
-    assert len(record_of(Path())) == 2
+    assert len(read_records_of(Path())) == 2
 
 
 @pytest.mark.slow

@@ -1,0 +1,45 @@
+"""The model card: a head that is YAML, the whole verdict, and how to load each method."""
+
+from __future__ import annotations
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.core.params import Params, load_params
+from stages.reporting import page
+from stages.reporting.card import model_card
+from tests.support.example_results import HOSTILE, example
+from tests.support.tiny import ROOT, changed
+
+
+@pytest.fixture(scope="module")
+def own() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def test_the_head_of_the_card_is_yaml(own: Params) -> None:
+    odd = changed(own, model__source='a: "b" # c', data__source="- x\\ 🙂")
+    card = model_card(example(odd, HOSTILE))
+    head = YAML(typ="safe").load(card.split("---\n")[1])
+    assert head["base_model"] == 'a: "b" # c'
+    assert head["library_name"] == "peft"
+    assert head["pipeline_tag"] == "text-classification"
+    assert head["model-index"][0]["results"][0]["dataset"]["name"] == "- x\\ 🙂"
+    metrics = head["model-index"][0]["results"][0]["metrics"]
+    assert {entry["type"] for entry in metrics} == {"accuracy", "f1"}
+
+
+def test_the_card_shows_the_verdict_and_the_complete_source(own: Params) -> None:
+    pinned = "an-owner/a-rather-long-name-of-a-model@" + 4 * "0123456789"
+    results = example(changed(own, model__source=pinned), ["no", "yes"])
+    card = model_card(results)
+    assert f"{results.verdict}." in card
+    assert page.plain(pinned, len(pinned)) in card
+    head = YAML(typ="safe").load(card.split("---\n")[1])
+    assert head["base_model"] == "an-owner/a-rather-long-name-of-a-model"
+
+
+def test_the_card_of_full_fine_tuning_loads_no_adapter(own: Params) -> None:
+    card = model_card(example(changed(own, train__method="full"), ["no", "yes"]))
+    assert "PeftModel" not in card
+    assert "load_state_dict" in card

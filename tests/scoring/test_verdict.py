@@ -1,0 +1,47 @@
+"""A comparison in one sentence, and p-values for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.scoring.significance import Gain
+from stages.scoring.verdict import shown_p, verdict
+
+
+def gain_of(**changes: float) -> Gain:
+    values = {"rows": 1057, "fixed": 100, "broken": 34, "first": 0.75, "second": 0.8125}
+    values |= {"low": 0.031, "high": 0.094, "p": 0.0042, "smallest": 0.02}
+    return Gain(**(values | changes))  # type: ignore[arg-type]  # rows are whole numbers
+
+
+def test_a_clear_gain_in_one_sentence() -> None:
+    assert verdict(gain_of(), ("base", "adapter")) == (
+        "base 75.00 %, adapter 81.25 %: gain +6.2 points, 95 % interval 3.1 to 9.4, p = 0.004 "
+        "on 1,057 rows (100 fixed, 34 broken)"
+    )
+
+
+@pytest.mark.parametrize(("p", "clear"), [(0.049, True), (0.05, False), (1.0, False)])
+def test_a_gain_that_may_be_zero_is_called_so(p: float, clear: bool) -> None:
+    sentence = verdict(gain_of(p=p), ("a", "b"))
+    assert sentence.endswith("broken)" if clear else "not distinguishable from zero")
+
+
+def test_a_loss_is_shown_as_one() -> None:
+    lost = gain_of(fixed=34, broken=100, low=-0.094, high=-0.031)
+    assert "gain -6.2 points, 95 % interval -9.4 to -3.1," in verdict(lost, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [
+        (1.0, "p = 1.000"),
+        (0.001, "p = 0.001"),
+        (0.00099, "p < 1e-3"),
+        (3e-9, "p < 1e-8"),
+        (1e-300, "p < 1e-15"),
+        (0.0, "p < 1e-15"),
+    ],
+)
+def test_a_small_p_is_bounded_from_above(p: float, shown: str) -> None:
+    assert shown_p(p) == shown

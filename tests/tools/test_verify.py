@@ -1,0 +1,105 @@
+"""The bytes that dvc.lock names, checked file by file; what DVC says of changed inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.running.dvc_files import Recorded
+from stages.tools.verify import changed_since, md5_of, object_of, stored_faults
+
+CACHE = Path("cache")
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def cached(content: bytes, ending: str = "") -> str:
+    """Put an object into the cache and return its name there."""
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() + ending
+    file = object_of(CACHE, md5)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return md5
+
+
+@pytest.fixture
+def folder() -> Recorded:
+    """Return a folder of one file that workspace and cache hold alike."""
+    path = Path("out/a.txt")
+    path.parent.mkdir()
+    path.write_bytes(b"content")
+    listing = [{"md5": cached(b"content"), "relpath": "a.txt"}]
+    return Recorded(Path("out"), "train", cached(json.dumps(listing).encode(), ".dir"), 7, True)
+
+
+def found(*records: Recorded) -> list[str]:
+    """Return what is wrong with the records."""
+    return [what for what, _ in stored_faults(list(records), CACHE)]
+
+
+def test_what_a_run_leaves_has_no_fault(folder: Recorded) -> None:
+    assert found(folder) == []
+
+
+def test_a_changed_a_missing_and_an_additional_file_are_named(folder: Recorded) -> None:
+    Path("out/b.txt").touch()
+    assert found(folder) == ["out/b.txt: dvc.lock names no such file"]
+    Path("out/b.txt").unlink()
+    Path("out/a.txt").write_bytes(b"other")
+    assert found(folder) == ["out/a.txt: is not what dvc.lock names"]
+    Path("out/a.txt").unlink()
+    assert found(folder) == ["out/a.txt: missing"]
+
+
+@pytest.mark.parametrize("ending", ["", ".dir"])
+def test_a_damaged_and_a_missing_object_are_named(folder: Recorded, ending: str) -> None:
+    md5 = folder.md5 if ending else str(md5_of(Path("out/a.txt")))
+    file = object_of(CACHE, md5)
+    file.write_bytes(b"damaged")
+    assert found(folder) == [f"out: its object in the cache is damaged: {file}"]
+    file.unlink()
+    assert found(folder) == [f"out: its object in the cache is missing: {file}"]
+
+
+def test_a_file_that_git_keeps_is_hashed_in_the_workspace() -> None:
+    Path("base.json").write_bytes(b"{}")
+    record = Recorded(Path("base.json"), "evaluate_base", str(md5_of(Path("base.json"))), 2, False)
+    assert found(record) == []
+    Path("base.json").write_bytes(b"[]")
+    assert found(record) == ["base.json: is not what stage evaluate_base wrote"]
+
+
+def test_objects_of_other_runs_are_hashed_too(folder: Recorded) -> None:
+    other = object_of(CACHE, cached(b"of another commit"))
+    assert found(folder) == []
+    other.write_bytes(b"damaged")
+    assert found(folder) == [f"{other}: an object of another run, damaged"]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, []),
+        ([], []),
+        ({"train": [{"changed outs": {"models/adapter": "modified"}}]}, []),
+        ({"train": ["changed command"]}, ["changed command"]),
+        ({"train": [{"changed deps": {"data/train.parquet": "modified"}}]}, ["data/train.parquet"]),
+        (
+            {"train": [{"changed deps": {"params.yaml": {"lora.r": "modified", "seed": "new"}}}]},
+            ["params.yaml lora.r, params.yaml seed"],
+        ),
+    ],
+)
+def test_inputs_that_changed_since_a_run_are_named(status: Any, expected: list[str]) -> None:
+    faults = list(changed_since(status))
+    assert faults == [
+        (f"stage train: has not run since a change of {names}", "run: dvc repro")
+        for names in expected
+    ]
