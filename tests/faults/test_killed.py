@@ -234,27 +234,39 @@ def test_a_second_training_is_refused() -> None:
     assert output_hashes()
 
 
+# Starts at the time AT. The winner holds the lock until all others were refused.
 RACE = """
-import os, time
+import os, sys, time
+from pathlib import Path
+from stages.core.errors import HostError
 from stages.running.exit_codes import exit_code_of
 from stages.running.locks import sole_run
+folder = Path(os.environ["FOLDER"])
 def work():
     while time.time() < float(os.environ["AT"]): pass
-    with sole_run("train_lora"):
-        with open("winners", "a") as file: file.write("x")
-        time.sleep(1)
-import sys; sys.exit(exit_code_of(work))
+    try:
+        with sole_run("train_lora"):
+            (folder / f"winner-{os.getpid()}").touch()
+            end = time.time() + 30
+            while len(list(folder.glob("refused-*"))) < 9 and time.time() < end: time.sleep(0.05)
+    except HostError:
+        (folder / f"refused-{os.getpid()}").touch()
+        raise
+sys.exit(exit_code_of(work))
 """
 
 
 @pytest.mark.slow
 def test_one_of_ten_concurrent_starts_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for _ in range(5):
-        racers = [Run(RACE, AT=str(time.time() + 1)) for _ in range(10)]
+    for number in range(5):
+        folder = tmp_path / f"round-{number}"
+        folder.mkdir()
+        start_at = str(time.time() + 1)
+        racers = [Run(RACE, AT=start_at, FOLDER=str(folder)) for _ in range(10)]
         ends = [racer.finish(60).returncode for racer in racers]
         assert sorted(ends) == [0] + [5] * 9
-    assert Path("winners").read_text(encoding="utf-8") == "xxxxx"
+        assert len(list(folder.glob("winner-*"))) == 1
 
 
 NAN_LOSS = """
@@ -286,7 +298,12 @@ def test_a_kill_while_outputs_are_replaced_keeps_the_old_ones(
 ) -> None:
     train()
     assert output_hashes() == uninterrupted
-    for when in ("sync:1", "rename:1", "sync:2", "rename:2", "sync:12", "rename:12"):
+    # The inputs of the checkpoints, the first checkpoint, the adapter, the curves.
+    for when in (
+        *("sync:1", "rename:1", "sync:2", "rename:2"),
+        *("sync:12", "rename:12", "sync:15", "rename:14"),
+    ):
+        shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
         assert_killed_at(when)
         present = {k: v for k, v in output_hashes().items() if k in uninterrupted}
         assert present == uninterrupted, when
