@@ -57,7 +57,8 @@ def test_an_unknown_key_is_named_with_a_suggestion() -> None:
 @pytest.mark.usefixtures("dvc_project")
 @pytest.mark.parametrize(("typed", "value"), [("2e-5", 2e-05), ("1e-3", 0.001), ("5E-4", 0.0005)])
 def test_dvc_and_the_stage_read_the_same_number(typed: str, value: float) -> None:
-    dvc("exp", "run", "-S", f"train.learning_rate={typed}", "-S", "train.epochs=0")
+    settings = ["-S", f"train.learning_rate={typed}", "-S", "train.epochs=0"]
+    dvc("exp", "run", "--single-item", "train_lora", *settings)
     assert load_params().train.learning_rate == value
     lock = YAML(typ="safe", pure=True).load(paths.LOCK)
     assert lock["stages"]["train_lora"]["params"]["params.yaml"]["train"]["learning_rate"] == value
