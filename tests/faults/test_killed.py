@@ -303,7 +303,7 @@ def test_a_kill_while_outputs_are_replaced_keeps_the_old_ones(
         *("sync:1", "rename:1", "sync:2", "rename:2"),
         *("sync:12", "rename:12", "sync:15", "rename:14"),
     ):
-        shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)  # so that each one trains
         assert_killed_at(when)
         present = {k: v for k, v in output_hashes().items() if k in uninterrupted}
         assert present == uninterrupted, when
