@@ -1,11 +1,10 @@
 """Compare the results in the last commit with those of a run in this clone.
 
-Data and base model must be the same bytes. Metrics must agree within a tolerance: another processor
-sums in another order, or multiplies in bf16 where the other cannot, and training carries that on
-until two runs differ as two seeds do. So what training makes may differ by three standard
-deviations of the difference between two seeds, as metrics/seeds.json records them; what the frozen
-model gives, by FROZEN. On the machine that made the committed results, everything is the same
-bytes, and this says so.
+Data and base model must be the same bytes. Metrics must agree within a tolerance, since another
+processor sums in another order or lacks bf16, and training amplifies that until two runs differ as
+two seeds do. Figures of the trained model may differ by three standard deviations of the difference
+between two seeds (metrics/seeds.json), figures of the frozen model by FROZEN. On the machine that
+made the committed results all files are the same bytes; the last line says how many are.
 """
 
 import json
@@ -28,7 +27,7 @@ METRICS = (
     "metrics/adapter.json",
     "metrics/comparison.json",
 )
-# Follow from the accuracies, or say nothing about them.
+# Follow from the accuracies, or do not depend on them.
 TRAINED = ("fixed", "broken", "mcnemar_p", "accuracy_gain_smallest", "temperature")
 
 
@@ -80,7 +79,7 @@ def main() -> None:
     print("\n".join(faults) or "the committed results hold")
     if not faults:
         same = {path for path in now if then.get(path) == now[path]}
-        print(f"{len(same)} of {len(now)} files are the very same bytes")
+        print(f"{len(same)} of {len(now)} files are exactly the same bytes")
     sys.exit(bool(faults))
 
 

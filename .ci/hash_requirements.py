@@ -3,7 +3,7 @@
     python .ci/hash_requirements.py
 
 The hashes are those of the files that pip chooses on this platform. With them pip refuses a file
-that is not the very one: pip install --require-hashes -r .github/requirements.txt
+with any other hash: pip install --require-hashes -r .github/requirements.txt
 """
 
 import json
@@ -36,14 +36,16 @@ def main() -> None:
     command += ["--report", "-", "-c", str(CONSTRAINTS), "setuptools", f"{ROOT}[test]"]
     report = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     pinned = re.findall(r"(?m)^[^#\s]+$", CONSTRAINTS.read_text(encoding="utf-8"))
-    spelt = {canonical(line.partition("==")[0]): line for line in pinned}
+    spellings = {canonical(line.partition("==")[0]): line for line in pinned}
     lines = []
     for item in report["install"]:
         name, version = item["metadata"]["name"], item["metadata"]["version"].partition("+")[0]
-        found = item["download_info"].get("archive_info")  # none for the project itself
-        if found:
-            line = spelt.get(canonical(name), f"{name}=={version}")  # pip and setuptools are not
-            lines.append(f"{line} --hash=sha256:{found['hashes']['sha256']}\n")
+        archive = item["download_info"].get("archive_info")  # none for the project itself
+        if archive:
+            line = spellings.get(
+                canonical(name), f"{name}=={version}"
+            )  # pip and setuptools have none
+            lines.append(f"{line} --hash=sha256:{archive['hashes']['sha256']}\n")
     lines.sort(key=str.lower)
     TARGET.write_text(HEAD + "".join(lines), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Fixtures: tiny models, and a whole run on them."""
+"""Fixtures: tiny models, and a complete run on them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.tiny import (
     NAMES,
     TinyModels,
     changed,
-    read_in_another_process,
     run_all,
     save_params,
     save_table,
     shipped,
     table,
+    use_adapter_in_another_process,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ pytest_plugins = ["tests.support.package_index"]
 
 
 def pytest_configure() -> None:
-    """Set the number of threads before a test module imports torch, which reads it only then."""
+    """Set the number of threads before a test module imports torch, which reads it on import."""
     set_environment(COMPUTE)
 
 
@@ -45,7 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def params(models: dict[str, Path]) -> Params:
-    """Return the project's own params, shrunk to the tiny world."""
+    """Return the project's own params, with a tiny model and a hundred rows."""
     return changed(
         shipped(),
         data__source="data/raw/mine.csv",
@@ -64,7 +64,7 @@ def params(models: dict[str, Path]) -> Params:
 
 @pytest.fixture(scope="session")
 def finished_run(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which the whole pipeline ran. Only read it: see `project`."""
+    """Return a folder in which all stages ran. Only read it: see `project`."""
     folder = tmp_path_factory.mktemp("finished_run")
     with chdir(folder):
         save_params(params)
@@ -75,7 +75,7 @@ def finished_run(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def project(finished_run: Path, tmp_path: Path) -> Iterator[Path]:
-    """Stand in a copy of the finished run, to change and to run stages in."""
+    """Work in a copy of the finished run, to change it and to run stages in it."""
     folder = tmp_path / "project"
     shutil.copytree(finished_run, folder)
     with chdir(folder):
@@ -89,7 +89,7 @@ def load_tiny_base(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
     from stages.model.device import resolve
 
     def load(name: str, labels: tuple[str, ...] = NAMES[:2], seed: int = 42) -> Classifier:
-        # A new file: a model in memory may still map the old one.
+        # New files, since a model in memory may still map the old ones.
         shutil.rmtree(paths.BASE_MODEL, ignore_errors=True)
         shutil.copytree(models[name], paths.BASE_MODEL)
         return load_base(paths.BASE_MODEL, list(labels), seed, resolve(COMPUTE))
@@ -102,7 +102,7 @@ def load_tiny_base(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
 def trained_adapter(
     finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Classifier]:
-    """Return a copy of the finished run, and the adapter trained anew in it, still in memory."""
+    """Return a copy of the finished run with its adapter trained again, and that adapter."""
     from stages.model.base import load_base
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
@@ -133,10 +133,10 @@ def trained_adapter(
 
 @pytest.fixture(scope="session")
 def other_process_outputs(trained_adapter: tuple[Path, Classifier]) -> Path:
-    """Return a folder where a process with hash seed 0 has read the trained adapter.
+    """Return a folder in which a process with hash seed 0 has used the trained adapter.
 
-    It leaves its logits on the test rows in 0.pt, and a fresh adapter in fresh-0.
+    Its logits on the test rows are in 0.pt, a fresh adapter is in fresh-0.
     """
     with chdir(trained_adapter[0]):
-        read_in_another_process("0")
+        use_adapter_in_another_process("0")
     return trained_adapter[0]

@@ -73,7 +73,7 @@ def left_out(module: str) -> bool:
 
 def imported(file: Path) -> set[str]:
     """Return our modules that a file imports anywhere but for type checking, by dotted name."""
-    found = set()
+    modules = set()
     todo: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
     while todo:
         node = todo.pop()
@@ -82,22 +82,23 @@ def imported(file: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: a relative import"
             names_in = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {str(node.module), *names_in}
+            modules |= {str(node.module), *names_in}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         todo += ast.iter_child_nodes(node)
-    return {name for name in found if name.startswith("stages.") and file_of(name)}
+    return {name for name in modules if name.startswith("stages.") and file_of(name)}
 
 
 def reached(file: Path) -> set[str]:
-    found: set[str] = set()
+    """Return the modules that a file imports, directly or through others."""
+    modules: set[str] = set()
     todo = {module for module in imported(file) if not left_out(module)}
     while todo:
         module = todo.pop()
-        found.add(module)
+        modules.add(module)
         more = imported(ROOT / f"{module.replace('.', '/')}.py")
-        todo |= {name for name in more if not left_out(name)} - found
-    return found
+        todo |= {name for name in more if not left_out(name)} - modules
+    return modules
 
 
 def every_folder() -> list[str]:

@@ -1,4 +1,4 @@
-"""The stages one after another, on data that differ in classes, labels and file format."""
+"""All stages in order, on data of several classes, label types and architectures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.core.params import Params
 from stages.reporting.results import MODELS
 from tests.support.tiny import NAMES, changed, new_process, run_all, save_params, save_table, table
 
-MADE = {
+OUTPUTS = {
     *(paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS, paths.DATA_SUMMARY),
     *(paths.BASE_METRICS, paths.ADAPTER_METRICS, paths.COMPARISON),
     *(paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS),
@@ -34,7 +34,7 @@ MADE = {
 
 
 @pytest.fixture
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -46,11 +46,11 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_leaves_its_outputs_and_nothing_else(finished_run: Path) -> None:
+def test_a_run_writes_its_outputs_and_nothing_else(finished_run: Path) -> None:
     base = {file for file in files(finished_run) if file.parent == paths.BASE_MODEL}
     assert len(base) == 4
-    given = {paths.PARAMS, paths.RAW / "mine.csv"}
-    assert files(finished_run) == MADE | base | given
+    inputs = {paths.PARAMS, paths.RAW / "mine.csv"}
+    assert files(finished_run) == OUTPUTS | base | inputs
     assert {path.name for path in (finished_run / "models").iterdir()} == {
         "base",
         "head",
@@ -71,18 +71,18 @@ def test_the_comparison_agrees_with_both_scores(finished_run: Path) -> None:
     assert compared["accuracy_gain_low"] <= gain <= compared["accuracy_gain_high"]
 
 
-def test_no_text_of_one_split_stands_in_another(finished_run: Path) -> None:
+def test_no_text_is_in_two_splits(finished_run: Path) -> None:
     frames = [
         pd.read_parquet(finished_run / p) for p in (paths.TRAIN, paths.VALIDATION, paths.TEST)
     ]
     assert [len(frame) for frame in frames] == [60, 20, 20]
-    whole = pd.concat(frames)
-    assert whole["text"].is_unique
-    assert whole["id"].is_unique
-    assert sorted(whole["text"]) == sorted(text for text, _ in table(classes=2))
+    rows = pd.concat(frames)
+    assert rows["text"].is_unique
+    assert rows["id"].is_unique
+    assert sorted(rows["text"]) == sorted(text for text, _ in table(classes=2))
 
 
-@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.usefixtures("_empty_folder")
 def test_three_classes_with_integer_labels(params: Params) -> None:
     rows = [(text, 2 * NAMES.index(label)) for text, label in table(classes=3, rows=120)]
     save_table(rows)
@@ -95,15 +95,15 @@ def test_three_classes_with_integer_labels(params: Params) -> None:
         assert list(lines[0]) == ["id", "label", "predicted", "p_0", "p_2", "p_4"]
         assert len(lines) == 24
         for line in lines:
-            given = {label: float(line[f"p_{label}"]) for label in ("0", "2", "4")}
-            assert sum(given.values()) == pytest.approx(1)
-            assert line["predicted"] == max(given, key=lambda label: given[label])
+            probabilities = {label: float(line[f"p_{label}"]) for label in ("0", "2", "4")}
+            assert sum(probabilities.values()) == pytest.approx(1)
+            assert line["predicted"] == max(probabilities, key=lambda label: probabilities[label])
     assert read(paths.COMPARISON)["rows"] == 24
     assert read(paths.ADAPTER / "manifest.json")["labels"] == ["0", "2", "4"]
     assert read(paths.ADAPTER_METRICS)["accuracy"] > 1 / 3
 
 
-@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.usefixtures("_empty_folder")
 @pytest.mark.parametrize(
     "name",
     [
@@ -111,7 +111,7 @@ def test_three_classes_with_integer_labels(params: Params) -> None:
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("bert-no-pooler", "deberta")),
     ],
 )
-def test_other_architectures_run_through(
+def test_other_architectures_run_through_all_stages(
     params: Params, models: dict[str, Path], name: str
 ) -> None:
     save_table(table(classes=2, rows=60))

@@ -1,4 +1,4 @@
-"""Every figure of the README is what the metrics files say, and what it names exists."""
+"""Every figure of the README is the one of the metrics files, and what it names exists."""
 
 import json
 import re

@@ -17,11 +17,11 @@ from stages.model.saved import save_adapter
 from tests.support.tiny import (
     COMPUTE,
     changed,
-    read_in_another_process,
     run_all,
     save_params,
     save_table,
     table,
+    use_adapter_in_another_process,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ PREDICTIONS = (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
 
 
 @pytest.fixture
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -44,7 +44,7 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.usefixtures("_empty_folder")
 def test_a_second_run_gives_the_same_bytes(finished_run: Path, params: Params) -> None:
     save_params(params)
     save_table(table(classes=2))
@@ -65,7 +65,7 @@ def test_a_run_over_an_old_one_gives_the_same_bytes(
 def test_another_training_in_the_same_process_gives_the_same_adapter(
     finished_run: Path, trained_adapter: tuple[Path, Classifier]
 ) -> None:
-    card = paths.MODEL_CARD.name  # which stage compare writes
+    card = paths.MODEL_CARD.name  # written by stage compare
     expected = {k: v for k, v in content(finished_run / paths.ADAPTER).items() if k != card}
     assert content(trained_adapter[0] / paths.ADAPTER) == expected
 
@@ -101,7 +101,7 @@ def test_a_fresh_adapter_is_the_same_in_another_process(
 @pytest.mark.slow
 def test_the_hash_seed_of_a_process_changes_nothing(other_process_outputs: Path) -> None:
     with chdir(other_process_outputs):
-        read_in_another_process("1")
+        use_adapter_in_another_process("1")
     first, second = (content(other_process_outputs / f"fresh-{seed}") for seed in "01")
     assert len(first) == 3
     assert first == second

@@ -220,14 +220,16 @@ def test_a_second_training_is_refused() -> None:
     first = start()
     assert_soon(lambda: any(paths.CHECKPOINTS.glob("checkpoint-*")))
     first.send(signal.SIGSTOP)
-    done = start().finish(60)
+    try:
+        done = start().finish(60)
+    finally:
+        first.send(signal.SIGCONT)
     assert_refused(
         done,
         5,
         f"error: stage train_lora: running already, process {first.pid}.",
         f"Fix: wait for it, or stop it: kill {first.pid}",
     )
-    first.send(signal.SIGCONT)
     assert_succeeded(first.finish())
     assert output_hashes()
 

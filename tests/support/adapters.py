@@ -1,4 +1,4 @@
-"""What several tests do with adapters: logits of a few texts, and weights as after a training."""
+"""The logits of a classifier on a few texts, and weights changed as by a training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ TEXTS = ["good w1 w2", "bad w3", "w4 a longer text w5 w6"]
 
 
 def logits(classifier: Classifier) -> torch.Tensor:
+    """Return the logits of TEXTS, shape (texts, classes)."""
     batch = classifier.tokenizer(TEXTS, padding=True, return_tensors="pt")
     classifier.model.eval()
     with torch.no_grad():
@@ -20,7 +21,7 @@ def logits(classifier: Classifier) -> torch.Tensor:
 
 
 def shaken(classifier: Classifier) -> Classifier:
-    """Move every trainable weight, as a training would."""
+    """Add noise to every trainable weight, as a training would change them."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in classifier.model.parameters():

@@ -1,4 +1,4 @@
-"""Results of made-up predictions, with as many classes and as odd labels as a test wants."""
+"""Results of invented predictions, with any number of classes and any labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TFIDF = {"accuracy": 0.65, "ngrams": 2, "c": 10.0}
 
 
 def predictions(labels: list[str], rows: int, strength: float, seed: int) -> pd.DataFrame:
-    """Return predictions that are right the more often, the greater `strength` is."""
+    """Return predictions that are right more often with a greater `strength`."""
     targets = np.arange(rows) % len(labels)
     noise = np.random.default_rng(seed).normal(size=(rows, len(labels)))
     powers = np.exp(noise + strength * np.eye(len(labels))[targets])
@@ -36,7 +36,7 @@ def predictions(labels: list[str], rows: int, strength: float, seed: int) -> pd.
 
 
 def texts_of(base: pd.DataFrame, text: str) -> pd.DataFrame:
-    """Return a text for each row; each third one holds a negation, each fifth a contrast."""
+    """Return a text for each row: every third holds a negation, every fifth a contrast."""
     words = [
         f"{text} {number}{' not' if number % 3 == 0 else ''}{' but' if number % 5 == 0 else ''}"
         for number in range(len(base))
@@ -47,7 +47,7 @@ def texts_of(base: pd.DataFrame, text: str) -> pd.DataFrame:
 def example(
     params: Params, labels: list[str], text: str = "a text", rows: int = 200, trained: bool = True
 ) -> Results:
-    """Return the results of made-up predictions."""
+    """Return the results of invented predictions."""
     frames = {
         "base": predictions(labels, rows, 0.8, seed=1),
         "adapter": predictions(labels, rows, 2.0, seed=2),
@@ -75,7 +75,7 @@ def example(
 
 
 def curves_of(trained: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return curves of a training, or the empty ones of none."""
+    """Return the curves of a training, or empty ones where nothing was trained."""
     steps: list[Any] = [10, 20, 30] if trained else []
     rising = [step / 100 for step in steps]
     return (

@@ -1,4 +1,4 @@
-"""Predictions of two classes, right or wrong as a test wants them."""
+"""Predictions of two classes, right or wrong as a test needs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 
 def frame(right: list[bool]) -> pd.DataFrame:
-    """Return one row for each entry; the predicted label is right where it says so."""
+    """Return a row for each entry; its predicted label is right where the entry is true."""
     labels = ["no" if number % 2 else "yes" for number in range(len(right))]
     predicted = [
         label if good else {"no": "yes", "yes": "no"}[label]

@@ -1,4 +1,4 @@
-"""A git and DVC project of one stage that makes up predictions: real revisions in seconds."""
+"""A git and DVC project with one stage, which invents predictions: real revisions in seconds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ruamel.yaml import YAML
 
 params = YAML(typ="safe").load(Path("params.yaml"))
 Path("metrics/predictions").mkdir(parents=True, exist_ok=True)
-for name, share in (("base", 0.6), ("adapter", params["train"]["learning_rate"] * 800)):
-    chance = random.Random(f"{name} {params['seed'] if name == 'adapter' else 0}")
+for name, accuracy in (("base", 0.6), ("adapter", params["train"]["learning_rate"] * 800)):
+    random_numbers = random.Random(f"{name} {params['seed'] if name == 'adapter' else 0}")
     lines = ["id,label,predicted,p_no,p_yes"]
     for number in range(params["data"]["limit"] or 200):
         label = ("no", "yes")[number % 2]
-        said = label if chance.random() < share else ("yes", "no")[number % 2]
-        lines.append(f"id{number},{label},{said},{'0.8,0.2' if said == 'no' else '0.2,0.8'}")
+        predicted = label if random_numbers.random() < accuracy else ("yes", "no")[number % 2]
+        shares = "0.8,0.2" if predicted == "no" else "0.2,0.8"
+        lines.append(f"id{number},{label},{predicted},{shares}")
     Path(f"metrics/predictions/{name}.csv").write_text("\\n".join(lines) + "\\n")
 Path("models/adapter").mkdir(parents=True, exist_ok=True)
 Path("models/adapter/manifest.json").write_text('{"precision": "fp32"}\\n')
@@ -40,8 +41,8 @@ stages:
 """
 
 
-def call(*command: str, folder: Path | None = None) -> str:
-    """Run a command that must succeed, and return what it prints."""
+def run_successfully(*command: str, folder: Path | None = None) -> str:
+    """Run a command, check that it succeeds, and return what it prints."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -66,35 +67,35 @@ def set_param(old: str, new: str) -> None:
 
 def commit(message: str) -> None:
     """Run the stage and commit everything."""
-    call(sys.executable, "-m", "dvc", "repro", "-q")
-    call("git", "add", "-A")
-    call("git", "commit", "-qm", message)
+    run_successfully(sys.executable, "-m", "dvc", "repro", "-q")
+    run_successfully("git", "add", "-A")
+    run_successfully("git", "commit", "-qm", message)
 
 
 def make(folder: Path) -> None:
-    """Make the project in the folder, which becomes the current one: tags one, two and small."""
+    """Make the project, with tags before, one, two and small, and go into its folder."""
     folder.mkdir()
     os.chdir(folder)
-    call("git", "init", "-q")
+    run_successfully("git", "init", "-q")
     for key, value in (("user.name", "Test"), ("user.email", "test@example.org")):
-        call("git", "config", key, value)
-    call(sys.executable, "-m", "dvc", "init", "-q")
+        run_successfully("git", "config", key, value)
+    run_successfully(sys.executable, "-m", "dvc", "init", "-q")
     for name, content in (("make.py", MAKE), ("dvc.yaml", STAGE)):
         Path(name).write_text(content, encoding="utf-8")
     Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     Path("stages").mkdir()
     Path("stages/.gitkeep").touch()
-    call("git", "add", "-A")
-    call("git", "commit", "-qm", "before")
-    call("git", "tag", "before")
+    run_successfully("git", "add", "-A")
+    run_successfully("git", "commit", "-qm", "before")
+    run_successfully("git", "tag", "before")
     set_param("  learning_rate: 0.001", "  learning_rate: 0.0009")
     commit("one")
-    call("git", "tag", "one")
+    run_successfully("git", "tag", "one")
     set_param("  learning_rate: 0.0009", "  learning_rate: 0.0011")
     commit("two")
-    call("git", "tag", "two")
+    run_successfully("git", "tag", "two")
     set_param("  limit: null", "  limit: 100")
     commit("small")
-    call("git", "tag", "small")
+    run_successfully("git", "tag", "small")
     set_param("  limit: 100", "  limit: null")
     commit("back")

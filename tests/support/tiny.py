@@ -1,7 +1,7 @@
-"""A tiny offline world: small random models, a hundred labelled rows, and a whole run on them.
+"""Small random models, a hundred labelled rows, and a complete run on them, all of it offline.
 
-A word of each text gives its label, so that even a small random body can learn the task. Heavy
-libraries are imported where a fixture needs them, so that the tests without them start at once.
+A word of each text gives its label, so that even a small random encoder can learn the task. Heavy
+libraries are imported where a fixture needs them, so that tests without them start fast.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages.core import paths
 from stages.core.params import ComputeParams, Params, load_params
-
-if TYPE_CHECKING:
-    pass
 
 ROOT = Path(__file__).parents[2]
 SIGNS = ("bad", "good", "plain")  # the word that gives the label
@@ -31,7 +28,7 @@ LONGEST = 64  # tokens
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # name: model class, fields of its config
-    # Without dropout, which would drown the little that two layers of 32 can say.
+    # Without dropout, under which two layers of width 32 learn too little.
     "bert": ("BertModel", {**SMALL, "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}),
     "bert-no-pooler": ("BertForMaskedLM", SMALL),
     "roberta": ("RobertaModel", SMALL),
@@ -58,7 +55,7 @@ def params_for(source: Path | str, **changes: Any) -> Params:
 
 
 def changed(params: Params, **values: Any) -> Params:
-    """Return the params with keys such as `train__epochs=0` changed, checked anew."""
+    """Return the params with keys such as `train__epochs=0` changed and checked."""
     content = params.model_dump()
     for name, value in values.items():
         *section, key = name.split("__")
@@ -93,7 +90,7 @@ def save_tiny_model(name: str, folder: Path) -> Path:
     sizes = {"vocab_size": len(VOCABULARY), "max_position_embeddings": LONGEST + 2}
     config = body.config_class(
         **{"hidden_size": 32, "pad_token_id": 0, **sizes, **fields},
-        initializer_range=0.2,  # so that a body of two layers tells one word from another
+        initializer_range=0.2,  # large enough that two layers separate the words
     )
     torch.manual_seed(1)
     body(config).save_pretrained(folder)
@@ -101,14 +98,14 @@ def save_tiny_model(name: str, folder: Path) -> Path:
 
 
 def table(classes: int, rows: int = 100, seed: int = 0) -> list[tuple[str, str]]:
-    """Return distinct texts with labels; in every tenth row the label is another's."""
+    """Return distinct texts with labels; every tenth label is the wrong one."""
     chance = random.Random(seed)  # noqa: S311  # made-up texts
-    made = []
+    labelled = []
     for number in range(rows):
         words = [*chance.sample(FILLERS, chance.randint(2, 6)), SIGNS[number % classes]]
         chance.shuffle(words)
-        made.append((" ".join(words), NAMES[(number + (number % 10 == 0)) % classes]))
-    return made
+        labelled.append((" ".join(words), NAMES[(number + (number % 10 == 0)) % classes]))
+    return labelled
 
 
 def save_table(rows: list[tuple[str, Any]], name: str = "mine.csv") -> None:
@@ -151,7 +148,7 @@ def new_process(code: str, **environment: str) -> subprocess.Popen[str]:
 
 
 class TinyModels(dict[str, Path]):
-    """The folder of each architecture's tiny model, saved when it is first asked for."""
+    """The folder of each architecture's tiny model, saved on first use."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -162,7 +159,7 @@ class TinyModels(dict[str, Path]):
         return self[name]
 
 
-IN_ANOTHER_PROCESS = """
+USE_ADAPTER = """
 import os, torch
 from pathlib import Path
 from stages.core import paths
@@ -190,8 +187,15 @@ torch.save(predict_logits(classifier, texts, 32, device, "x"), name + ".pt")
 """
 
 
-def read_in_another_process(hash_seed: str) -> None:
-    """Run IN_ANOTHER_PROCESS in the current folder."""
-    process = new_process(IN_ANOTHER_PROCESS, PYTHONHASHSEED=hash_seed)
+def use_adapter_in_another_process(hash_seed: str) -> None:
+    """Save a fresh adapter and the saved one's logits, in a process of this hash seed.
+
+    They are in fresh-SEED and SEED.pt of the current folder.
+
+    Raises:
+        RuntimeError: if the process fails.
+    """
+    process = new_process(USE_ADAPTER, PYTHONHASHSEED=hash_seed)
     output, _ = process.communicate()
-    assert process.returncode == 0, output
+    if process.returncode != 0:
+        raise RuntimeError(output)

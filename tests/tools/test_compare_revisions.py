@@ -15,7 +15,7 @@ import pytest
 from stages.core import paths
 from stages.scoring.significance import paired_gain
 from stages.scoring.verdict import verdict
-from tests.support.small_project import bert_lora, call, make
+from tests.support.small_project import bert_lora, make, run_successfully
 
 pytestmark = pytest.mark.slow
 
@@ -43,8 +43,8 @@ def as_json(*arguments: str) -> dict[str, Any]:
 
 
 def recorded(revision: str, name: str = "adapter") -> Any:
-    call("git", "checkout", "-q", revision)
-    call("dvc", "checkout", "-q")
+    run_successfully("git", "checkout", "-q", revision)
+    run_successfully("dvc", "checkout", "-q")
     frame = pd.read_csv(f"metrics/predictions/{name}.csv")
     return (frame["label"] == frame["predicted"]).to_numpy()
 

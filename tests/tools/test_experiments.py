@@ -8,21 +8,21 @@ import pytest
 
 from stages.core import paths
 from stages.tools.experiments import experiments_of_head, state_of
-from tests.support.small_project import call
+from tests.support.small_project import run_successfully
 
 
 @pytest.fixture(autouse=True)
 def _clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the working folder a git clone with one commit."""
     monkeypatch.chdir(tmp_path)
-    call("git", "init", "-q")
+    run_successfully("git", "init", "-q")
     for key, value in (("user.name", "Test"), ("user.email", "test@example.org")):
-        call("git", "config", key, value)
+        run_successfully("git", "config", key, value)
     Path("metrics").mkdir()
     for name in ("params.yaml", "README.md", "metrics/base.json"):
         Path(name).write_text("old\n", encoding="utf-8")
-    call("git", "add", "-A")
-    call("git", "commit", "-qm", "first")
+    run_successfully("git", "add", "-A")
+    run_successfully("git", "commit", "-qm", "first")
 
 
 def test_a_change_of_the_data_that_git_does_not_see_gives_another_name() -> None:
@@ -50,12 +50,16 @@ def test_only_a_change_that_a_run_depends_on_gives_another_name(name: str, count
 
 def test_overrides_give_another_name() -> None:
     assert state_of(("lora.r=4",))[1] != state_of(())[1]
-    assert state_of(("lora.r=4",))[0] == state_of(())[0] == call("git", "rev-parse", "HEAD").strip()
+    assert (
+        state_of(("lora.r=4",))[0]
+        == state_of(())[0]
+        == run_successfully("git", "rev-parse", "HEAD").strip()
+    )
 
 
 def test_experiments_of_another_commit_do_not_count() -> None:
-    first = call("git", "rev-parse", "HEAD").strip()
-    call("git", "update-ref", f"refs/exps/{first[:2]}/{first[2:]}/seeds-1", "HEAD")
+    first = run_successfully("git", "rev-parse", "HEAD").strip()
+    run_successfully("git", "update-ref", f"refs/exps/{first[:2]}/{first[2:]}/seeds-1", "HEAD")
     assert experiments_of_head() == {"seeds-1"}
-    call("git", "commit", "-q", "--allow-empty", "-m", "second")
+    run_successfully("git", "commit", "-q", "--allow-empty", "-m", "second")
     assert experiments_of_head() == set()

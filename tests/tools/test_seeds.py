@@ -23,7 +23,7 @@ from stages.scoring.seed_records import record_of, settings_of
 from stages.tools import seeds
 from stages.tools.revisions import Run
 from tests.support.predictions import frame
-from tests.support.small_project import bert_lora, call, make, set_param
+from tests.support.small_project import bert_lora, make, run_successfully, set_param
 from tests.support.tiny import ROOT
 
 # Says that it runs, and takes longer to end than a parent that kills its child would wait.
@@ -146,10 +146,12 @@ def test_seeds_are_experiments_and_a_second_call_goes_on() -> None:
     first = bert_lora("seeds", "2")
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("running") == 2
-    names = call("dvc", "exp", "list", "--name-only").split()
+    names = run_successfully("dvc", "exp", "list", "--name-only").split()
     assert len(names) == 2
     assert all(name.startswith("seeds-") for name in names)
-    assert call("git", "status", "--porcelain", "-uno") == ""  # the workspace is as it was
+    assert (
+        run_successfully("git", "status", "--porcelain", "-uno") == ""
+    )  # the workspace is as it was
 
     again = bert_lora("seeds", "3")
     assert again.stdout.count("done before") == 2
@@ -175,10 +177,12 @@ def test_a_seed_whose_results_are_lost_runs_again() -> None:
     assert first.returncode == 0, first.stderr
     for kept in ("files", "runs"):  # the run cache would bring them back
         shutil.rmtree(f".dvc/cache/{kept}")
-    ref = call("git", "for-each-ref", "refs/exps/*/*/seeds-*")
+    ref = run_successfully("git", "for-each-ref", "refs/exps/*/*/seeds-*")
     failed = seeds_that_fail(*arguments)
     assert failed.returncode == 5
-    assert call("git", "for-each-ref", "refs/exps/*/*/seeds-*") == ref  # not given up for nothing
+    assert (
+        run_successfully("git", "for-each-ref", "refs/exps/*/*/seeds-*") == ref
+    )  # not given up for nothing
     again = bert_lora(*arguments)
     assert again.returncode == 0, again.stderr
     assert "-1: its results are lost, so it runs again" in again.stdout
@@ -220,7 +224,7 @@ def test_a_change_between_two_seeds_stops_it(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(HostError, match="seed 2: the project changed since the first seed"):
             seeds.seeds(seeds.SeedsOptions(2, ("train.learning_rate=0.0008",)))
     finally:
-        call("git", "checkout", "-q", "params.yaml")
+        run_successfully("git", "checkout", "-q", "params.yaml")
 
 
 @pytest.mark.slow
@@ -230,7 +234,7 @@ def test_a_run_that_fails_is_named() -> None:
     try:
         done = bert_lora("seeds", "1")
     finally:
-        call("git", "checkout", "-q", "params.yaml")
+        run_successfully("git", "checkout", "-q", "params.yaml")
     assert done.returncode == 2  # the params are checked before anything runs
     done = bert_lora("seeds", "1", "-S", "nosuch.key=1")
     assert done.returncode == 5
