@@ -9,11 +9,12 @@ seeds`, and metrics/experiments.json, which records runs that take long, each wi
 import csv
 import json
 import re
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 from stages.core.params import load_params
-from stages.scoring.seed_records import settings_of
+from stages.scoring.seed_records import read_records, settings_of
 from stages.tools.benchmark.table import table_of
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +53,8 @@ def ladder() -> str:
 def default_seeds() -> Any:
     """Return the record of the default settings over the most seeds."""
     settings = settings_of(load_params(ROOT / "params.yaml"))
-    records = [record for record in metrics("seeds") if record["settings"] == settings]
+    with chdir(ROOT):
+        records = [record for record in read_records() if record["settings"] == settings]
     return max(records, key=lambda record: len(record["seeds"]))
 
 

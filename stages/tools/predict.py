@@ -34,36 +34,43 @@ AUTO = ComputeParams(device="auto", precision="auto", threads="auto")
 DIGITS = 9  # of a probability
 
 
+Texts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Texts to classify. None, or - alone: standard input, one text a line.",
+        metavar="TEXT",
+    ),
+]
+File = Annotated[
+    Path | None, file_option("Read the texts from a .csv, .tsv, .jsonl or .parquet file.")
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of --file with the text; by default data.text_column of params.yaml.",
+        metavar="NAME",
+    ),
+]
+Output = Annotated[
+    Path | None, file_option("Write a .csv, .jsonl or .parquet file, not standard output.")
+]
+WithBase = Annotated[
+    bool, typer.Option("--with-base", help="Show also what the base model answers.")
+]
+EveryClass = Annotated[bool, typer.Option("--all", help="Add the probability of every class.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON lines on a terminal too, not a table.")
+]
+
+
 def command(
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Texts to classify. None, or - alone: standard input, one text a line.",
-            metavar="TEXT",
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None, file_option("Read the texts from a .csv, .tsv, .jsonl or .parquet file.")
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of --file with the text; by default data.text_column of params.yaml.",
-            metavar="NAME",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, file_option("Write a .csv, .jsonl or .parquet file, not standard output.")
-    ] = None,
-    with_base: Annotated[
-        bool, typer.Option("--with-base", help="Show also what the base model answers.")
-    ] = False,
-    every_class: Annotated[
-        bool, typer.Option("--all", help="Add the probability of every class.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines on a terminal too, not a table.")
-    ] = False,
+    texts: Texts = None,
+    file: File = None,
+    text_column: TextColumn = None,
+    output: Output = None,
+    with_base: WithBase = False,
+    every_class: EveryClass = False,
+    as_json: AsJson = False,
 ) -> None:
     """Classify texts with the trained adapter: a label and its probability for each.
 
@@ -79,7 +86,11 @@ def command(
         require(model)  # before anyone types texts
     checked = read_texts(arguments, file, text_column or default_column)
     set_environment(compute)
-    rows = classify(checked, compute, with_base, every_class)
+    show(classify(checked, compute, with_base, every_class), output, as_json)
+
+
+def show(rows: list[Row], output: Path | None, as_json: bool) -> None:
+    """Write the rows to a file, or print them: a table on a terminal, otherwise JSON lines."""
     if output:
         write_file(rows, output)
         print(f"{printable(output, 200)}: {len(rows):,} rows", file=sys.stderr)

@@ -60,32 +60,29 @@ def content_of(revision: str, path: Path) -> bytes:
     from dvc.exceptions import DvcException
     from dvc.scm import RevError
 
-    shown = printable(revision)
     if not revision.strip():  # an unset variable; DVC would take it for the workspace
         raise ParamsError("a revision is empty", "name a commit, tag, branch or experiment")
     try:
         with _quiet():
             files = DVCFileSystem(".", rev=revision)
             known = files.info(path.as_posix())  # `exists` would hide an unknown revision
-            recorded = "md5" in known or "dvc_info" not in known  # DVC has run it, or git keeps it
-            content: bytes = files.read_bytes(path.as_posix()) if recorded else b""
+            if "md5" in known or "dvc_info" not in known:  # DVC has run it, or git keeps it
+                return bytes(files.read_bytes(path.as_posix()))
     except (RevError, AttributeError):  # the latter for HEAD:a/file and other git syntax
         raise ParamsError(
-            f"{shown}: no such commit, tag, branch or experiment",
+            f"{printable(revision)}: no such commit, tag, branch or experiment",
             "see: git log --oneline, dvc exp list --all-commits",
         ) from None
     except (OSError, DvcException) as error:
         raise HostError(
-            f"{shown}: {path} is neither in git nor in the DVC cache nor in a remote",
+            f"{printable(revision)}: {path} is neither in git nor in the DVC cache nor in a remote",
             "fetch it: dvc fetch --all-commits, or make it there: git checkout (of an experiment: "
             "dvc exp apply), then dvc repro",
         ) from error
-    if not recorded:
-        raise HostError(
-            f"{shown}: its dvc.lock records no {path}",
-            "name a revision that ran, or run dvc repro there and commit dvc.lock",
-        )
-    return content
+    raise HostError(
+        f"{printable(revision)}: its dvc.lock records no {path}",
+        "name a revision that ran, or run dvc repro there and commit dvc.lock",
+    )
 
 
 def read_run(name: str) -> Run:

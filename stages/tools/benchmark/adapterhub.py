@@ -43,7 +43,17 @@ def make_trainer(job: dict[str, Any], tokenizer: Any) -> Any:
     )
     model.add_adapter("task", config=lora)
     model.train_adapter("task")
-    arguments = transformers.TrainingArguments(
+    return adapters.AdapterTrainer(
+        model=model,
+        args=make_arguments(job),
+        train_dataset=encoded(tokenizer, job["train"], job["max_length"]),
+        data_collator=transformers.DataCollatorWithPadding(tokenizer),
+    )
+
+
+def make_arguments(job: dict[str, Any]) -> Any:
+    """Return the arguments of the library's trainer."""
+    return library("transformers").TrainingArguments(
         output_dir=job["folder"],
         max_steps=job["max_steps"],
         num_train_epochs=job["epochs"],
@@ -61,12 +71,6 @@ def make_trainer(job: dict[str, Any], tokenizer: Any) -> Any:
         logging_steps=1000,
         dataloader_pin_memory=False,
         seed=job["seed"],
-    )
-    return adapters.AdapterTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=encoded(tokenizer, job["train"], job["max_length"]),
-        data_collator=transformers.DataCollatorWithPadding(tokenizer),
     )
 
 

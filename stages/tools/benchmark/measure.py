@@ -57,8 +57,7 @@ def measure(
             training[name].append(speeds["training"])
             if name in scoring:
                 scoring[name].append(speeds["scoring"])
-    rate = statistics.median(rates)
-    work = least_work(setting)
+    rate, work = statistics.median(rates), least_work(setting)
     return {
         "rows_per_step": setting.params.train.batch_size,
         "steps": steps,

@@ -38,30 +38,50 @@ def plain_trainer(
         tuned: dynamic padding, batches of similar length, bf16 where the machine has it.
         lora: whether LoRA trains, with the fields of params.yaml, or every weight.
     """
-    params = setting.params
     base = fresh_base(setting, seed)
     model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
         paths.BASE_MODEL, num_labels=len(setting.labels), local_files_only=True
     )
     if lora:
-        model = get_peft_model(model, lora_config(base, params.lora))
-    padding = False if tuned else "max_length"
+        model = get_peft_model(model, lora_config(base, setting.params.lora))
+    train, held_out = (
+        _encoded(split, base.tokenizer, setting.params.data.max_length, padded=not tuned)
+        for split in (setting.train, setting.validation)
+    )
+    trainer = Trainer(
+        model=model,
+        args=_arguments(setting, steps, seed, tuned, lora),
+        train_dataset=train,
+        data_collator=DataCollatorWithPadding(base.tokenizer) if tuned else None,
+    )
 
-    def encoded(split: Split) -> Any:
-        columns = base.tokenizer(
-            split.texts, truncation=True, max_length=params.data.max_length, padding=padding
-        )
-        lengths = [sum(mask) for mask in columns["attention_mask"]]
-        return Dataset.from_dict({**columns, "labels": split.targets, "length": lengths})
+    def score() -> tuple[Any, Any]:
+        output = trainer.predict(held_out)
+        return output.predictions, output.label_ids
 
-    arguments = TrainingArguments(
+    return trainer, score
+
+
+def _encoded(split: Split, tokenizer: Any, max_length: int, padded: bool) -> Dataset:
+    """Return the rows' token ids, labels and lengths; padded to max_length if wanted."""
+    padding = "max_length" if padded else False
+    columns = tokenizer(split.texts, truncation=True, max_length=max_length, padding=padding)
+    lengths = [sum(mask) for mask in columns["attention_mask"]]
+    return Dataset.from_dict({**columns, "labels": split.targets, "length": lengths})
+
+
+def _arguments(
+    setting: Setting, steps: int, seed: int, tuned: bool, lora: bool
+) -> TrainingArguments:
+    train = setting.params.train
+    return TrainingArguments(
         output_dir=str(paths.CHECKPOINTS),
         max_steps=steps + WARM_UP if steps else -1,
-        num_train_epochs=params.train.epochs,
-        warmup_steps=round(params.train.warmup_fraction * steps_of(setting)),
-        per_device_train_batch_size=params.train.batch_size,
+        num_train_epochs=train.epochs,
+        warmup_steps=round(train.warmup_fraction * steps_of(setting)),
+        per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=SCORED_AT_ONCE,
-        learning_rate=params.train.learning_rate if lora else params.train.full_learning_rate,
+        learning_rate=train.learning_rate if lora else train.full_learning_rate,
         bf16=tuned and setting.device.bf16,
         bf16_full_eval=tuned and setting.device.bf16,
         train_sampling_strategy="group_by_length" if tuned else "random",
@@ -74,16 +94,3 @@ def plain_trainer(
         dataloader_pin_memory=False,
         seed=seed,
     )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=encoded(setting.train),
-        data_collator=DataCollatorWithPadding(base.tokenizer) if tuned else None,
-    )
-    held_out = encoded(setting.validation)
-
-    def score() -> tuple[Any, Any]:
-        output = trainer.predict(held_out)
-        return output.predictions, output.label_ids
-
-    return trainer, score

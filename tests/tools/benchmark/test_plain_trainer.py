@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from stages.core.params import Params
 from stages.tools.benchmark.plain_trainer import plain_trainer
 from stages.tools.benchmark.setting import Setting
@@ -23,3 +25,11 @@ def test_the_tuned_contender_trains_with_the_lora_fields_of_the_params(
     trainer, _ = plain_trainer(changed, 1, 0, tuned=True, lora=True)
     config = trainer.model.peft_config["default"]
     assert {name: getattr(config, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_every_validation_row_is_scored_with_its_own_label(setting: Setting, tuned: bool) -> None:
+    _, score = plain_trainer(setting, 1, 0, tuned=tuned, lora=True)
+    logits, labels = score()
+    assert logits.shape == (len(setting.validation.targets), 2)
+    assert sorted(labels) == sorted(setting.validation.targets)
