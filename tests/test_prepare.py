@@ -16,37 +16,17 @@ from stages.prepare import prepare
 from stages.rows.checks import fold
 from stages.sources import locate
 from stages.sources.locate import DataSource
+from tests.support.tables import OUTPUTS, Rows, assert_not_prepared, official, table
 from tests.support.tiny import params_for
 
 ROOT = Path(__file__).parents[1]
 SPLITS = ("train", "validation", "test")
-OUTPUTS = [*(Path(f"data/{name}.parquet") for name in SPLITS), Path("data/labels.json")]
-Rows = list[tuple[str, Any]]
 TWO: Rows = [(f"text {number}", "pos" if number % 3 else "neg") for number in range(60)]
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def table(rows: Rows, path: str = "mine.csv") -> Path:
-    file = Path(path)
-    file.parent.mkdir(exist_ok=True)
-    frame = pd.DataFrame(rows, columns=["text", "label"])
-    if file.suffix == ".jsonl":
-        frame.to_json(file, orient="records", lines=True)
-    elif file.suffix == ".parquet":
-        frame.to_parquet(file)
-    else:
-        frame.to_csv(file, index=False)
-    return file
-
-
-def official(**splits: Rows) -> Path:
-    for name, rows in splits.items():
-        table(rows, f"mine/{name}.csv")
-    return Path("mine")
 
 
 def summary() -> dict[str, Any]:
@@ -69,15 +49,6 @@ def written() -> dict[str, Any]:
 
 def bytes_written() -> list[bytes]:
     return [path.read_bytes() for path in [*OUTPUTS, Path("metrics/data.json")]]
-
-
-def refused(source: Path, **changes: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        prepare(params_for(source, **changes))
-    assert not [path for path in OUTPUTS if path.exists()]
-    assert not Path("metrics/data.json").exists()
-    assert "Fix: " in str(caught.value)
-    return str(caught.value)
 
 
 def assert_every_row_is_counted() -> None:
@@ -203,7 +174,7 @@ def test_a_repeat_with_its_label_is_kept_once_and_counted(
     "copy", ["text 7", "TEXT 7", " text \t 7 ", "ｔｅｘｔ ７", "te\u200bxt 7", "\ufefftext 7"]
 )
 def test_a_text_in_two_splits_is_refused_by_both_lines(copy: str) -> None:
-    fault = refused(official(train=TWO, test=[("new", "neg"), (copy, "pos")]))
+    fault = assert_not_prepared(official(train=TWO, test=[("new", "neg"), (copy, "pos")]))
     assert "mine/train.csv:9" in fault
     assert "mine/test.csv:3" in fault
     assert "data.on_leak to drop" in fault
@@ -223,7 +194,7 @@ def test_dropping_leaks_keeps_test_over_validation_over_train() -> None:
 
 
 def test_one_text_with_two_labels_is_refused_by_both_lines() -> None:
-    fault = refused(table([*TWO, ("Text 1", "neg")]))
+    fault = assert_not_prepared(table([*TWO, ("Text 1", "neg")]))
     assert "mine.csv:3 and mine.csv:62" in fault
     assert "data.on_conflict to drop" in fault
 
@@ -239,7 +210,7 @@ INCOMPLETE: Rows = [*TWO, ("", "pos"), (" \t", "neg"), ("no label", "")]
 
 
 def test_incomplete_rows_are_refused_by_line() -> None:
-    fault = refused(table(INCOMPLETE))
+    fault = assert_not_prepared(table(INCOMPLETE))
     assert "mine.csv: lines 62, 63: empty text" in fault
     assert "mine.csv: line 64: no label" in fault
     assert "data.on_incomplete to drop" in fault
@@ -253,18 +224,18 @@ def test_dropping_incomplete_rows_counts_them() -> None:
 
 
 def test_a_label_that_train_lacks_is_named_with_a_guess() -> None:
-    fault = refused(official(train=TWO, test=[("new", "pos"), ("newer", "poss")]))
+    fault = assert_not_prepared(official(train=TWO, test=[("new", "pos"), ("newer", "poss")]))
     assert "mine/test.csv: line 3: label poss is not in train, did you mean pos?" in fault
 
 
 def test_a_label_that_differs_in_case_only_is_refused() -> None:
-    fault = refused(table([*TWO, ("new", "Pos")]))
+    fault = assert_not_prepared(table([*TWO, ("new", "Pos")]))
     assert "mine.csv: line 62: label Pos differs from another in case only" in fault
 
 
 @pytest.mark.parametrize("label", [" pos", "pos "])
 def test_spaces_around_a_label_are_refused(label: str) -> None:
-    assert "mine.csv: line 62: label" in refused(table([*TWO, ("new", label)]))
+    assert "mine.csv: line 62: label" in assert_not_prepared(table([*TWO, ("new", label)]))
 
 
 @pytest.mark.parametrize("value", [True, 0.5, ["pos"]])
@@ -272,24 +243,24 @@ def test_a_label_is_a_string_or_an_integer(value: object) -> None:
     rows = [json.dumps({"text": text, "label": label}) for text, label in TWO]
     rows.append(json.dumps({"text": "new", "label": value}))
     Path("mine.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    fault = refused(Path("mine.jsonl"))
+    fault = assert_not_prepared(Path("mine.jsonl"))
     assert "mine.jsonl: line 61: label" in fault
     assert "neither a string nor an integer" in fault
 
 
 def test_one_class_is_none_to_learn() -> None:
-    assert "only one class, pos" in refused(table([(text, "pos") for text, _ in TWO]))
+    assert "only one class, pos" in assert_not_prepared(table([(text, "pos") for text, _ in TWO]))
 
 
 def test_a_column_of_ids_is_no_label() -> None:
-    fault = refused(table([(text, text) for text, _ in TWO]))
+    fault = assert_not_prepared(table([(text, text) for text, _ in TWO]))
     assert "60 different labels in 60 rows" in fault
     assert "data.label_column" in fault
 
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_class_too_rare_for_three_splits_is_named(rows: int) -> None:
-    fault = refused(table([*TWO, *((f"new {n}", "rare") for n in range(rows))]))
+    fault = assert_not_prepared(table([*TWO, *((f"new {n}", "rare") for n in range(rows))]))
     assert f"label rare: {rows} rows" in fault
 
 

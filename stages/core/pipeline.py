@@ -23,11 +23,12 @@ def outputs_of(stage: str) -> dict[Path, bool]:
     Raises:
         HostError: if dvc.yaml cannot be read.
     """
-    entries = [
-        entry
-        for kind in OUTPUTS
-        for entry in _stages(_pipeline_file()).get(stage, {}).get(kind, [])
-    ]
+    return _outputs(_stages(_pipeline_file()).get(stage, {}))
+
+
+def _outputs(stage: dict[str, Any]) -> dict[Path, bool]:
+    """Return the outputs of a stage's entry in dvc.yaml, and whether DVC's cache takes each."""
+    entries = [entry for kind in OUTPUTS for entry in stage.get(kind, [])]
     pairs = [next(iter(e.items())) if isinstance(e, dict) else (e, {}) for e in entries]
     return {Path(path): options.get("cache", True) for path, options in pairs}
 
@@ -41,10 +42,10 @@ def maker_of(path: Path) -> str | None:
     Raises:
         HostError: if dvc.yaml cannot be read.
     """
-    for stage in _stages(_pipeline_file()):
-        for output in outputs_of(stage):
+    for name, stage in _stages(_pipeline_file()).items():
+        for output in _outputs(stage):
             if path.is_relative_to(output) or output.is_relative_to(path):
-                return stage
+                return name
     return None
 
 

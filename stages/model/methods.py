@@ -26,7 +26,6 @@ class Method:
 
     Attributes:
         title: what report, model card and ladder call it.
-        tag: its tag in the model card's head.
         library: the library that loads its files without this project, as the Hub names it.
         learning_rate: the peak learning rate that it trains with.
         unread: params that it does not read, dotted; a result does not depend on them.
@@ -38,7 +37,6 @@ class Method:
     """
 
     title: str
-    tag: str
     library: str | None
     learning_rate: Callable[[TrainParams], float]
     unread: tuple[str, ...]
@@ -64,7 +62,6 @@ def _plain() -> Any:
 METHODS: dict[str, Method] = {
     "head": Method(
         title="frozen encoder, head trained further",
-        tag="head",
         library=None,
         learning_rate=lambda train: train.learning_rate,
         unread=("lora", "train.full_learning_rate"),
@@ -76,7 +73,6 @@ METHODS: dict[str, Method] = {
     ),
     "lora": Method(
         title="LoRA",
-        tag="lora",
         library="peft",
         learning_rate=lambda train: train.learning_rate,
         unread=("train.full_learning_rate",),
@@ -88,7 +84,6 @@ METHODS: dict[str, Method] = {
     ),
     "full": Method(
         title="full fine-tuning",
-        tag="full",
         library=None,
         learning_rate=lambda train: train.full_learning_rate,
         unread=("lora", "train.learning_rate"),

@@ -30,7 +30,7 @@ def _card_head(results: Results) -> str:
     head = library | {
         "base_model": params.model.source.split("@")[0],  # the Hub wants no revision here
         "pipeline_tag": "text-classification",
-        "tags": [method.tag, "text-classification", "dvc"],
+        "tags": [params.train.method, "text-classification", "dvc"],
         "metrics": ["accuracy", "f1"],
         "model-index": [
             {

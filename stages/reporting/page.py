@@ -136,11 +136,6 @@ def content_of(results: Results) -> dict[str, Any]:
     """Return the values that every template may use."""
     flips, params = results.flips, results.params
     method = method_of(params)
-    unread = [
-        name if "." in name else f"{name}.{field}"
-        for name in method.unread
-        for field in (params.model_dump()[name] if "." not in name else [""])
-    ]
     of = {change: flips.rows[flips.rows["change"] == change] for change in ("fixed", "broken")}
     return {
         "r": results,
@@ -162,7 +157,6 @@ def content_of(results: Results) -> dict[str, Any]:
             for key, value in fields.items()
         },
         "method": method,
-        "unread": unread,
         "trained": method.title,
         "flip_count": {change: len(rows) for change, rows in of.items()},
     }

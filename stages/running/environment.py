@@ -25,8 +25,9 @@ def set_environment(compute: ComputeParams) -> None:
 
     The thread count is set whatever the shell says, since it changes the last bits of sums.
     """
+    threads = str(threads_of(compute))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads_of(compute))
+        os.environ[name] = threads
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"

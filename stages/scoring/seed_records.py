@@ -136,5 +136,4 @@ def store(record: dict[str, Any]) -> None:
     """Put the record into metrics/seeds.json, in place of one with the same key."""
     key = [record[name] for name in KEY]
     kept = [other for other in read_records() if [other[name] for name in KEY] != key]
-    order = [*KEY[:2], "test_rows"]
-    write_json(paths.SEEDS, sorted([*kept, record], key=lambda r: [str(r[name]) for name in order]))
+    write_json(paths.SEEDS, sorted([*kept, record], key=lambda r: [str(r[name]) for name in KEY]))

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 
-from stages.core.errors import DataError
-from stages.prepare import prepare
-from tests.support.tiny import params_for
+from tests.support.tables import Rows, assert_not_prepared, official, sizes, table
 
 ROOT = Path(__file__).parents[2]
-Rows = list[tuple[str, Any]]
 TWO: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in range(60)]
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def table(rows: Rows, path: str = "mine.csv") -> Path:
-    file = Path(path)
-    file.parent.mkdir(exist_ok=True)
-    pd.DataFrame(rows, columns=["text", "label"]).to_csv(file, index=False)
-    return file
-
-
-def official(**splits: Rows) -> Path:
-    for name, rows in splits.items():
-        table(rows, f"mine/{name}.csv")
-    return Path("mine")
-
-
-def sizes(source: Path, **changes: Any) -> tuple[int, int, int]:
-    prepare(params_for(source, **changes))
-    counts = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
-    return counts["rows_train"], counts["rows_validation"], counts["rows_test"]
-
-
-def refused(source: Path, **changes: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        prepare(params_for(source, **changes))
-    assert not Path("metrics/data.json").exists()
-    return str(caught.value)
 
 
 def test_a_limit_one_below_the_rows_leaves_out_one() -> None:
@@ -64,17 +32,17 @@ def test_validation_is_a_share_of_train_however_large_test_is() -> None:
 
 def test_an_emptied_test_split_is_not_drawn_anew_from_train() -> None:
     source = official(train=TWO, test=[("", "pos"), (" ", "neg")])
-    assert "test.csv: no row is left" in refused(source, on_incomplete="drop")
+    assert "test.csv: no row is left" in assert_not_prepared(source, on_incomplete="drop")
 
 
 @pytest.mark.parametrize("rows", [3, 4])
 def test_a_rare_class_is_not_left_out_of_a_split_silently(rows: int) -> None:
     many: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in range(600)]
-    fault = refused(table([*many, *((f"new {n}", "rare") for n in range(rows))]))
+    fault = assert_not_prepared(table([*many, *((f"new {n}", "rare") for n in range(rows))]))
     assert f"label rare: {rows} rows are too few" in fault
 
 
 def test_a_limit_does_not_leave_out_a_class_silently() -> None:
     many: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in range(600)]
-    fault = refused(table([*many, *((f"new {n}", "rare") for n in range(6))]), limit=40)
+    fault = assert_not_prepared(table([*many, *((f"new {n}", "rare") for n in range(6))]), limit=40)
     assert "data.limit: 40 rows leave out label rare" in fault
