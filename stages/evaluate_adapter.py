@@ -28,7 +28,7 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     validation = prepared.read_split(paths.VALIDATION, labels)
     test = prepared.read_split(paths.TEST, labels)
     base_metrics = artefacts.read_object(paths.BASE_METRICS, *FLOORS)
-    base = load_base(paths.BASE_MODEL, labels, params.seed, device)
+    base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
     classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
     speed_up(classifier, device, params.seed)
 

@@ -35,7 +35,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
     train = prepared.read_split(paths.TRAIN, labels)
     validation = prepared.read_split(paths.VALIDATION, labels)
     test = prepared.read_split(paths.TEST, labels)
-    base = load_base(paths.BASE_MODEL, labels, params.seed, device)
+    base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
     head.freeze_encoder(base)
     speed_up(base, device, params.seed)
 

@@ -32,7 +32,14 @@ def train_lora(params: Params) -> dict[str, str]:
         prepared.read_split(paths.TRAIN, labels),
         prepared.read_split(paths.VALIDATION, labels),
     )
-    base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.train.attention_dropout)
+    base = load_base(
+        paths.BASE_MODEL,
+        labels,
+        params.seed,
+        device,
+        params.model.pooling,
+        params.train.attention_dropout,
+    )
     load_head(base, paths.HEAD)
 
     classifier = method.attach(base, params)

@@ -118,7 +118,7 @@ def trained_adapter(
         shutil.rmtree(paths.ADAPTER)
         labels = prepared.read_labels()
         device = set_up(params.compute)
-        base = load_base(paths.BASE_MODEL, labels, params.seed, device)
+        base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
         load_head(base, paths.HEAD)
         classifier = attach_lora(base, params.lora)
         speed_up(classifier, device, params.seed)

@@ -8,7 +8,7 @@ error says is in `params_errors`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -68,6 +68,8 @@ class ModelParams(Section):
     """Which foundation model."""
 
     source: Name = field("a catalogue name, owner/name@revision, or a path", "all-MiniLM-L6-v2")
+    # With a default, since the params of older commits, which people compare with, lack it.
+    pooling: Literal["auto", "first", "mean"] = field("auto, first or mean", "auto", default="auto")
 
 
 class HeadParams(Section):
@@ -127,6 +129,8 @@ class TrainParams(Section):
     schedule: Literal["linear", "cosine", "constant"] = field(
         "linear, cosine or constant", "linear"
     )
+    # With a default, for the same reason.
+    ema_decay: float = field("a number from 0 to below 1", 0.99, default=0.0, ge=0, lt=1)
     max_grad_norm: Positive = field("a number above 0", 1.0)
     evaluations_per_epoch: int = field("an integer from 1 to 100", 2, ge=1, le=100)
     patience: int = field("an integer >= 0", 4, ge=0)
@@ -153,6 +157,10 @@ class Params(Section):
     lora: LoraParams
     train: TrainParams
     compute: ComputeParams
+    # Read by `bert-lora search` alone, which checks it; no stage depends on it.
+    search: dict[Name, dict[str, Any]] = field(
+        "a mapping from params to ranges or choices", {}, default={}
+    )
 
     @model_validator(mode="after")
     def _train_what_can_train(self) -> Params:

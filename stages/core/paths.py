@@ -48,6 +48,13 @@ SEEDS = Path("metrics/seeds.json")
 # Written by `bert-lora benchmark`, kept by git.
 BENCHMARK = Path("metrics/benchmark.json")
 
+# Written by `bert-lora search`, kept by git.
+SEARCH_TABLE = Path("metrics/search.csv")
+SEARCH = Path("metrics/search.json")
+
+# Studies of `bert-lora search` and the logs of its workers; neither git nor DVC tracks them.
+STUDIES = Path("models/.search")
+
 # Checkpoints of a running training: neither git nor DVC tracks them.
 CHECKPOINTS = Path("models/.checkpoints")
 # How the last run went: its machine, versions and times. Neither tracks it, as it never repeats.

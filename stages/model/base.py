@@ -14,6 +14,7 @@ from stages.core.artefacts import require
 from stages.core.errors import ModelError, printable
 from stages.model.classifier import Classifier, encoder_of, features, head_logits
 from stages.model.device import Device
+from stages.model.pooling import Pooling, set_pooling
 
 # What the architectures call the share of attention weights that dropout sets to zero.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
@@ -25,6 +26,7 @@ def load_base(
     labels: list[str],
     seed: int,
     device: Device,
+    pooling: Pooling = "auto",
     attention_dropout: float | None = None,
 ) -> Classifier:
     """Return the foundation model with a fresh head of len(labels) classes, on the CPU.
@@ -36,6 +38,7 @@ def load_base(
         labels: class names in the order of the logits.
         seed: of the fresh head.
         device: what the model will run on; it decides the attention kernel.
+        pooling: which state the head reads: see `pooling.set_pooling`.
         attention_dropout: share of attention weights set to zero in training; None is the model's.
 
     Raises:
@@ -77,7 +80,9 @@ def load_base(
     fresh = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
     _check_tokenizer(tokenizer, model, folder)
     _limit_length(tokenizer, model)
-    classifier = Classifier(model, tokenizer, _head_modules(model, fresh, folder), tuple(labels))
+    pooling = set_pooling(model, pooling)
+    head = _head_modules(model, fresh, folder)
+    classifier = Classifier(model, tokenizer, head, tuple(labels), pooling)
     _check_halves(classifier, folder)
     return classifier
 
@@ -136,7 +141,7 @@ def _check_halves(classifier: Classifier, folder: Path) -> None:
     """Check on two short rows that encoder and head, run apart, give the model's own logits.
 
     Raises:
-        ModelError: if the head reads more than the first token's state or the pooled one.
+        ModelError: if the head reads more than one state of each row and the pooled one.
     """
     batch = classifier.tokenizer(["a", "a longer text"], padding=True, return_tensors="pt")
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -153,6 +158,6 @@ def _check_halves(classifier: Classifier, folder: Path) -> None:
     if not same:
         raise ModelError(
             f"{folder}: {type(classifier.model).__name__} is not supported: its head reads more "
-            "than the first token's or the pooled state",
+            "than the first token's, the mean or the pooled state",
             "choose a BERT, RoBERTa, DistilBERT, MPNet, ELECTRA, ALBERT or DeBERTa model",
         )

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from stages.model.pooling import Pooling
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -21,12 +23,14 @@ class Classifier:
         tokenizer: the tokenizer that belongs to it.
         head: module paths that the checkpoint lacks or that are outside the encoder.
         labels: class names in the order of the logits.
+        pooling: the state that the head reads, as `pooling.set_pooling` returned it.
     """
 
     model: Any
     tokenizer: Any
     head: tuple[str, ...]
     labels: tuple[str, ...]
+    pooling: Pooling = "auto"
 
     def head_state(self) -> dict[str, Tensor]:
         """Return a copy of the head's tensors by name, on the CPU."""
@@ -49,8 +53,9 @@ def encoder_of(model: Any) -> Any:
 
 
 def features(classifier: Classifier, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Run the encoder: the first token's states (rows, 1, hidden) and the pooled ones, as float32.
+    """Run the encoder: the one state a row that the head reads, and the pooled one, as float32.
 
+    The former (rows, 1, hidden) is the first token's, or the mean over the tokens: see `pooling`.
     The pooled states (rows, hidden) are None where the encoder has no pooler, or where its pooler
     is new and so belongs to the head.
     """

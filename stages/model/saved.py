@@ -29,6 +29,7 @@ FIELDS = {
     "base": dict,
     "head": list,
     "labels": list,
+    "pooling": str,
     "max_length": int,
     "files": dict,
 }
@@ -65,6 +66,7 @@ def save_adapter(
         "base": base_identity(base),
         "head": list(classifier.head),
         "labels": list(classifier.labels),
+        "pooling": classifier.pooling,
         "max_length": max_length,
         "files": {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
     }
@@ -80,6 +82,13 @@ def load_adapter(classifier: Classifier, folder: Path, base: Path) -> Classifier
             or label list.
     """
     check_adapter(classifier.labels, folder, base)
+    trained_with = read_manifest(folder)["pooling"]
+    if trained_with != classifier.pooling:  # guard: pooling of the adapter
+        raise ModelError(
+            f"{folder}: trained with model.pooling {printable(trained_with)}, "
+            f"the base was loaded with {classifier.pooling}",
+            RETRAIN,
+        )
     saved = read_weights(folder / WEIGHTS, RETRAIN)
     method = METHODS[read_manifest(folder)["method"]]
     try:

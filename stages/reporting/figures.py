@@ -9,6 +9,7 @@ from stages.model.methods import METHODS
 from stages.reporting.curves import gain_edges
 from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, style
 from stages.reporting.results import MODELS, Results, Rung
+from stages.reporting.search import draw_search
 from stages.scoring.significance import interval
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
@@ -20,9 +21,9 @@ DEEP = 0.9  # share from which white on the blue of a cell contrasts more than i
 
 
 def draw(results: Results) -> dict[str, Figure]:
-    """Return the figures by name: ladder, gain, confusion, roc, reliability, and training.
+    """Return the figures by name: ladder, gain, confusion, roc, reliability, training, search_...
 
-    Without training (train.epochs 0) there is no figure of it.
+    Without training (train.epochs 0) there is no figure of it, nor of a search without one.
     """
     with style():
         figures = {
@@ -34,6 +35,8 @@ def draw(results: Results) -> dict[str, Figure]:
         }
         if len(results.curves.validation):
             figures["training"] = draw_training(results)
+    if results.search:
+        figures |= draw_search(*results.search)
     return figures
 
 

@@ -25,7 +25,7 @@ def gather(params: Params) -> Results:
         DataError: if a file cannot be read, or the predictions are of other rows.
         ModelError: if the classes of base and adapter differ.
     """
-    from stages.reporting import curves, details, flips, ladder
+    from stages.reporting import curves, details, flips, ladder, search
     from stages.scoring.predictions import labels_of, probabilities_of, targets_of
     from stages.scoring.seed_records import records_of_run
     from stages.training.curves import read_training_curves
@@ -37,6 +37,7 @@ def gather(params: Params) -> Results:
     gain = paired_gain(right[0], right[1], params.seed)
     metrics = read_metrics()
     records = records_of_run(base, params)
+    hashes = read_hashes()
     return Results(
         labels=labels,
         gain=gain,
@@ -59,7 +60,8 @@ def gather(params: Params) -> Results:
         ),
         data=artefacts.read_object(paths.DATA_SUMMARY),
         seeds=records.get(params.train.method),
-        hashes=read_hashes(),
+        search=search.search_of_run(params, hashes["data"]),
+        hashes=hashes,
         params=params,
     )
 

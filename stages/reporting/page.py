@@ -153,7 +153,7 @@ def content_of(results: Results) -> dict[str, Any]:
         "rated": "rating" in flips.rows,
         "settings": {
             f"{section}.{key}": json.dumps(value, ensure_ascii=False)
-            for section, fields in params.model_dump(exclude={"seed"}).items()
+            for section, fields in params.model_dump(exclude={"seed", "search"}).items()
             for key, value in fields.items()
         },
         "method": method,

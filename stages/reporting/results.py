@@ -128,6 +128,8 @@ class Results:
         data: metrics/data.json.
         seeds: the record of several seeds with exactly these settings, as `bert-lora seeds` wrote
             it, or None.
+        search: rows and findings of the last search if it was of this data and base, as
+            `search_records.read_search` returns them, or None.
         hashes: sha256 of what the results depend on: data, base, adapter.
         params: the settings.
     """
@@ -141,5 +143,6 @@ class Results:
     curves: Curves
     data: dict[str, Any]
     seeds: dict[str, Any] | None
+    search: tuple[list[dict[str, Any]], dict[str, Any]] | None
     hashes: dict[str, str]
     params: Params

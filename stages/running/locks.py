@@ -73,8 +73,17 @@ def end_with_dvc() -> None:
     and its parent is DVC itself.
     """
     signal.signal(signal.SIGTERM, _terminate)  # guard: SIGTERM
-    if "DVC_STAGE" in os.environ and sys.platform == "linux":
-        parent = os.getppid()
+    if "DVC_STAGE" in os.environ:
+        end_with(os.getppid())
+
+
+def end_with(parent: int) -> None:
+    """End, on Linux, the moment that the process that started this one is gone.
+
+    Args:
+        parent: its number.
+    """
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # guard: end with DVC
         if os.getppid() != parent:  # it was gone before this was requested
             sys.exit(128 + signal.SIGKILL)

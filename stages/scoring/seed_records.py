@@ -33,7 +33,9 @@ def settings_of(params: Params) -> str:
     machine decides; and what the method does not read. A key at its schema's default does not
     count either, so settings keep their name when a later version adds a key.
     """
-    content = params.model_dump(exclude={"seed", "compute", "tfidf"}, exclude_defaults=True)
+    content = params.model_dump(
+        exclude={"seed", "compute", "tfidf", "search"}, exclude_defaults=True
+    )
     for name in method_of(params).unread:
         section, _, key = name.partition(".")
         if key:

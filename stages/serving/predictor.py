@@ -61,7 +61,7 @@ class Predictor:
         labels = manifest["labels"]
 
         def fresh() -> Classifier:
-            return load_base(paths.BASE_MODEL, labels, SEED, device)
+            return load_base(paths.BASE_MODEL, labels, SEED, device, manifest["pooling"])
 
         adapter = load_adapter(fresh(), paths.ADAPTER, paths.BASE_MODEL)
         speed_up(adapter, device, SEED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from stages.model.tokens import encode
 from stages.rows.prepared import Split
 from stages.scoring.logits import predict_logits
 from stages.training import checkpoints
+from stages.training.averaging import WeightAverage
 from stages.training.batches import Collator, TrainingRows
 from stages.training.sampler import EpochSampler
 
@@ -56,17 +58,24 @@ def train(
     last = checkpoints.last_usable(checkpoints.inputs_of(params, device))
     if last:
         print(f"continuing from {last}")
+        trainer.average.resume(last)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.average.finish(Path(trainer.state.best_model_checkpoint or ""))
     return list(trainer.state.log_history)
 
 
 def make_trainer(
-    classifier: Classifier, splits: tuple[Split, Split], params: Params, device: Device
+    classifier: Classifier,
+    splits: tuple[Split, Split],
+    params: Params,
+    device: Device,
+    checkpointed: bool = True,
 ) -> ClassifierTrainer:
     """Return a Trainer for the classifier on (training, validation) rows.
 
     The best checkpoint by validation log loss is restored at the end; early stopping uses the same
-    figure. Batches hold rows of similar length, so little of them is padding.
+    figure. Batches hold rows of similar length, so little of them is padding. A training that is
+    not checkpointed goes the same way and ends with its last weights.
     """
     rows, validation = splits
     settings = params.train
@@ -74,16 +83,18 @@ def make_trainer(
     dataset = TrainingRows(encoded, rows.targets)
     steps = math.ceil(len(encoded) / settings.batch_size)
     stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
+    average = WeightAverage(classifier.model, settings.ema_decay)
     trainer = ClassifierTrainer(
         classifier,
         rows,
         validation,
-        args=_arguments(params, steps, device),
+        args=_arguments(params, steps, device, checkpointed),
         train_dataset=dataset,
         eval_dataset=dataset,
         data_collator=Collator(classifier.tokenizer.pad_token_id),
-        callbacks=[checkpoints.Seal(), *stopping],
+        callbacks=[average, checkpoints.Seal(), *stopping],
     )
+    trainer.average = average
     trainer.device = device
     trainer.max_length = params.data.max_length
     trainer.remove_callback(PrinterCallback)
@@ -94,7 +105,9 @@ def make_trainer(
     return trainer
 
 
-def _arguments(params: Params, steps_per_epoch: int, device: Device) -> TrainingArguments:
+def _arguments(
+    params: Params, steps_per_epoch: int, device: Device, checkpointed: bool
+) -> TrainingArguments:
     settings = params.train
     interval = math.ceil(steps_per_epoch / settings.evaluations_per_epoch)
     return TrainingArguments(
@@ -111,11 +124,11 @@ def _arguments(params: Params, steps_per_epoch: int, device: Device) -> Training
         seed=params.seed,
         eval_strategy="steps",
         eval_steps=interval,
-        save_strategy="steps",
+        save_strategy="steps" if checkpointed else "no",
         save_steps=interval,
         save_total_limit=2,  # in case the last one is damaged
         restore_callback_states_from_checkpoint=True,
-        load_best_model_at_end=True,
+        load_best_model_at_end=checkpointed,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=min(LOG_EVERY, interval),
@@ -136,6 +149,8 @@ class ClassifierTrainer(Trainer):
         self.classifier = classifier
         self.train_ids = train.ids
         self.validation = validation
+        self.validation_logits: Tensor
+        self.average: WeightAverage
         self.device: Device
         self.max_length: int
 
@@ -166,9 +181,11 @@ class ClassifierTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return validation log loss (nats) and accuracy, and tell the callbacks."""
-        logits = predict_logits(
-            self.classifier, self.validation.texts, self.max_length, self.device, "validation"
-        )
+        with self.average.in_place():
+            logits = predict_logits(
+                self.classifier, self.validation.texts, self.max_length, self.device, "validation"
+            )
+        self.validation_logits = logits
         truth = torch.tensor(self.validation.targets)
         metrics = {
             "eval_loss": float(cross_entropy(logits, truth)),

@@ -29,15 +29,26 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keys_of(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
-    """Return the dotted name of every value in the schema."""
+    """Return the dotted name of every value in the schema that a stage may read."""
     names = []
     for name, field in model.model_fields.items():
+        if name == "search":
+            continue
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             names += keys_of(kind, f"{prefix}{name}.")
         else:
             names.append(prefix + name)
     return names
+
+
+# What the key meant before there was one.
+OLDER_FILES_LACK = {
+    "data.group_column": None,
+    "model.pooling": "auto",
+    "train.attention_dropout": 0.0,
+    "train.ema_decay": 0.0,
+}
 
 
 def without(key: str) -> str:
@@ -77,9 +88,20 @@ def test_the_shipped_file_holds_the_keys_of_the_schema_in_its_order() -> None:
     there = [
         f"{section}.{key}" if isinstance(value, dict) else section
         for section, value in content.items()
-        for key in (value if isinstance(value, dict) else [""])
+        for key in (value if isinstance(value, dict) and section != "search" else [""])
     ]
-    assert there == keys_of()
+    assert there == [*keys_of(), "search."]
+
+
+@pytest.mark.parametrize("typed", ["null", "[]", "{lora.r: 8}", "{lora.r: [8]}", "1", "{1: {}}"])
+def test_a_search_that_is_no_mapping_of_mappings_is_named_with_its_line(typed: str) -> None:
+    before = SHIPPED.partition("search:")[0]
+    (fault,) = faults(f"{before}search: {typed}\n")
+    assert f"params.yaml:{before.count(chr(10)) + 1}: search" in fault
+
+
+def test_a_file_without_a_search_has_no_space() -> None:
+    assert load(SHIPPED.partition("search:")[0]).search == {}
 
 
 @pytest.mark.parametrize("key", keys_of())
@@ -140,11 +162,12 @@ def test_every_key_has_bad_values_here() -> None:
 def test_a_missing_key_is_named_with_the_line_of_its_section(key: str) -> None:
     if key in ("model.source", "head.l2"):  # alone in its section, which is then empty
         return
-    if key in ("data.group_column", "train.attention_dropout"):  # older files lack them
-        assert load(without(key)) == load(SHIPPED)
+    section, _, name = key.rpartition(".")
+    if key in OLDER_FILES_LACK:
+        before = OLDER_FILES_LACK[key]
+        assert load(without(key)).model_dump()[section][name] == before
         return
     (fault,) = faults(without(key))
-    section = key.rpartition(".")[0]
     line = LINES.index(f"{section}:") + 1 if section else 1
     assert fault.startswith(f"error: params.yaml:{line}: {key}: missing. Fix: add {key}, for ex")
 
@@ -205,7 +228,8 @@ def test_all_faults_come_together_each_on_its_line() -> None:
         lines = text.splitlines()
         lines[at] = f"  {key.split('.')[1]}: {value}"
         text = "\n".join(lines) + "\n"
-    found = faults(text + "  extra: 1\n")
+    before, _, space = text.partition("\n# What `bert-lora search N`")
+    found = faults(f"{before}  extra: 1\n#{space}")
     assert [re.findall(r"yaml:\d+: ([\w.]+): ", fault) for fault in found] == [
         ["seed"],
         ["data.limit"],

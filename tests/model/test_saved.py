@@ -109,7 +109,7 @@ def test_plain_peft_loads_the_folder(params: Params) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    own = load_base(paths.BASE_MODEL, list(NAMES[:2]), 5, CPU)
+    own = load_base(paths.BASE_MODEL, list(NAMES[:2]), 5, CPU, "mean")
     own = load_adapter(own, paths.ADAPTER, paths.BASE_MODEL)
     bare = AutoModelForSequenceClassification.from_pretrained(paths.BASE_MODEL, num_labels=2)
     plain = PeftModel.from_pretrained(bare, paths.ADAPTER).eval()
@@ -138,13 +138,14 @@ def test_the_manifest_names_what_the_adapter_belongs_to(finished_run: Path) -> N
         "base": {f.name: sha256_of(f) for f in (finished_run / paths.BASE_MODEL).iterdir()},
         "head": ["classifier"],
         "labels": list(NAMES[:2]),
+        "pooling": "mean",
         "max_length": 32,
         "files": {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
     }
 
 
 def refusal(labels: tuple[str, ...] = NAMES[:2]) -> str:
-    base = load_base(paths.BASE_MODEL, list(labels), 42, CPU)
+    base = load_base(paths.BASE_MODEL, list(labels), 42, CPU, "mean")
     with pytest.raises(ModelError) as caught:
         load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
     assert caught.value.exit_code == 4
@@ -205,7 +206,7 @@ def test_a_missing_file_is_refusal(name: str) -> None:
 @pytest.mark.usefixtures("project")
 def test_a_missing_folder_names_the_stage_that_makes_it() -> None:
     shutil.rmtree(paths.ADAPTER)
-    base = load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, CPU)
+    base = load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, CPU, "mean")
     with pytest.raises(HostError, match=r"models/adapter not found.*dvc repro train_lora"):
         load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
 

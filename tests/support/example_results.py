@@ -69,6 +69,7 @@ def example(
         curves=curves.trace_curves(tables, targets, gain, 1, training, validation),
         data={"rows_train": 1000, "rows_validation": 200, "rows_test": rows},
         seeds=None,
+        search=None,
         hashes={"data": "0" * 64},
         params=params,
     )

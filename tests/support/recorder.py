@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,8 +21,16 @@ class Recorder:
         if name in type(self._section).model_fields:
             self._reads.add(f"{self._prefix}{name}")
         elif name == "model_dump":
-            self._reads |= leaves(self._section, self._prefix)
+            return self._dump
         return value
+
+    def _dump(self, exclude: Iterable[str] = (), **options: Any) -> dict[str, Any]:
+        names = leaves(self._section, self._prefix)
+        left_out = tuple(f"{self._prefix}{name}" for name in exclude)
+        self._reads |= {
+            n for n in names if not f"{n}.".startswith(tuple(f"{x}." for x in left_out))
+        }
+        return self._section.model_dump(exclude=set(exclude), **options)
 
 
 def leaves(section: BaseModel, prefix: str = "") -> set[str]:

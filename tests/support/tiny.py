@@ -37,6 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # name: model class, fields o
     "electra": ("ElectraModel", {**SMALL, "embedding_size": 16}),
     "deberta": ("DebertaV2Model", {**SMALL, "relative_attention": True, "pos_att_type": ["p2c"]}),
     "albert": ("AlbertModel", {**SMALL, "embedding_size": 16}),
+    "modernbert": ("ModernBertModel", {**SMALL, "classifier_pooling": "mean", "layer_types": None}),
 }
 COMPUTE = ComputeParams(device="cpu", precision="fp32", threads=1)
 

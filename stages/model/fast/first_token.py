@@ -13,6 +13,8 @@ def compute_first_token_only(classifier: Classifier) -> None:
     `load_base` has checked that the head reads no other state, and three quarters of the layer's
     work come after its attention. Layers that are not built as BERT's stay as they are.
     """
+    if classifier.pooling == "mean":
+        return
     layers = getattr(getattr(encoder_of(classifier.model), "encoder", None), "layer", None)
     if isinstance(layers, nn.ModuleList):
         output = getattr(getattr(layers[-1], "attention", None), "output", None)

@@ -65,5 +65,11 @@ def steps_of(setting: Setting) -> int:
 
 def fresh_base(setting: Setting, seed: int) -> Classifier:
     """Return the base model with a fresh head, as stage train_lora loads it."""
-    dropout = setting.params.train.attention_dropout
-    return load_base(paths.BASE_MODEL, setting.labels, seed, setting.device, dropout)
+    return load_base(
+        paths.BASE_MODEL,
+        setting.labels,
+        seed,
+        setting.device,
+        setting.params.model.pooling,
+        setting.params.train.attention_dropout,
+    )

@@ -56,7 +56,7 @@ def attached(load_tiny_base: Any, name: str, params: Params) -> Classifier:
     load_tiny_base(name)
     rate = params.train.attention_dropout
     return method_of(params).attach(
-        load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, FP32, rate), params
+        load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, FP32, "auto", rate), params
     )
 
 

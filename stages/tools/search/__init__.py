@@ -1,0 +1,1 @@
+"""`bert-lora search`: hyper-parameter search by Optuna, chosen on validation, never on test."""

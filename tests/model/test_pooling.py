@@ -1,0 +1,135 @@
+"""Pooling: the head reads what was chosen, in every architecture and whatever wraps the model."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from stages.core import paths
+from stages.core.errors import ModelError
+from stages.core.params import Params
+from stages.model.base import load_base
+from stages.model.classifier import Classifier, features
+from stages.model.device import resolve
+from stages.model.fast.layer import speed_up
+from stages.model.methods import METHODS, method_of
+from stages.model.pooling import Pooling
+from stages.model.saved import load_adapter, save_adapter
+from stages.reporting.card import model_card
+from tests.support.adapters import TEXTS, logits, shaken
+from tests.support.example_results import example
+from tests.support.tiny import COMPUTE, MODELS, changed
+
+CPU = resolve(COMPUTE)
+LABELS = ["no", "yes"]
+
+
+def loaded(load_tiny_base: Any, name: str, pooling: Pooling, seed: int = 42) -> Classifier:
+    load_tiny_base(name)
+    return load_base(paths.BASE_MODEL, LABELS, seed, CPU, pooling)
+
+
+def batch_of(classifier: Classifier) -> dict[str, Any]:
+    batch = classifier.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_the_head_reads_the_state_that_was_chosen(
+    load_tiny_base: Any, name: str, pooling: Pooling
+) -> None:
+    classifier = loaded(load_tiny_base, name, pooling)
+    assert classifier.pooling == pooling
+    batch = batch_of(classifier)
+    classifier.model.eval()
+    body = AutoModel.from_pretrained(paths.BASE_MODEL, attn_implementation="eager").eval()
+    with torch.no_grad():
+        states = body(**batch).last_hidden_state
+        own, _ = features(classifier, batch)
+    lengths = batch["attention_mask"].sum(1).tolist()
+    for row, length in enumerate(lengths):
+        wanted = states[row, 0] if pooling == "first" else states[row, :length].mean(0)
+        torch.testing.assert_close(own[row, 0], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_does_not_reach_the_mean(load_tiny_base: Any, name: str) -> None:
+    classifier = loaded(load_tiny_base, name, "mean")
+    together = logits(classifier)
+    batch = batch_of(classifier)
+    for row, length in enumerate(batch["attention_mask"].sum(1).tolist()):
+        with torch.no_grad():
+            alone = classifier.model(
+                **{key: each[row : row + 1, :length] for key, each in batch.items()}
+            )
+        torch.testing.assert_close(alone.logits[0], together[row], rtol=1e-4, atol=1e-5)
+
+
+def test_auto_is_what_the_configuration_says_or_else_the_architecture(load_tiny_base: Any) -> None:
+    assert loaded(load_tiny_base, "bert", "auto").pooling == "auto"
+    assert loaded(load_tiny_base, "modernbert", "auto").pooling == "mean"
+    assert loaded(load_tiny_base, "modernbert", "first").model.config.classifier_pooling == "cls"
+
+
+def test_another_pooling_does_without_the_pooler_of_bert(load_tiny_base: Any) -> None:
+    assert loaded(load_tiny_base, "bert", "auto").model.bert.pooler is not None
+    assert loaded(load_tiny_base, "bert", "mean").model.bert.pooler is None
+    assert loaded(load_tiny_base, "bert-no-pooler", "mean").head == ("classifier",)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_speed_does_not_change_the_mean(load_tiny_base: Any, params: Params, name: str) -> None:
+    classifier = method_of(params).attach(loaded(load_tiny_base, name, "mean"), params)
+    before = logits(shaken(classifier))
+    speed_up(classifier, CPU, 0)
+    torch.testing.assert_close(logits(classifier), before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("pooling", ["auto", "first", "mean"])
+def test_the_lines_of_the_card_load_what_was_trained(
+    load_tiny_base: Any, params: Params, name: str, pooling: Pooling
+) -> None:
+    settings = changed(params, model__pooling=pooling, lora__target_modules="all-linear")
+    trained = method_of(settings).attach(loaded(load_tiny_base, name, pooling), settings)
+    save_adapter(shaken(trained), "lora", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    (code,) = re.findall(r"```python\n(.*?)```", model_card(example(settings, LABELS)), re.DOTALL)
+    lines: dict[str, Any] = {}
+    exec(code.replace('["a text"]', repr(TEXTS[:1])), lines)  # noqa: S102  # the card's own code
+    with torch.no_grad():
+        theirs = lines["model"](**lines["inputs"]).logits
+    batch = batch_of(trained)
+    length = int(batch["attention_mask"][0].sum())
+    with torch.no_grad():
+        ours = trained.model.eval()(
+            **{key: each[:1, :length] for key, each in batch.items()}
+        ).logits
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_comes_back_with_its_pooling(
+    load_tiny_base: Any, params: Params, method: str
+) -> None:
+    settings = changed(params, train__method=method, model__pooling="mean")
+    trained = method_of(settings).attach(loaded(load_tiny_base, "bert", "mean"), settings)
+    after = logits(shaken(trained))
+    save_adapter(trained, method, CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    again = load_adapter(
+        loaded(load_tiny_base, "bert", "mean", seed=3), paths.ADAPTER, paths.BASE_MODEL
+    )
+    assert torch.equal(logits(again), after)
+
+
+@pytest.mark.guard("pooling of the adapter")
+def test_an_adapter_of_another_pooling_is_refused(load_tiny_base: Any, params: Params) -> None:
+    trained = method_of(params).attach(loaded(load_tiny_base, "bert", "mean"), params)
+    save_adapter(trained, "lora", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    own = loaded(load_tiny_base, "bert", "auto")
+    with pytest.raises(ModelError, match=r"trained with model\.pooling mean, .* with auto"):
+        load_adapter(own, paths.ADAPTER, paths.BASE_MODEL)
