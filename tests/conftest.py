@@ -83,6 +83,13 @@ def project(finished_run: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def tmp_cwd(tmp_path: Path) -> Iterator[Path]:
+    """Work in an empty folder."""
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture
 def load_tiny_base(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
     """Return a function that loads an architecture's tiny model as models/base."""
     from stages.model.base import load_base

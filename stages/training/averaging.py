@@ -36,12 +36,17 @@ class WeightAverage(TrainerCallback):
         self.own = {n: p for n, p in model.named_parameters() if p.requires_grad and decay}
         self.average = {name: own.detach().clone() for name, own in self.own.items()}
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Go where the Trainer has moved the weights by now."""
+        for name, own in self.own.items():
+            self.average[name] = self.average[name].to(own.device)
+
     @torch.no_grad()
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
         """Move the average towards the weights."""
         decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
-        for name, own in self.own.items():
-            self.average[name] = self.average[name].to(own.device).lerp_(own, 1 - decay)
+        if self.own:
+            torch._foreach_lerp_(list(self.average.values()), list(self.own.values()), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -1,7 +1,8 @@
-"""Query, key and value read the same states, so their LoRA products are computed together.
+"""LoRA's products with less overhead: the same weights, the same adapter.
 
-What PEFT does in nine small matrix products and three dropouts is done in five and one: less
-overhead, the same weights, the same adapter. The three share a dropout mask.
+Query, key and value read the same states, so theirs are computed together: what PEFT does in nine
+small matrix products and three dropouts is done in five and one. The three share a dropout mask.
+Every layer rounds its input once, and adds its update in the product that makes it.
 """
 
 from __future__ import annotations
@@ -41,11 +42,19 @@ class Projections:
 
     def _results(self, states: Tensor) -> list[Tensor]:
         """Return W x + b + scale * B A dropout(x) of every member."""
+        kind = states.device.type
+        if torch.is_autocast_enabled(kind):
+            states = states.to(torch.get_autocast_dtype(kind))
+        dropped = self.members[0].lora_dropout[ADAPTER](states)
+        if len(self.members) == 1:
+            (layer,) = self.members
+            low = linear(dropped, layer.lora_A[ADAPTER].weight)
+            return [_with_update(layer.base_layer(states), low, layer)]
         down = [layer.lora_A[ADAPTER].weight for layer in self.members]
         frozen = linear(states, *self._frozen_weights())
-        low = linear(self.members[0].lora_dropout[ADAPTER](states), torch.cat(down))
+        low = linear(dropped, torch.cat(down))
         return [
-            part + linear(inner, layer.lora_B[ADAPTER].weight * layer.scaling[ADAPTER])
+            _with_update(part, inner, layer)
             for layer, part, inner in zip(
                 self.members,
                 torch.split(frozen, [layer.out_features for layer in self.members], dim=-1),
@@ -62,22 +71,30 @@ class Projections:
         bases = [layer.base_layer for layer in self.members]
         if self.frozen is None or self.frozen[0].device != bases[0].weight.device:
             weight = torch.cat([base.weight.detach() for base in bases])
-            self.frozen = weight, torch.cat([base.bias.detach() for base in bases])
+            biases = [
+                b.weight.new_zeros(b.out_features) if b.bias is None else b.bias for b in bases
+            ]
+            self.frozen = weight, torch.cat([bias.detach() for bias in biases])
         return self.frozen
 
 
+def _with_update(frozen: Tensor, low: Tensor, layer: Any) -> Tensor:
+    """Return frozen (..., out) + scale * B low for the states A x = low (..., r)."""
+    up = layer.lora_B[ADAPTER].weight * layer.scaling[ADAPTER]
+    flat = torch.addmm(frozen.reshape(-1, len(up)), low.reshape(-1, up.shape[1]), up.t())
+    return flat.view(frozen.shape)
+
+
 def fuse_projections(model: nn.Module) -> None:
-    """Compute the projections of each attention together from now on.
+    """Compute the projections of each attention together from now on, other layers each alone.
 
     Left as they are: layers with DoRA, biases that train, and what LoRA does not adapt.
     """
     for parent in model.modules():
-        members = [
-            child
-            for name, child in parent.named_children()
-            if name in ATTENTION and _is_plain_lora(child)
-        ]
-        if len(members) > 1:
+        plain = {name: child for name, child in parent.named_children() if _is_plain_lora(child)}
+        attention: list[Any] = [child for name, child in plain.items() if name in ATTENTION]
+        others: list[list[Any]] = [[c] for name, c in plain.items() if name not in ATTENTION]
+        for members in [attention, *others] if attention else others:
             together = Projections(members)
             for number, layer in enumerate(members):
                 layer.forward = _member_forward(together, number)
@@ -94,7 +111,6 @@ def _is_plain_lora(layer: nn.Module) -> bool:
     """Return whether the layer is W x + b + scale * B A dropout(x) with W and b frozen."""
     return (
         isinstance(layer, LoraLinear)
-        and layer.base_layer.bias is not None
         and not any(parameter.requires_grad for parameter in layer.base_layer.parameters())
         and not layer.lora_variant
         and list(layer.lora_A) == [ADAPTER]

@@ -14,7 +14,7 @@ from stages.core.params import Params, load_params
 from stages.core.params_errors import parse_yaml
 from stages.running.environment import set_environment
 from stages.tools.project import enter_project, file_option
-from stages.tools.search.space import check_space, read_space, with_values
+from stages.tools.search.space import check_space, read_space, unknown, with_values
 
 EXAMPLE = "Example: bert-lora search 20 --minutes 30"
 
@@ -104,12 +104,16 @@ def read_settings(
         if key.startswith("search."):
             entries[key.removeprefix("search.")] = value
         else:
+            wrong = unknown(key, params)
+            if wrong:
+                what = f"bert-lora search: -S {printable(override)}: {wrong[0]}"
+                raise ParamsError(what, wrong[1])
             values[key] = value
     try:
         params = with_values(params, values)
-    except (ValidationError, KeyError, TypeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "no such param"
-        what = f"bert-lora search: -S {', '.join(values)}: {printable(reason, 200)}"
+    except ValidationError as error:
+        reason = printable(error.errors()[0]["msg"], 200)
+        what = f"bert-lora search: -S {', '.join(map(printable, values))}: {reason}"
         raise ParamsError(what, "see the comments in params.yaml") from None
     if params.train.epochs == 0:
         raise ParamsError("train.epochs: 0 trains nothing", "set it to 1 or more")

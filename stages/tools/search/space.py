@@ -8,6 +8,7 @@ An entry has one of two forms, under the param's dotted path:
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -137,6 +138,8 @@ def check_space(entries: Mapping[str, Any], params: Params, where: str) -> tuple
             continue
         entry = _entry(str(path), content)
         tried = entry.values if entry.values is not None else (entry.low, entry.high)
+        if entry.path == "train.epochs" and 0 in tried:
+            faults.append((f"{place}: 0 trains nothing", "take it out of the space"))
         refused = [reason for value in tried for reason in _refusals(params, entry.path, value)]
         faults += [(f"{place}: {what}", fix) for what, fix in dict.fromkeys(refused)]
         space.append(entry)
@@ -175,13 +178,20 @@ def _wrong_path(path: str, params: Params) -> tuple[str, str] | None:
     reason = REFUSED.get(path) or REFUSED.get(path.partition(".")[0])
     if reason:
         return f"cannot be searched: {reason}", "take it out of the space"
-    known = params.model_dump()
+    return unknown(path, params)
+
+
+def unknown(path: str, params: Params) -> tuple[str, str] | None:
+    """Return what to say of a dotted path that no param has, and the fix."""
+    known = params.model_dump(exclude={"search"})
     section, _, key = path.partition(".")
     fields = known.get(section)
-    if not isinstance(fields, dict) or key not in fields:
-        keys = [f"{name}.{k}" for name in ("lora", "train", "head", "model") for k in known[name]]
-        return "no such param", f"use one of {', '.join(k for k in keys if k not in REFUSED)}"
-    return None
+    if (key in fields) if isinstance(fields, dict) else (section in known and not key):
+        return None
+    keys = [f"{name}.{k}" for name, of in known.items() if isinstance(of, dict) for k in of]
+    close = difflib.get_close_matches(path, keys, n=1)
+    hint = f", did you mean {close[0]}?" if close else ""
+    return f"no such param{hint}", f"use one of {', '.join(k for k in keys if k not in REFUSED)}"
 
 
 def _wrong_form(content: Any) -> tuple[str, str] | None:

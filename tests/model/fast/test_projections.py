@@ -58,7 +58,7 @@ def test_outputs_and_gradients_are_those_of_peft(
     load_tiny_base: Any, params: Params, used: list[int], name: str
 ) -> None:
     assert_same(attach_lora(load_tiny_base(name), params.lora.model_copy(update=PLAIN)))
-    assert used == [3] * ATTENTIONS
+    assert used == [1 if name == "modernbert" else 3] * ATTENTIONS
 
 
 @pytest.mark.parametrize("name", ["albert", "deberta"])
