@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -77,7 +78,7 @@ def test_the_lock_of_a_killed_process_is_free(study: Study) -> None:
 
 def dead_trial(study: Study, retries: int = 0) -> Any:
     trial = study.ask({"lora.r": optuna.distributions.IntDistribution(4, 8)})
-    trial.set_user_attr("worker", {"host": module.socket.gethostname(), "pid": 2**22, "started": 0})
+    trial.set_user_attr("worker", {"host": socket.gethostname(), "pid": 2**22, "started": 0})
     trial.set_user_attr("retries", retries)
     return trial
 
@@ -196,7 +197,7 @@ def test_a_journal_that_is_none_or_cannot_be_written_is_reported() -> None:
 
 def test_a_storage_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", tries.append)
+    monkeypatch.setattr(time, "sleep", tries.append)
 
     def work() -> str:
         if len(tries) < 3:

@@ -24,7 +24,7 @@ def test_a_trial_reaches_what_the_stage_reaches(params: Params, method: str, ema
     params = changed(params, train__method=method, train__ema_decay=ema)
     train_lora(params)
     curve = pd.read_csv(paths.TRAINING_CURVES / "validation.csv")
-    best = curve.loc[curve["loss"].idxmin()]
+    best = curve.sort_values("loss").iloc[0]
     paths.TEST.unlink()  # a trial has no use for it
     shutil.rmtree(paths.HEAD)
     reported: list[tuple[float, int]] = []

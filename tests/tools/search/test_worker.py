@@ -47,6 +47,7 @@ class Fake:
         self.trained: list[Params] = []
 
     def run(self, params: Params, report: Any) -> Outcome:
+        """Return an outcome of the rank."""
         self.trained.append(params)
         report(1 / params.lora.r, 500)
         if self.end:
