@@ -11,11 +11,11 @@
 A stage file loads, calls one piece of work, and writes. The work is in a folder by its subject.
 A folder may import from those below it, never from one above (checked by import-linter):
 
-  tools      the `bert-lora` command, one module a subcommand
+  tools      the `bert-lora` command, one module a subcommand; search/, benchmark/
   serving    a loaded predictor
   reporting  what `compare` works out and shows: report, figures, model card
   training   the Trainer, its batches, checkpoints and curves
-  scoring    from model and rows to probabilities, scores, significance, records of several seeds
+  scoring    from model and rows to probabilities, scores, significance, records of seeds, searches
   model      the classifier: base, head, training methods, saved adapters, device, tokens; fast/
   rows       from files to rows: tables, checks, labels, splits
   sources    from a name in params.yaml to files on disk: catalogue, package index, Hub, folders

@@ -28,7 +28,7 @@ LABELS = list(NAMES[:2])
 
 def start(params: Params) -> Classifier:
     """Return what train_lora starts from, in the current project."""
-    base = load_base(paths.BASE_MODEL, LABELS, params.seed, set_up(COMPUTE))
+    base = load_base(paths.BASE_MODEL, LABELS, params.seed, set_up(COMPUTE), params.model.pooling)
     load_head(base, paths.HEAD)
     return attach_lora(base, params.lora)
 
@@ -69,11 +69,13 @@ def test_training_lowers_the_loss_and_moves_only_lora_and_head(
 
 
 @pytest.mark.usefixtures("project")
-def test_the_best_weights_by_validation_are_kept(params: Params) -> None:
+@pytest.mark.parametrize(("decay", "rate"), [(0.0, 0.05), (0.5, 0.08)])
+def test_the_best_weights_by_validation_are_kept(params: Params, decay: float, rate: float) -> None:
     wild = changed(
         params,
         train__epochs=3,
-        train__learning_rate=0.05,
+        train__ema_decay=decay,
+        train__learning_rate=rate,
         train__schedule="constant",
         train__patience=0,
     )
