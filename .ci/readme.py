@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.params import load_params
+from stages.reporting.ladder import against_full
 from stages.scoring.seed_records import read_records, settings_of
 from stages.tools.benchmark.table import table_of
 
@@ -50,17 +51,22 @@ def ladder() -> str:
     return "\n".join(lines)
 
 
-def default_seeds() -> Any:
-    """Return the record of the default settings over the most seeds."""
-    settings = settings_of(load_params(ROOT / "params.yaml"))
+def default_seeds(method: str = "lora") -> Any:
+    """Return the record of the default settings with a method over the most seeds, or None."""
+    params = load_params(ROOT / "params.yaml")
+    train = params.train.model_copy(update={"method": method})
+    settings = settings_of(params.model_copy(update={"train": train}))
     with chdir(ROOT):
         records = [record for record in read_records() if record["settings"] == settings]
-    return max(records, key=lambda record: len(record["seeds"]))
+    return max(records, key=lambda record: len(record["seeds"]), default=None)
 
 
 def headline() -> str:
     """Return the gain over several seeds as a sentence, and what a run costs."""
     record, cost = default_seeds(), metrics("experiments")[0]
+    records = {"lora": record} | ({"full": full} if (full := default_seeds("full")) else {})
+    sentence = against_full(records, "lora")
+    versus = f"{sentence}. " if sentence else ""
     mean, low, high = (100 * record[f"accuracy_gain_{key}"] for key in ("mean", "low", "high"))
     rows_low, rows_high = 100 * record["gain_rows_low"], 100 * record["gain_rows_high"]
     accuracy = percent(record["accuracy_adapter_mean"])
@@ -70,7 +76,8 @@ def headline() -> str:
         f"the seeds, {rows_low:.1f} to {rows_high:.1f} over the test rows). "
         f"{cost['trainable_percent']:.2f} % of the parameters train, the adapter takes "
         f"{cost['adapter_mb']:.1f} MB, and a whole run takes {cost['minutes']:.1f} minutes on two "
-        "processor cores with bf16 arithmetic. The table is one run, seed 42."
+        f"processor cores with bf16 arithmetic. {versus}The table's lines are means over seeds "
+        "where it says so, else the run with seed 42."
     )
 
 

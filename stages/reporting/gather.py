@@ -54,6 +54,7 @@ def gather(params: Params) -> Results:
             gain.rows,
             records,
         ),
+        against_full=ladder.against_full(records, params.train.method),
         flips=flips.find_flips(base, adapter, read_test_rows(base), params.seed),
         curves=curves.trace_curves(
             tables, targets, gain, params.seed, *read_training_curves(paths.TRAINING_CURVES)

@@ -8,7 +8,7 @@ from typing import Any
 from stages.core.artefacts import replacing
 from stages.model.methods import METHODS
 from stages.reporting.results import Rung
-from stages.scoring.significance import wilson
+from stages.scoring.significance import difference_of_means, wilson
 
 NAMES = {
     "majority": "majority class",
@@ -37,7 +37,8 @@ def build_ladder(
         method: what the run at hand trained.
         rows: how many test rows.
         records: of several seeds on the same test rows, by their method. That of another method
-            than the run's becomes a rung of its own.
+            than the run's becomes a rung of its own; that of the run's, with more than one seed,
+            takes the place of the run.
     """
     untrained, sd = base["untrained"], base["untrained_sd"]
     accuracies = {
@@ -58,8 +59,12 @@ def build_ladder(
         for name, (accuracy, _) in accuracies.items()
     }
     intervals["untrained"] = (untrained - NORMAL * sd, untrained + NORMAL * sd, "heads")
-    for name in set(records) - {method}:
-        accuracies[name], intervals[name] = _of_record(records[name], rows)
+    for name, record in records.items():
+        if name != method or len(record["seeds"]) > 1:
+            accuracies[name], intervals[name] = _of_record(record, rows)
+    if len(records.get(method, {"seeds": []})["seeds"]) > 1:
+        accuracy, note = accuracies[method]
+        accuracies[method] = accuracy, f"{note}; this run {100 * adapter_accuracy:.1f} %"
     return _with_steps([(n, *accuracies[n], *intervals[n]) for n in NAMES if n in accuracies])
 
 
@@ -74,6 +79,27 @@ def _of_record(
         ends = (record["accuracy_adapter_low"], record["accuracy_adapter_high"])
         note, interval = f"mean of {len(seeds)} seeds", (*ends, "seeds")
     return (accuracy, f"{note}, {record['precision']}"), interval
+
+
+def against_full(records: dict[str, dict[str, Any]], method: str) -> str | None:
+    """Return in words whether the run's method and full fine-tuning can be told apart.
+
+    None without several seeds of both, or where the run is full fine-tuning itself.
+    """
+    own, full = (records.get(name) for name in (method, "full"))
+    if method == "full" or own is None or full is None:
+        return None
+    if min(len(own["seeds"]), len(full["seeds"])) < 2:
+        return None
+    name, best = NAMES[method], NAMES["full"]
+    gain, low, high = difference_of_means(own["accuracy_adapter"], full["accuracy_adapter"])
+    told = "distinguishable" if low > 0 or high < 0 else "not distinguishable"
+    return (
+        f"{name} {100 * own['accuracy_adapter_mean']:.1f} % over {len(own['seeds'])} seeds, {best} "
+        f"{100 * full['accuracy_adapter_mean']:.1f} % over {len(full['seeds'])}: "
+        f"{100 * gain:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} over the "
+        f"seeds, {told}"
+    )
 
 
 def _with_steps(rows: list[tuple[str, float, str, float, float, str]]) -> list[Rung]:

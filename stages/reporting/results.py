@@ -123,6 +123,8 @@ class Results:
         verdict: the gain as one sentence.
         details: scores of each model by name (see `details.scores_of`), keys of MODELS.
         ladder: from the lowest rung to the highest.
+        against_full: in words whether the run's method and full fine-tuning can be told apart, or
+            None, see `ladder.against_full`.
         flips: where the adapter changed the answer.
         curves: the numbers that the plots show.
         data: metrics/data.json.
@@ -139,6 +141,7 @@ class Results:
     verdict: str
     details: dict[str, dict[str, Any]]
     ladder: list[Rung]
+    against_full: str | None
     flips: Flips
     curves: Curves
     data: dict[str, Any]

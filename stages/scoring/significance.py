@@ -7,6 +7,7 @@ comparison of two revisions and that of several seeds all say the same of the sa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,27 @@ def spread(values: list[float]) -> Spread:
     sd = float(np.std(values, ddof=1))
     half = float(t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * sd / math.sqrt(len(values))
     return Spread(tuple(values), mean, sd, mean - half, mean + half)
+
+
+def difference_of_means(
+    first: Sequence[float], second: Sequence[float]
+) -> tuple[float, float, float]:
+    """Return mean(first) - mean(second), and the ends of its 95 % interval.
+
+    Welch's t interval (Welch 1947, Biometrika 34:28), which lets the two spread differently.
+
+    Args:
+        first: one value for each run, at least two.
+        second: likewise; not the same runs.
+    """
+    import numpy as np
+    from scipy.stats import ttest_ind
+
+    difference = float(np.mean(first) - np.mean(second))
+    if np.ptp(first) == np.ptp(second) == 0:
+        return difference, difference, difference
+    ends = ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL)
+    return difference, float(ends.low), float(ends.high)
 
 
 def row_interval(differences: Floats, seed: int) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.reporting.ladder import NAMES, build_ladder, write_ladder
+from stages.reporting.ladder import NAMES, against_full, build_ladder, write_ladder
 
 BASE = {"accuracy": 0.7, "majority": 0.5, "untrained": 0.45, "untrained_sd": 0.02, "l2": 0.001}
 TFIDF = {"accuracy": 0.75, "ngrams": 2, "c": 10.0}
@@ -42,6 +42,44 @@ def test_full_fine_tuning_is_the_upper_rung() -> None:
         ("lora", "seed 7, bf16"),
         ("full", "this run"),
     ]
+
+
+def test_several_seeds_of_the_method_take_the_place_of_the_run() -> None:
+    record = FULL | {"accuracy_adapter_mean": 0.84}
+    found = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"lora": record})
+    rung = found[-1]
+    assert (rung.key, rung.accuracy, rung.interval_over) == ("lora", 0.84, "seeds")
+    assert rung.note == "mean of 2 seeds, bf16; this run 85.0 %"
+    single = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"lora": record | {"seeds": [3]}})
+    assert (single[-1].accuracy, single[-1].note) == (0.85, "this run")
+
+
+@pytest.mark.parametrize(
+    ("own", "full", "words"),
+    [
+        ([0.85, 0.852, 0.848], [0.87, 0.872, 0.868], "-2.0 points, 95 % interval -2.5 to -1.5"),
+        ([0.85, 0.86, 0.84], [0.855, 0.86, 0.85], "-0.5 points, 95 % interval -2.6 to +1.6"),
+        ([0.85, 0.85], [0.85, 0.85], "+0.0 points, 95 % interval +0.0 to +0.0"),
+    ],
+)
+def test_two_methods_are_told_apart_over_their_seeds(
+    own: list[float], full: list[float], words: str
+) -> None:
+    records = {
+        name: {
+            "seeds": list(range(len(values))),
+            "accuracy_adapter": values,
+            "accuracy_adapter_mean": sum(values) / len(values),
+        }
+        for name, values in (("lora", own), ("full", full))
+    }
+    sentence = against_full(records, "lora")
+    assert sentence is not None
+    assert words in sentence
+    assert sentence.endswith("not distinguishable") == ("-2.0" not in words)
+    assert against_full(records, "full") is None
+    assert against_full({"lora": records["lora"]}, "lora") is None
+    assert against_full(records | {"full": {**records["full"], "seeds": [1]}}, "lora") is None
 
 
 def test_a_way_of_no_length_has_no_shares() -> None:

@@ -63,6 +63,7 @@ def example(
         verdict=verdict(gain, MODELS),
         details={n: details.scores_of(tables[n], targets, labels, 1.5) for n in MODELS},
         ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}),
+        against_full=None,
         flips=flips.find_flips(
             frames["base"], frames["adapter"], texts_of(frames["base"], text), seed=1
         ),

