@@ -85,7 +85,7 @@ def benchmark(options: BenchmarkOptions) -> None:
     if options.accuracy:
         results["accuracy"] = {
             "precision": setting.device.precision,
-            "validation": trained_through(setting, names, options.seeds, options.adapters),
+            **trained_through(setting, names, options.seeds, options.adapters),
         }
     write_json(paths.BENCHMARK, results)
     print(table_of(results))

@@ -7,6 +7,7 @@ it trains for all epochs.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +25,11 @@ from stages.model.lora import attach_lora
 from stages.running.exit_codes import exit_code_of
 from stages.scoring.logits import predict_logits
 from stages.tools.benchmark.plain_trainer import Scored, plain_trainer
-from stages.tools.benchmark.setting import WARM_UP, Setting, fresh_base, read_setting
+from stages.tools.benchmark.setting import WARM_UP, Setting, fresh_base, read_setting, steps_of
 from stages.training.trainer import make_trainer
+
+TARGET = 0.85  # share of the validation rows
+LOOKS = 8  # scorings an epoch on the way there
 
 
 def make_ours(setting: Setting, steps: int, seed: int) -> tuple[Any, Scored]:
@@ -44,13 +48,14 @@ def make_ours(setting: Setting, steps: int, seed: int) -> tuple[Any, Scored]:
     trainer.args.load_best_model_at_end = False
 
     def score() -> tuple[Any, Any]:
-        logits = predict_logits(
-            classifier,
-            setting.validation.texts,
-            params.data.max_length,
-            setting.device,
-            "validation",
-        )
+        with trainer.average.in_place():
+            logits = predict_logits(
+                classifier,
+                setting.validation.texts,
+                params.data.max_length,
+                setting.device,
+                "validation",
+            )
         return logits, setting.validation.targets
 
     return trainer, score
@@ -64,14 +69,19 @@ CONTENDERS: dict[str, Callable[[Setting, int, int], tuple[Any, Scored]]] = {
 }
 
 
-def time_one(name: str, setting: Setting, steps: int, seed: int) -> dict[str, float]:
+def time_one(name: str, setting: Setting, steps: int, seed: int) -> dict[str, float | None]:
     """Return a contender's rows per second in training and scoring, and validation accuracy.
 
-    With 0 steps it trains for all epochs.
+    With 0 steps it trains for all epochs; `seconds_to_target` is then the time of training until
+    validation accuracy is TARGET at one of LOOKS scorings an epoch, which do not count; None if it
+    never is.
     """
     trainer, score = CONTENDERS[name](setting, steps, seed)
     marks: list[float] = []
+    until = Until(score, math.ceil(steps_of(setting) / setting.params.train.epochs / LOOKS))
     trainer.add_callback(_stopwatch(marks))
+    if not steps:
+        trainer.add_callback(until)
     with _silence():
         trainer.train()
     timed = len(marks) - 1 - WARM_UP
@@ -80,8 +90,43 @@ def time_one(name: str, setting: Setting, steps: int, seed: int) -> dict[str, fl
     with _silence():
         logits, labels = score()
     score_speed = len(logits) / (time.perf_counter() - start)
+    return {
+        "training": train_speed,
+        "scoring": score_speed,
+        "accuracy": _accuracy(logits, labels),
+        "seconds_to_target": until.seconds,
+    }
+
+
+def _accuracy(logits: Any, labels: Any) -> float:
     right = sum(int(row.argmax()) == int(label) for row, label in zip(logits, labels, strict=True))
-    return {"training": train_speed, "scoring": score_speed, "accuracy": right / len(labels)}
+    return right / len(labels)
+
+
+class Until(TrainerCallback):
+    """Score now and then while training, and note when validation accuracy is TARGET.
+
+    Args:
+        score: gives logits and labels of the validation rows.
+        interval: optimiser steps between two scorings.
+    """
+
+    def __init__(self, score: Scored, interval: int) -> None:
+        self.score, self.interval = score, interval
+        self.trained, self.since = 0.0, time.perf_counter()
+        self.seconds: float | None = None
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
+        self.since = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Score with the clock stopped, unless it is known already."""
+        if self.seconds is None and state.global_step % self.interval == 0:
+            self.trained += time.perf_counter() - self.since
+            if _accuracy(*self.score()) >= TARGET:
+                self.seconds = self.trained
+            self.since = time.perf_counter()
 
 
 def _stopwatch(marks: list[float]) -> Any:

@@ -22,15 +22,22 @@ TRAINS_ONLY = ("full",)  # it scores as *tuned* does
 
 def trained_through(
     setting: Setting, names: list[str], seeds: int, adapters: Path | None
-) -> dict[str, list[float]]:
-    """Return the validation accuracy after all epochs, one figure a seed, of TRAINED_THROUGH."""
-    accuracy: dict[str, list[float]] = {name: [] for name in names if name in TRAINED_THROUGH}
+) -> dict[str, dict[str, list[float | None]]]:
+    """Return figures of full trainings of TRAINED_THROUGH, one a seed.
+
+    They are `validation`, the accuracy after all epochs, and `seconds_to_target`; see
+    `contenders.time_one`.
+    """
+    accuracy: dict[str, list[float | None]] = {n: [] for n in names if n in TRAINED_THROUGH}
+    seconds: dict[str, list[float | None]] = {name: [] for name in accuracy}
     for seed in range(1, seeds + 1):
         for name, values in accuracy.items():
             print(f"full training, seed {seed} of {seeds}: {name}", flush=True)
-            values.append(run_contender(name, 0, seed, setting, adapters)["accuracy"])
-            print(f"validation accuracy {100 * values[-1]:.2f} %", flush=True)
-    return accuracy
+            measured = run_contender(name, 0, seed, setting, adapters)
+            values.append(measured["accuracy"])
+            seconds[name].append(measured.get("seconds_to_target"))
+            print(f"validation accuracy {100 * measured['accuracy']:.2f} %", flush=True)
+    return {"validation": accuracy, "seconds_to_target": seconds}
 
 
 def measure(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from stages.core import paths
 from stages.core.artefacts import write_json
@@ -18,7 +19,7 @@ ADAPTERHUB = Path(__file__).with_name("adapterhub.py")
 
 def run_contender(
     name: str, steps: int, seed: int, setting: Setting, adapters: Path | None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return what a contender measured; see `contenders.time_one`.
 
     Args:
@@ -46,7 +47,7 @@ def run_contender(
     )
 
 
-def run_adapterhub(python: str, steps: int, seed: int, setting: Setting) -> dict[str, float]:
+def run_adapterhub(python: str, steps: int, seed: int, setting: Setting) -> dict[str, Any]:
     """Return what the AdapterHub library measured, run by a Python that has it.
 
     Raises:
@@ -81,7 +82,7 @@ def run_adapterhub(python: str, steps: int, seed: int, setting: Setting) -> dict
         return _run("adapters", [python, str(ADAPTERHUB), f"{folder}/job.json"])
 
 
-def _run(name: str, command: list[str]) -> dict[str, float]:
+def _run(name: str, command: list[str]) -> dict[str, Any]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -91,5 +92,5 @@ def _run(name: str, command: list[str]) -> dict[str, float]:
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise HostError(f"benchmark: {name}: {printable(last, 200)}", f"run: {' '.join(command)}")
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return measured

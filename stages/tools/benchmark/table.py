@@ -14,6 +14,10 @@ NAMES = {
 }
 
 
+def _seconds(values: list[float | None]) -> str:
+    return " / ".join("never" if value is None else f"{value:.0f}" for value in values)
+
+
 def table_of(results: dict[str, Any]) -> str:
     """Return the results as a Markdown table."""
     lines = [
@@ -44,4 +48,11 @@ def table_of(results: dict[str, Any]) -> str:
             f"Validation accuracy after all epochs in {accuracy['precision']}, the mean of "
             f"{seeds} seeds: {', '.join(shown)}.",
         ]
+        timed = [
+            f"*{name}* {_seconds(values)}"
+            for name, values in sorted(accuracy.get("seconds_to_target", {}).items())
+            if name != "adapters"  # it is not scored on the way
+        ]
+        if timed:
+            lines += ["", f"Seconds of training until it is 85 %, by seed: {', '.join(timed)}."]
     return "\n".join(lines)

@@ -28,7 +28,13 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from stages.core import paths
 from stages.core.artefacts import require, sha256_of
@@ -114,10 +120,19 @@ def open_storage(url: str | None) -> BaseStorage:
         except (ValueError, KeyError, TypeError) as error:
             what = f"{path}: not a journal of Optuna: {printable(error)}"
             raise HostError(what, "move it away, or name another: --storage FILE") from error
+    return _open_database(url)
+
+
+def _open_database(url: str, tries: int = 5) -> RDBStorage:
     shown = printable(_without_password(url), 200)
     try:
         arguments = {"connect_timeout": 10} if url.startswith(("postgresql", "mysql")) else {}
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
+    except (IntegrityError, ProgrammingError) as error:  # two machines make its tables at once
+        if not tries:
+            raise no_answer(shown, error) from error
+        time.sleep(1)
+        return _open_database(url, tries - 1)
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise ParamsError(
             f"--storage: {shown}: {printable(error, 200)}",

@@ -69,7 +69,8 @@ def work(task: Task) -> None:
     trials = Trials(set_up(params.compute))
     space = check_space(task.space, params, "search") if task.space else ()
     storage = open_storage(task.storage)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if task.wanted else None
+    median, never = optuna.pruners.MedianPruner(n_startup_trials=5), optuna.pruners.NopPruner()
+    pruner = median if task.wanted else never  # the finals compare complete trainings
     study = patiently(
         lambda: optuna.load_study(study_name=task.study, storage=storage, pruner=pruner)
     )

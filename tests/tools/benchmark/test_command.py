@@ -42,9 +42,15 @@ def test_measuring_accuracy_alone_keeps_the_speeds(
 ) -> None:
     accuracy = {"tuned": 0.5, "full": 0.6, "ours": 0.7}
 
-    def measured(name: str, steps: int, seed: int, *_: object) -> dict[str, float]:
+    def measured(name: str, steps: int, seed: int, *_: object) -> dict[str, float | None]:
         through = accuracy[name] + seed / 100 if steps == 0 else 0.0
-        return {"training": 2.0, "scoring": 4.0, "accuracy": through}
+        target = 60.0 + seed if name == "ours" else None
+        return {
+            "training": 2.0,
+            "scoring": 4.0,
+            "accuracy": through,
+            "seconds_to_target": target,
+        }
 
     monkeypatch.setattr(measure, "run_contender", measured)
     with pytest.raises(HostError, match="no speeds are measured yet"):
@@ -58,8 +64,12 @@ def test_measuring_accuracy_alone_keeps_the_speeds(
     assert after == before
     assert accuracies["precision"] == "fp32"
     assert accuracies["validation"]["ours"] == pytest.approx([0.71, 0.72, 0.73])
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, accuracy_line, _, last = capsys.readouterr().out.splitlines()
     assert last == (
+        "Seconds of training until it is 85 %, by seed: *full* never / never / never, "
+        "*ours* 61 / 62 / 63, *tuned* never / never / never."
+    )
+    assert accuracy_line == (
         "Validation accuracy after all epochs in fp32, the mean of 3 seeds: "
         "*full* 62.0 % (61.0 to 63.0), *ours* 72.0 % (71.0 to 73.0), *tuned* 52.0 % (51.0 to 53.0)."
     )

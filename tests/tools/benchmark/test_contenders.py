@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from stages.core import paths
 from stages.model.saved import base_identity
+from stages.tools.benchmark import contenders
 from stages.tools.benchmark.contenders import CONTENDERS, make_ours, time_one
 from stages.tools.benchmark.setting import Setting, steps_of
 from stages.tools.benchmark.table import NAMES
@@ -46,3 +49,23 @@ def test_ours_stops_after_the_steps_or_after_all_epochs(
     assert steps_of(setting) == 2 * 8  # epochs of 60 rows, 8 a step
     logits, labels = score()
     assert logits.shape == torch.Size([len(labels), 2])
+
+
+def test_the_time_to_the_target_leaves_the_scoring_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    accuracies = iter([0.5, 0.84, 0.85])
+
+    def score() -> tuple[torch.Tensor, torch.Tensor]:
+        now[0] += 100  # seconds that are not training
+        right = round(100 * next(accuracies))
+        return torch.eye(2)[[0] * right + [1] * (100 - right)], torch.zeros(100, dtype=torch.long)
+
+    until = contenders.Until(score, interval=4)
+    until.on_train_begin()
+    for step in range(1, 21):
+        now[0] += 1
+        until.on_step_end(None, SimpleNamespace(global_step=step), None)
+    assert until.seconds == 12
