@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -52,7 +53,7 @@ def server() -> Iterator[str]:
         _wait_for(port)
         yield f"postgresql://tester@127.0.0.1:{port}/postgres"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # without waiting for its clients
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 

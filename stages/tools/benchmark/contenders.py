@@ -69,7 +69,7 @@ CONTENDERS: dict[str, Callable[[Setting, int, int], tuple[Any, Scored]]] = {
 }
 
 
-def time_one(name: str, setting: Setting, steps: int, seed: int) -> dict[str, float | None]:
+def time_one(name: str, setting: Setting, steps: int, seed: int) -> dict[str, Any]:
     """Return a contender's rows per second in training and scoring, and validation accuracy.
 
     With 0 steps it trains for all epochs; `seconds_to_target` is then the time of training until

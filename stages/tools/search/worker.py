@@ -21,7 +21,7 @@ from stages.tools.search.space import Entry, check_space, with_values
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from optuna.study import Study
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
     from stages.tools.search.trial import Outcome, Trials
 
@@ -89,23 +89,41 @@ def take(study: Study, space: tuple[Entry, ...], wanted: int, seed: int) -> Tria
 
     from stages.tools.search.study import counted, patiently, put_back_dead, trials_of
 
-    put_back_dead(study)
-    if not trials_of(study, TrialState.WAITING) and len(counted(study)) >= wanted:
-        return None
-    study.sampler = TPESampler(
-        seed=(seed + len(trials_of(study))) % 2**32,
-        n_startup_trials=8,
-        multivariate=True,
-        constant_liar=True,
-    )
     distributions = {entry.path: entry.distribution() for entry in space}
-    trial = patiently(lambda: study.ask(distributions))
-    # Two workers may have asked for the last one; the later one is not needed.
-    surplus = wanted and trial.number not in [t.number for t in counted(study)[:wanted]]
-    if surplus or (not wanted and "changes" not in trial.user_attrs):
+    while True:
+        put_back_dead(study)
+        if not trials_of(study, TrialState.WAITING) and len(counted(study)) >= wanted:
+            return None
+        study.sampler = TPESampler(
+            seed=(seed + len(trials_of(study))) % 2**32,
+            n_startup_trials=8,
+            multivariate=True,
+            constant_liar=True,
+        )
+        trial = patiently(lambda: study.ask(distributions))
+        if _is_needed(trial, counted(study), wanted):
+            return trial
         discard(study, trial, "not needed")
+
+
+def _is_needed(trial: Trial, counted: list[FrozenTrial], wanted: int) -> bool:
+    """Return whether a trial adds to those that were there before it.
+
+    Two workers may have asked for the last one, or two machines may have queued the same final;
+    the later trial is then not needed.
+    """
+    earlier = [other for other in counted if other.number < trial.number]
+    if wanted:
+        return len(earlier) < wanted
+    final = _final_of(trial.user_attrs)
+    return final is not None and final not in [_final_of(other.user_attrs) for other in earlier]
+
+
+def _final_of(attributes: dict[str, Any]) -> tuple[str, int] | None:
+    """Return changes and seed of one of the finals' trials."""
+    if "changes" not in attributes:
         return None
-    return trial
+    return json.dumps(attributes["changes"], sort_keys=True), attributes["seed"]
 
 
 def run(

@@ -101,6 +101,19 @@ def test_a_surplus_trial_is_discarded(study: Study, space: tuple[Entry, ...]) ->
     assert study.trials[1].user_attrs["reason"] == "not needed"
 
 
+def test_a_final_that_two_machines_queued_is_run_once(study: Study) -> None:
+    for changes, seed in (({}, 43), ({"lora.r": 4}, 43), ({}, 43), ({}, 44), ({"lora.r": 4}, 43)):
+        study.enqueue_trial({}, {"changes": changes, "seed": seed})
+    trials = Fake()
+    work(study, (), 0, trials)
+    assert [(params.lora.r, params.seed) for params in trials.trained] == [
+        (shipped().lora.r, 43),
+        (4, 43),
+        (shipped().lora.r, 44),
+    ]
+    assert [trial.user_attrs.get("reason") for trial in study.trials].count("not needed") >= 2
+
+
 def test_a_stopped_search_goes_on_to_the_same_suggestions(
     space: tuple[Entry, ...], tmp_path: Path
 ) -> None:
