@@ -131,6 +131,7 @@ class TrainParams(Section):
     )
     # With a default, for the same reason.
     ema_decay: float = field("a number from 0 to below 1", 0.99, default=0.0, ge=0, lt=1)
+    select_by: Literal["loss", "scaled_loss"] = field("loss or scaled_loss", "loss", default="loss")
     max_grad_norm: Positive = field("a number above 0", 1.0)
     evaluations_per_epoch: int = field("an integer from 1 to 100", 2, ge=1, le=100)
     patience: int = field("an integer >= 0", 4, ge=0)

@@ -34,6 +34,21 @@ def fit_temperature(probabilities: Array, targets: list[int]) -> float:
     return float(np.exp(best.x))
 
 
+def scaled_log_loss(probabilities: Array, targets: list[int]) -> float:
+    """Return the log loss (nats) of the rows after the temperature that suits them best.
+
+    What is left is how well the classes are told apart, without how well confidence fits
+    (refinement: Berta et al. 2025, arXiv 2501.19195).
+
+    Args:
+        probabilities: shape (rows, classes).
+        targets: true label numbers.
+    """
+    return log_loss(
+        with_temperature(probabilities, fit_temperature(probabilities, targets)), targets
+    )
+
+
 def with_temperature(probabilities: Array, temperature: float) -> Array:
     """Return the probabilities that the logits divided by `temperature` would give."""
     # The log of a probability is the logit up to a constant of the row, which softmax ignores.

@@ -18,7 +18,11 @@ TRAIN, VALIDATION = "train.csv", "validation.csv"
 # Columns of each file, and the keys of the Trainer's log that they are taken from.
 COLUMNS = {
     TRAIN: {"loss": "loss", "learning_rate": "learning_rate"},
-    VALIDATION: {"loss": "eval_loss", "accuracy": "eval_accuracy"},
+    VALIDATION: {
+        "loss": "eval_loss",
+        "scaled_loss": "eval_scaled_loss",
+        "accuracy": "eval_accuracy",
+    },
 }
 COMMON = {"step": "step", "epoch": "epoch"}
 
@@ -48,7 +52,7 @@ def write_training_curves(history: list[dict[str, float]], folder: Path) -> None
 def read_training_curves(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the curves of training (step, epoch, loss, learning_rate) and of validation.
 
-    The latter has step, epoch, loss and accuracy; both are empty for a run without training.
+    The latter has step, epoch, loss, scaled_loss and accuracy. Both are empty without training.
 
     Raises:
         HostError: if the folder is missing.

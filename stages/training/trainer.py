@@ -28,7 +28,8 @@ from stages.model.device import Device
 from stages.model.methods import method_of
 from stages.model.tokens import encode
 from stages.rows.prepared import Split
-from stages.scoring.logits import predict_logits
+from stages.scoring.logits import predict_logits, probabilities_of
+from stages.scoring.temperature import scaled_log_loss
 from stages.training import checkpoints
 from stages.training.averaging import WeightAverage
 from stages.training.batches import Collator, TrainingRows
@@ -73,7 +74,7 @@ def make_trainer(
 ) -> ClassifierTrainer:
     """Return a Trainer for the classifier on (training, validation) rows.
 
-    The best checkpoint by validation log loss is restored at the end; early stopping uses the same
+    The best checkpoint by train.select_by is restored at the end; early stopping uses the same
     figure. Batches hold rows of similar length, so little of them is padding. A training that is
     not checkpointed goes the same way and ends with its last weights.
     """
@@ -129,7 +130,7 @@ def _arguments(
         save_total_limit=2,  # in case the last one is damaged
         restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=checkpointed,
-        metric_for_best_model="eval_loss",
+        metric_for_best_model=f"eval_{settings.select_by}",
         greater_is_better=False,
         logging_steps=min(LOG_EVERY, interval),
         logging_nan_inf_filter=False,
@@ -180,7 +181,7 @@ class ClassifierTrainer(Trainer):
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Return validation log loss (nats) and accuracy, and tell the callbacks."""
+        """Return validation log loss (nats), as it is and scaled, and accuracy; tell callbacks."""
         with self.average.in_place():
             logits = predict_logits(
                 self.classifier, self.validation.texts, self.max_length, self.device, "validation"
@@ -189,6 +190,7 @@ class ClassifierTrainer(Trainer):
         truth = torch.tensor(self.validation.targets)
         metrics = {
             "eval_loss": float(cross_entropy(logits, truth)),
+            "eval_scaled_loss": scaled_log_loss(probabilities_of(logits), self.validation.targets),
             "eval_accuracy": float((logits.argmax(dim=1) == truth).double().mean()),
         }
         self.log(metrics)

@@ -48,6 +48,7 @@ OLDER_FILES_LACK = {
     "model.pooling": "auto",
     "train.attention_dropout": 0.0,
     "train.ema_decay": 0.0,
+    "train.select_by": "loss",
 }
 
 

@@ -78,6 +78,7 @@ def test_the_best_weights_by_validation_are_kept(params: Params, decay: float, r
         train__learning_rate=rate,
         train__schedule="constant",
         train__patience=0,
+        train__select_by="loss",
     )
     classifier, history = train(wild)
     looks = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
@@ -88,7 +89,13 @@ def test_the_best_weights_by_validation_are_kept(params: Params, decay: float, r
 
 @pytest.mark.usefixtures("project")
 def test_training_stops_when_validation_stops_falling(params: Params) -> None:
-    wild = changed(params, train__epochs=20, train__learning_rate=0.05, train__patience=2)
+    wild = changed(
+        params,
+        train__epochs=20,
+        train__learning_rate=0.05,
+        train__patience=2,
+        train__select_by="loss",
+    )
     classifier, history = train(wild)
     looks = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     assert len(looks) < 40

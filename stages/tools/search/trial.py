@@ -21,7 +21,8 @@ from stages.model.fast.layer import speed_up
 from stages.model.head import Features, fit_head, freeze_encoder
 from stages.model.methods import method_of
 from stages.rows.prepared import Split, read_labels, read_split
-from stages.scoring.logits import cached_features
+from stages.scoring.logits import cached_features, probabilities_of
+from stages.scoring.temperature import fit_temperature
 from stages.training.trainer import make_trainer
 
 Report = Callable[[float, int], bool]
@@ -32,7 +33,7 @@ class Outcome:
     """What a training reached at its best evaluation step.
 
     Attributes:
-        loss: validation log loss, mean in nats.
+        loss: validation log loss by train.select_by, mean in nats.
         accuracy: share of the validation rows that are right.
         losses: log loss of each validation row, (rows,).
         right: whether each validation row is right, (rows,).
@@ -89,7 +90,7 @@ class Trials:
         base.model.load_state_dict(self._head_of(params), strict=False)
         classifier = method_of(params).attach(base, params)
         speed_up(classifier, self.device, params.seed)
-        best = _Best(torch.tensor(self.validation.targets), report)
+        best = _Best(self.validation.targets, params.train.select_by, report)
         trainer = make_trainer(
             classifier, (self.train, self.validation), params, self.device, checkpointed=False
         )
@@ -137,22 +138,25 @@ class Trials:
 class _Best(TrainerCallback):
     """Keep the best evaluation step, report each, and stop where the report says so."""
 
-    def __init__(self, truth: Tensor, report: Report | None) -> None:
-        self.truth, self.report = truth, report
+    def __init__(self, truth: list[int], select_by: str, report: Report | None) -> None:
+        self.truth, self.select_by, self.report = truth, select_by, report
         self.logits: Callable[[], Tensor]
         self.loss, self.epochs = float("inf"), 0.0
         self.kept = torch.zeros(0)
         self.pruned = False
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
-        loss = kwargs["metrics"]["eval_loss"]
+        loss = kwargs["metrics"][f"eval_{self.select_by}"]
         if loss < self.loss:
             self.loss, self.kept, self.epochs = loss, self.logits(), state.epoch
         if self.report and self.report(loss, round(1000 * state.epoch)):
             self.pruned = control.should_training_stop = True
 
     def outcome(self, seconds: float) -> Outcome:
-        losses = cross_entropy(self.kept, self.truth, reduction="none")
-        right = self.kept.argmax(dim=1) == self.truth
+        truth, logits = torch.tensor(self.truth), self.kept.double()
+        if self.select_by == "scaled_loss":
+            logits /= fit_temperature(probabilities_of(logits), self.truth)
+        losses = cross_entropy(logits, truth, reduction="none")
+        right = logits.argmax(dim=1) == truth
         accuracy = float(right.double().mean())
         return Outcome(self.loss, accuracy, losses, right, self.epochs, seconds, self.pruned)

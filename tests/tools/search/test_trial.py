@@ -19,12 +19,14 @@ from tests.support.tiny import COMPUTE, changed
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_trial_reaches_what_the_stage_reaches(params: Params, method: str, ema: float) -> None:
-    params = changed(params, train__method=method, train__ema_decay=ema)
+@pytest.mark.parametrize(("ema", "select"), [(0.0, "loss"), (0.9, "scaled_loss")])
+def test_a_trial_reaches_what_the_stage_reaches(
+    params: Params, method: str, ema: float, select: str
+) -> None:
+    params = changed(params, train__method=method, train__ema_decay=ema, train__select_by=select)
     train_lora(params)
     curve = pd.read_csv(paths.TRAINING_CURVES / "validation.csv")
-    best = curve.sort_values("loss").iloc[0]
+    best = curve.sort_values(select).iloc[0]
     paths.TEST.unlink()  # a trial has no use for it
     shutil.rmtree(paths.HEAD)
     reported: list[tuple[float, int]] = []
@@ -37,12 +39,12 @@ def test_a_trial_reaches_what_the_stage_reaches(params: Params, method: str, ema
     for _ in range(2):  # what the first one cached serves the second
         reported.clear()
         outcome = trials.run(params, report)
-        assert outcome.loss == pytest.approx(best["loss"], rel=1e-5)
+        assert outcome.loss == pytest.approx(best[select], rel=1e-5)
         assert outcome.accuracy == pytest.approx(best["accuracy"], rel=1e-5)
         assert outcome.epochs == pytest.approx(best["epoch"], abs=1e-3)
-        assert [loss for loss, _ in reported] == pytest.approx(list(curve["loss"]), rel=1e-5)
+        assert [loss for loss, _ in reported] == pytest.approx(list(curve[select]), rel=1e-5)
         assert [step for _, step in reported] == [500, 1000, 1500, 2000]
-    assert float(outcome.losses.mean()) == pytest.approx(outcome.loss)
+    assert float(outcome.losses.mean()) == pytest.approx(outcome.loss, rel=1e-5)
     assert float(outcome.right.double().mean()) == outcome.accuracy
     assert not outcome.pruned
     assert not any(paths.CHECKPOINTS.glob("checkpoint-*"))
