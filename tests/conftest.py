@@ -54,9 +54,11 @@ def params(models: dict[str, Path]) -> Params:
         data__max_length=32,
         model__source=str(models["bert"]),
         lora__r=4,
+        lora__target_modules="attention",
         lora__lora_alpha=8,
         train__epochs=2,
         train__learning_rate=0.01,
+        train__loraplus_lr_ratio=1.0,
         train__batch_size=8,
         compute=COMPUTE.model_dump(),
     )

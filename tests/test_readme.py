@@ -40,5 +40,5 @@ def test_every_stage_and_lora_field_is_explained() -> None:
 def test_params_and_paths_that_it_names_exist() -> None:
     for section, key in re.findall(r"-S (\w+)\.(\w+)=", README):
         assert f"{section}.{key}" in leaves(load_params(ROOT / "params.yaml"))
-    for path in re.findall(r"\]\(([^)#]+)\)", README):
+    for path in re.findall(r"\]\((?!https:)([^)#]+)\)", README):
         assert (ROOT / path).exists(), path
