@@ -58,7 +58,6 @@ def params(models: dict[str, Path]) -> Params:
         lora__lora_alpha=8,
         train__epochs=2,
         train__learning_rate=0.01,
-        train__loraplus_lr_ratio=1.0,
         train__batch_size=8,
         compute=COMPUTE.model_dump(),
     )

@@ -119,13 +119,9 @@ class TrainParams(Section):
     epochs: int = field("an integer from 0 to 1000", 3, ge=0, le=1000)
     learning_rate: float = field("a number above 0 and at most 10", 0.001, gt=0, le=10)
     full_learning_rate: float = field("a number above 0 and at most 10", 0.0001, gt=0, le=10)
-    # With a default, since the params of older commits, which people compare with, lack it.
-    loraplus_lr_ratio: Annotated[float, Field(ge=0.01, le=100)] = field(
-        "a number from 0.01 to 100", 4.0, default=1.0
-    )
     batch_size: int = field("an integer from 1 to 4096", 32, ge=1, le=4096)
     weight_decay: float = field("a number from 0 to 1", 0.01, ge=0, le=1)
-    # With a default, for the same reason.
+    # With a default, since the params of older commits, which people compare with, lack it.
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] | None = field(
         "a number from 0 to below 1, or null", 0.1, default=0.0
     )

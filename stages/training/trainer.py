@@ -96,7 +96,6 @@ def make_trainer(
         callbacks=[average, checkpoints.Seal(), *stopping],
     )
     trainer.average = average
-    trainer.loraplus_lr_ratio = settings.loraplus_lr_ratio
     trainer.device = device
     trainer.max_length = params.data.max_length
     trainer.remove_callback(PrinterCallback)
@@ -153,7 +152,6 @@ class ClassifierTrainer(Trainer):
         self.validation = validation
         self.validation_logits: Tensor
         self.average: WeightAverage
-        self.loraplus_lr_ratio: float
         self.device: Device
         self.max_length: int
 
@@ -161,24 +159,6 @@ class ClassifierTrainer(Trainer):
         dataset: Any = train_dataset or self.train_dataset
         lengths = dataset.encoded.lengths.tolist()
         return EpochSampler(self.args.train_batch_size, lengths, self.args.seed)
-
-    def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
-        """Return the optimiser, with groups of their own for LoRA's B.
-
-        PEFT's LoRA+ optimiser would give the head's weight the rate of A, and its bias that of B.
-        """
-        new = self.optimizer is None
-        optimizer: torch.optim.Optimizer = super().create_optimizer(*arguments, **options)
-        named = self.classifier.model.named_parameters()
-        ups = {id(parameter) for name, parameter in named if ".lora_B." in name}
-        if new and self.loraplus_lr_ratio != 1 and ups:
-            for group in list(optimizer.param_groups):
-                raised = [p for p in group["params"] if id(p) in ups]
-                group["params"] = [p for p in group["params"] if id(p) not in ups]
-                if raised:
-                    rate = group["lr"] * self.loraplus_lr_ratio
-                    optimizer.add_param_group({**group, "params": raised, "lr": rate})
-        return optimizer
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None

@@ -47,7 +47,6 @@ OLDER_FILES_LACK = {
     "data.group_column": None,
     "model.pooling": "auto",
     "train.attention_dropout": 0.0,
-    "train.loraplus_lr_ratio": 1.0,
     "train.ema_decay": 0.0,
     "train.select_by": "loss",
 }

@@ -47,7 +47,6 @@ BAD = [
     *(("train.method", typed) for typed in ("LoRA", "null", "[lora]", "probe", "1")),
     *(("model.pooling", typed) for typed in ("cls", "max", "null", "true")),
     *(("train.ema_decay", typed) for typed in ("1", "-0.1", "off", ".nan", "null")),
-    *(("train.loraplus_lr_ratio", typed) for typed in ("0", "-1", "101", "off", "null")),
     *(("train.select_by", typed) for typed in ("accuracy", "eval_loss", "null", "1")),
     *(("train.attention_dropout", typed) for typed in ("1", "-0.1", "off", ".nan")),
     *(("train.full_learning_rate", typed) for typed in ("0", "-1", "fast", ".nan", "1e9")),

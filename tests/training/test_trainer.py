@@ -176,21 +176,3 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_rows(params: Params) -> N
     texts = dict(zip(rows.ids, rows.texts, strict=True))
     assert len(named) == 4
     assert any(sick in texts[row].split() for row in named)
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("ratio", [1.0, 4.0])
-def test_lora_plus_raises_the_rate_of_b_alone(params: Params, ratio: float) -> None:
-    settings = changed(params, train__loraplus_lr_ratio=ratio, train__learning_rate=0.01)
-    classifier = start(settings)
-    made = make_trainer(classifier, splits(), settings, set_up(COMPUTE))
-    groups = made.create_optimizer().param_groups
-    assert made.create_optimizer().param_groups is groups
-    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    trained = {n: p for n, p in classifier.model.named_parameters() if p.requires_grad}
-    assert len(rates) == len(trained) == sum(len(group["params"]) for group in groups)
-    for name, parameter in trained.items():
-        assert rates[id(parameter)] == pytest.approx(0.01 * (ratio if "lora_B" in name else 1))
-        assert decays[id(parameter)] == (0 if name.endswith("bias") else 0.01)
-    assert groups[0]["lr"] == 0.01  # the one that the curve of the learning rate shows
