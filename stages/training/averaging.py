@@ -67,7 +67,8 @@ class WeightAverage(TrainerCallback):
     def resume(self, checkpoint: Path) -> None:
         """Continue from the average of a checkpoint."""
         if self.own:
-            self.average = load_file(checkpoint / FILE)
+            saved = load_file(checkpoint / FILE)  # in the order of the names
+            self.average = {name: saved[name] for name in self.own}
 
     def finish(self, best: Path) -> None:
         """Leave the average of a checkpoint as the weights."""

@@ -21,6 +21,7 @@ def model() -> torch.nn.Linear:
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 2)
     layer.bias.requires_grad_(False)
+    layer.another = torch.nn.Parameter(torch.randn(2, 3))  # a file has it before the weight
     return layer
 
 
@@ -30,6 +31,7 @@ def walk(average: WeightAverage, layer: torch.nn.Linear, steps: range) -> list[t
     for step in steps:
         with torch.no_grad():
             layer.weight += torch.full_like(layer.weight, float(step))
+            layer.another -= 1
         weights.append(layer.weight.detach().clone())
         average.on_step_end(None, SimpleNamespace(global_step=step), None)
     return weights
@@ -43,7 +45,7 @@ def test_the_average_is_exponential_and_follows_closely_at_first() -> None:
         decay = min(0.6, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weight
     torch.testing.assert_close(average.average["weight"], expected)
-    assert set(average.average) == {"weight"}  # what does not train is not averaged
+    assert set(average.average) == {"weight", "another"}  # what does not train is not averaged
 
 
 def test_the_weights_come_back_after_the_average_was_in_their_place() -> None:
