@@ -28,7 +28,7 @@ from tests.support.tiny import COMPUTE, NAMES, changed
 def test_the_scores_are_those_of_the_saved_head(finished_run: Path, params: Params) -> None:
     with chdir(finished_run):
         labels = list(NAMES[:2])
-        base = load_base(paths.BASE_MODEL, labels, 7, set_up(COMPUTE))
+        base = load_base(paths.BASE_MODEL, labels, 7, set_up(COMPUTE), params.model.pooling)
         load_head(base, paths.HEAD)
         test = read_split(paths.TEST, labels)
         logits = predict_logits(base, test.texts, params.data.max_length, set_up(COMPUTE), "x")

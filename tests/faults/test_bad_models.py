@@ -225,7 +225,7 @@ from stages.scoring.logits import predict_logits
 params = load_params()
 device = set_up(params.compute)
 labels = read_labels()
-base = load_base(paths.BASE_MODEL, labels, params.seed, device)
+base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
 classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
 speed_up(classifier, device, params.seed)
 texts = read_split(paths.TEST, labels).texts

@@ -25,6 +25,7 @@ HEADS = {
     "electra": ("classifier",),
     "deberta": ("classifier", "pooler"),
     "albert": ("classifier",),
+    "modernbert": ("classifier", "head"),
 }
 WEIGHTS = paths.BASE_MODEL / "model.safetensors"
 CPU = resolve(COMPUTE)

@@ -23,6 +23,7 @@ ROLES = {  # attention, and what all-linear has beside it
     "electra": (BERT, ["dense", "embeddings_project"]),
     "deberta": (["key_proj", "query_proj", "value_proj"], ["dense", "pos_query_proj"]),
     "albert": (BERT, ["dense", "embedding_hidden_mapping_in", "ffn", "ffn_output", "pooler"]),
+    "modernbert": (["Wqkv"], ["Wi", "Wo"]),
 }
 LAYERS = {"albert": 1}  # its layers share one set of weights
 
@@ -43,7 +44,7 @@ def test_attention_is_query_key_and_value_alone(
     base = load_tiny_base(name)
     assert resolve_targets(base, "attention") == ROLES[name][0]
     found = adapted(attach_lora(base, lora))
-    assert len(found) == 3 * LAYERS.get(name, 2)
+    assert len(found) == len(ROLES[name][0]) * LAYERS.get(name, 2)
     assert {path.rpartition(".")[2] for path in found} == set(ROLES[name][0])
 
 

@@ -23,7 +23,7 @@ from stages.model.lora import attach_lora
 from stages.model.saved import CONFIG, MANIFEST, WEIGHTS, load_adapter, save_adapter
 from stages.rows.prepared import read_split
 from stages.scoring.logits import predict_logits
-from tests.support.adapters import logits, shaken
+from tests.support.adapters import logits, read_the_mean, shaken
 from tests.support.tiny import COMPUTE, MODELS, NAMES
 
 CPU = resolve(COMPUTE)
@@ -111,12 +111,14 @@ def test_plain_peft_loads_the_folder(params: Params) -> None:
 
     own = load_base(paths.BASE_MODEL, list(NAMES[:2]), 5, CPU, "mean")
     own = load_adapter(own, paths.ADAPTER, paths.BASE_MODEL)
-    bare = AutoModelForSequenceClassification.from_pretrained(paths.BASE_MODEL, num_labels=2)
+    bare = read_the_mean(
+        AutoModelForSequenceClassification.from_pretrained(paths.BASE_MODEL, num_labels=2)
+    )
     plain = PeftModel.from_pretrained(bare, paths.ADAPTER).eval()
     texts = read_split(paths.TEST, list(NAMES[:2])).texts
     batch = own.tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        theirs = plain(batch["input_ids"], batch["attention_mask"]).logits
+        theirs = plain(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     ours = predict_logits(own, texts, 32, set_up(params.compute), "test")
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
     assert ours.std() > 0.1

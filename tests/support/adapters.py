@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from stages.model.classifier import Classifier
 
@@ -28,3 +31,16 @@ def shaken(classifier: Classifier) -> Classifier:
             if parameter.requires_grad:
                 parameter += 0.05 * torch.randn_like(parameter)
     return classifier
+
+
+def read_the_mean(model: Any) -> Any:
+    """Let the head of a plain BERT read the mean of the token states, without this project."""
+
+    def mean(_: Any, __: Any, inputs: dict[str, Any], output: Any) -> BaseModelOutputWithPooling:
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        state = (output.last_hidden_state * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        return BaseModelOutputWithPooling(last_hidden_state=state, pooler_output=state[:, 0])
+
+    model.bert.pooler = None
+    model.bert.register_forward_hook(mean, with_kwargs=True)
+    return model

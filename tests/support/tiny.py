@@ -177,7 +177,7 @@ params = load_params()
 set_environment(params.compute)
 device = set_up(params.compute)
 labels = prepared.read_labels()
-load = lambda: load_base(paths.BASE_MODEL, labels, params.seed, device)
+load = lambda: load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
 name = os.environ["PYTHONHASHSEED"]
 fresh = attach_lora(load(), params.lora)
 save_adapter(fresh, "lora", device, Path("fresh-" + name), paths.BASE_MODEL, 32)

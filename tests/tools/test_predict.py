@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from stages.core import paths
+from tests.support.adapters import read_the_mean
 from tests.support.command import Command, Terminal
 
 LABELS = ["negative", "positive"]
@@ -47,7 +48,9 @@ def call(project: Path, command: Command) -> Command:
 def expected(project: Path) -> dict[str, list[list[float]]]:
     """Return the probabilities of TEXTS by base and adapter, from Transformers and PEFT alone."""
     base = project / "models/base"
-    classifier = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(LABELS))
+    classifier = read_the_mean(
+        AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(LABELS))
+    )
     head = load_file(project / "models/head/head.safetensors")
     classifier.load_state_dict(head, strict=False)
     tokenizer = AutoTokenizer.from_pretrained(base)

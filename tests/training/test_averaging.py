@@ -17,15 +17,22 @@ from tests.support.tiny import changed
 from tests.training.test_trainer import state, train
 
 
-def model() -> torch.nn.Linear:
+class Layer(torch.nn.Linear):
+    """A layer with one more parameter, which a file has before the weight."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+        self.another = torch.nn.Parameter(torch.randn(2, 3))
+
+
+def model() -> Layer:
     torch.manual_seed(0)
-    layer = torch.nn.Linear(3, 2)
+    layer = Layer()
     layer.bias.requires_grad_(False)
-    layer.another = torch.nn.Parameter(torch.randn(2, 3))  # a file has it before the weight
     return layer
 
 
-def walk(average: WeightAverage, layer: torch.nn.Linear, steps: range) -> list[torch.Tensor]:
+def walk(average: WeightAverage, layer: Layer, steps: range) -> list[torch.Tensor]:
     """Change the weight for some steps, and return its value at each."""
     weights = []
     for step in steps:

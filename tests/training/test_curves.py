@@ -13,7 +13,7 @@ from stages.training.curves import read_training_curves, write_training_curves
 
 def test_the_curves_of_a_run_hold_each_evaluation_step(finished_run: Path) -> None:
     train, validation = read_training_curves(finished_run / paths.TRAINING_CURVES)
-    assert list(validation) == ["step", "epoch", "loss", "accuracy"]
+    assert list(validation) == ["step", "epoch", "loss", "scaled_loss", "accuracy"]
     assert validation["step"].tolist() == [4, 8, 12, 16]
     assert validation["accuracy"].between(0, 1).all()
     assert list(train) == ["step", "epoch", "loss", "learning_rate"]
@@ -26,14 +26,17 @@ def test_the_curves_of_a_run_hold_each_evaluation_step(finished_run: Path) -> No
 def test_curves_are_written_from_the_log(tmp_path: Path) -> None:
     history = [
         {"step": 10, "epoch": 0.5, "loss": 0.7, "learning_rate": 1e-3, "grad_norm": 1.0},
-        {"step": 10, "epoch": 0.5, "eval_loss": 2 / 3, "eval_accuracy": 0.5},
+        {
+            **{"step": 10, "epoch": 0.5, "eval_loss": 2 / 3},
+            **{"eval_scaled_loss": 0.6, "eval_accuracy": 0.5},
+        },
         {"step": 20, "epoch": 1.0, "train_loss": 0.6, "train_runtime": 3.0},
     ]
     folder = tmp_path / "curves"
     write_training_curves(history, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         "train.csv": b"step,epoch,loss,learning_rate\n10,0.5,0.7,0.001\n",
-        "validation.csv": b"step,epoch,loss,accuracy\n10,0.5,0.666667,0.5\n",
+        "validation.csv": b"step,epoch,loss,scaled_loss,accuracy\n10,0.5,0.666667,0.6,0.5\n",
     }
 
 
