@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -96,11 +96,16 @@ def load_tiny_base(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
     from stages.model.base import load_base
     from stages.model.device import resolve
 
-    def load(name: str, labels: tuple[str, ...] = NAMES[:2], seed: int = 42) -> Classifier:
+    def load(
+        name: str,
+        labels: tuple[str, ...] = NAMES[:2],
+        seed: int = 42,
+        pooling: Literal["auto", "first", "mean"] = "auto",
+    ) -> Classifier:
         # New files, since a model in memory may still map the old ones.
         shutil.rmtree(paths.BASE_MODEL, ignore_errors=True)
         shutil.copytree(models[name], paths.BASE_MODEL)
-        return load_base(paths.BASE_MODEL, list(labels), seed, resolve(COMPUTE))
+        return load_base(paths.BASE_MODEL, list(labels), seed, resolve(COMPUTE), pooling)
 
     with chdir(tmp_path):
         yield load

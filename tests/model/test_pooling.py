@@ -12,7 +12,6 @@ from transformers import AutoModel
 from stages.core import paths
 from stages.core.errors import ModelError
 from stages.core.params import Params
-from stages.model.base import load_base
 from stages.model.classifier import Classifier, features
 from stages.model.device import resolve
 from stages.model.fast.layer import speed_up
@@ -29,8 +28,8 @@ LABELS = ["no", "yes"]
 
 
 def loaded(load_tiny_base: Any, name: str, pooling: Pooling, seed: int = 42) -> Classifier:
-    load_tiny_base(name)
-    return load_base(paths.BASE_MODEL, LABELS, seed, CPU, pooling)
+    classifier: Classifier = load_tiny_base(name, ("no", "yes"), seed, pooling)
+    return classifier
 
 
 def batch_of(classifier: Classifier) -> dict[str, Any]:
