@@ -38,7 +38,7 @@ def walk(average: WeightAverage, layer: Layer, steps: range) -> list[torch.Tenso
     for step in steps:
         with torch.no_grad():
             layer.weight += torch.full_like(layer.weight, float(step))
-            layer.another -= 1
+            layer.another.sub_(1)
         weights.append(layer.weight.detach().clone())
         average.on_step_end(None, SimpleNamespace(global_step=step), None)
     return weights
