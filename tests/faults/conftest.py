@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.core import paths
 from stages.core.params import Params
+from stages.scoring.search_records import COLUMNS
 from tests.support.faults import assert_succeeded, dvc, run_successfully, stage
 from tests.support.tiny import ROOT, save_params
 
@@ -36,7 +38,9 @@ def finished_dvc_project(
     for name in COPIED:
         shutil.copy(ROOT / name, folder / name)
     with chdir(folder):
-        Path("metrics/seeds.json").write_text("[]\n", encoding="utf-8")
+        empty = {paths.SEEDS: "[]", paths.SEARCH: "{}", paths.SEARCH_TABLE: ",".join(COLUMNS)}
+        for path, text in empty.items():
+            path.write_text(f"{text}\n", encoding="utf-8")
         shutil.copytree(params.model.source, "data/raw/model")
         source = {"source": "data/raw/model"}
         save_params(params.model_copy(update={"model": params.model.model_copy(update=source)}))
