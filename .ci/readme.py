@@ -76,8 +76,8 @@ def headline() -> str:
         f"the seeds, {rows_low:.1f} to {rows_high:.1f} over the test rows). "
         f"{cost['trainable_percent']:.2f} % of the parameters train, the adapter takes "
         f"{cost['adapter_mb']:.1f} MB, and a whole run takes {cost['minutes']:.1f} minutes on two "
-        f"processor cores with bf16 arithmetic. {versus}The table's lines are means over seeds "
-        "where it says so, else the run with seed 42."
+        f"processor cores with bf16 arithmetic. {versus}In the table a line over "
+        "seeds is their mean; the others are single runs."
     )
 
 
