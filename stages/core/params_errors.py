@@ -87,7 +87,7 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
 def _explain(fault: Any, schema: type[BaseModel], content: dict[str, Any]) -> tuple[str, str, str]:
     """Return (key, what is wrong, remedy) for one fault that pydantic found."""
     names = [part for part in fault["loc"] if isinstance(part, str)]
-    known, field = _resolve(schema, names)
+    known, field = resolve(schema, names)
     key = ".".join(known)
     if fault["type"] == "value_error":
         what, fix = fault["ctx"]["error"].args
@@ -119,7 +119,7 @@ def _explain(fault: Any, schema: type[BaseModel], content: dict[str, Any]) -> tu
     )
 
 
-def _resolve(schema: type[BaseModel], names: list[str]) -> tuple[list[str], Any]:
+def resolve(schema: type[BaseModel], names: list[str]) -> tuple[list[str], Any]:
     """Follow `names` through the schema: the part that exists, and the field it ends at."""
     model: Any = schema
     known: list[str] = []

@@ -93,7 +93,7 @@ def read_settings(
     """
     params = load_params()
     entries = dict(read_space(file) if file else params.search)
-    where = f"{printable(file)}: " if file else f"{paths.PARAMS}: search"
+    where = f"{printable(file)}: space" if file else f"{paths.PARAMS}: search"
     values = {}
     for override in overrides:
         key, _, text = override.partition("=")

@@ -6,7 +6,6 @@ finalists are trained again with seeds that chose none of them, the defaults amo
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from statistics import mean
@@ -19,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 from stages.core.params import Params
 from stages.scoring.search_records import shown
 from stages.scoring.significance import row_interval
-from stages.tools.search.space import Entry, value_at
-from stages.tools.search.study import DONE, LIVE, patiently, trials_of
+from stages.tools.search.space import Entry, value_at, values_of
+from stages.tools.search.study import counted, final_of, patiently, trials_of
 
 Changes = dict[str, Any]
 DEFAULTS = "the defaults"
@@ -64,7 +63,7 @@ def words(changes: Changes) -> str:
 
 def changes_of(trial: FrozenTrial, space: tuple[Entry, ...], params: Params) -> Changes:
     """Return what a trial changed of the params."""
-    values = {e.path: e.value_of(trial.params[e.path]) for e in space if e.path in trial.params}
+    values = values_of(trial.params, space)
     return {path: value for path, value in values.items() if value != value_at(params, path)}
 
 
@@ -88,27 +87,22 @@ def enqueue_finals(
 
     Seeds come one after the other, so that all finalists have as many whenever the time is up.
     """
-    wanted = [(changes, seed) for seed in seeds for changes, _ in finalists]
-    known = {_key(t) for t in trials_of(finals, *DONE, *LIVE)}
-    for changes, seed in wanted:
-        if (json.dumps(changes, sort_keys=True), seed) not in known:
-            patiently(partial(finals.enqueue_trial, {}, {"changes": changes, "seed": seed}))
+    wanted = [{"changes": changes, "seed": seed} for seed in seeds for changes, _ in finalists]
+    known = {final_of(trial.user_attrs) for trial in counted(finals)}
+    for attributes in wanted:
+        if final_of(attributes) not in known:
+            patiently(partial(finals.enqueue_trial, {}, attributes))
     return len(wanted)
-
-
-def _key(trial: FrozenTrial) -> tuple[str, int]:
-    attributes = trial.user_attrs
-    return json.dumps(attributes.get("changes"), sort_keys=True), attributes.get("seed", -1)
 
 
 def results_of(
     finals: Study, finalists: list[tuple[Changes, float | None]], seeds: list[int]
 ) -> list[Finalist]:
     """Return the finalists that were trained with every seed, the lowest loss first."""
-    done = {_key(t): t.user_attrs for t in trials_of(finals, TrialState.COMPLETE)}
+    done = {final_of(t.user_attrs): t.user_attrs for t in trials_of(finals, TrialState.COMPLETE)}
     results = []
     for changes, found in finalists:
-        keys = [(json.dumps(changes, sort_keys=True), seed) for seed in seeds]
+        keys = [final_of({"changes": changes, "seed": seed}) for seed in seeds]
         runs = [done[key] for key in keys if key in done]
         if len(runs) == len(seeds):
             losses = [run["loss"] for run in runs]

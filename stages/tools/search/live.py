@@ -17,6 +17,7 @@ from stages.core.params import Params
 from stages.scoring.search_records import shown
 from stages.tools.search.conclusion import changes_of, words
 from stages.tools.search.space import Entry
+from stages.tools.search.study import DONE
 
 SHOWN = 8  # trials in the table
 NAMES = {
@@ -76,9 +77,7 @@ class Board:
         seconds = [t.user_attrs["seconds"] for t in trials if "seconds" in t.user_attrs]
         if not seconds:
             return None
-        undone = self.wanted - sum(
-            t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials
-        )
+        undone = self.wanted - sum(t.state in DONE for t in trials)
         left = max(0.0, undone * float(mean(seconds)) / self.workers)
         return left if self.until is None else min(left, max(0.0, self.until - time.time()))
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,14 +19,14 @@ from optuna.trial import TrialState
 
 from stages.core import paths
 from stages.core.artefacts import read_object
-from stages.core.errors import HostError, printable
+from stages.core.errors import HostError, UserError, printable
 from stages.core.params import Params
 from stages.running.environment import threads_of
 from stages.scoring.search_records import Row, write_search
 from stages.tools.search import conclusion
 from stages.tools.search.conclusion import Changes, Finalist
 from stages.tools.search.live import NAMES, Board, option_line
-from stages.tools.search.space import Entry, value_at
+from stages.tools.search.space import Entry, value_at, values_of
 from stages.tools.search.study import (
     DONE,
     LIVE,
@@ -94,26 +95,26 @@ def search(wanted: Search) -> Changes | None:
     study = open_study(storage, wanted.study, inputs)
     finals = open_study(storage, f"{study.study_name}-finals", inputs)
     stop = None if wanted.minutes is None else time.time() + 60 * wanted.minutes
-    known = counted(study)
-    print(
-        f"study {study.study_name}: {len(trials_of(study, *DONE))} trials done before", flush=True
-    )
-    if not known:
+    ready = len(trials_of(study, *DONE))
+    print(f"study {study.study_name}: {ready} trials done before", flush=True)
+    if not counted(study):
         _enqueue_defaults(study, wanted)
     if wanted.at_most is not None:
-        ready = len(trials_of(study, *DONE))
         wanted = replace(wanted, trials=min(wanted.trials, ready + wanted.at_most))
     results: list[Finalist] = []
+    complete = False
     try:
-        _run(study, wanted, "search", wanted.trials, lambda: _search_is_over(study, wanted, stop))
+        over = partial(_search_is_over, study, wanted, stop)
+        _run(study, wanted, "search", wanted.trials, over, stop)
         finalists = conclusion.finalists_of(study, wanted.space, wanted.params, wanted.top)
         number = conclusion.enqueue_finals(finals, finalists, wanted.final_seeds)
-        _run(finals, wanted, "finals", number, lambda: stop is not None and time.time() > stop)
+        over = partial(_is_past, stop)
+        _run(finals, wanted, "finals", number, over, stop)
         results = conclusion.results_of(finals, finalists, wanted.final_seeds)
         complete = len(results) == len(finalists)
     finally:  # also when it is interrupted: what is done so far is recorded
         with suppress(KeyboardInterrupt):
-            best, verdict = _conclude(study, results if results and complete else [], wanted)
+            best, verdict = _conclude(study, results if complete else [], wanted)
             write_search(
                 [*_rows(study, wanted, "search"), *_rows(finals, wanted, "final")],
                 _found(study, results, best, verdict, wanted),
@@ -142,7 +143,18 @@ def _search_is_over(study: Study, wanted: Search, stop: float | None) -> bool:
     return time.time() + finals > stop
 
 
-def _run(study: Study, wanted: Search, title: str, number: int, over: Callable[[], bool]) -> None:
+def _is_past(stop: float | None) -> bool:
+    return stop is not None and time.time() > stop
+
+
+def _run(
+    study: Study,
+    wanted: Search,
+    title: str,
+    number: int,
+    over: Callable[[], bool],
+    stop: float | None,
+) -> None:
     """Let workers run a study's trials until all are done or the time is over.
 
     Raises:
@@ -152,7 +164,7 @@ def _run(study: Study, wanted: Search, title: str, number: int, over: Callable[[
     put_back_dead(study)
     is_search = title == "search"
     space = wanted.space if is_search else ()
-    board = Board(title, number, wanted.workers, space, wanted.params, None)
+    board = Board(title, number, wanted.workers, space, wanted.params, stop)
     if len(trials_of(study, *DONE)) >= number and not trials_of(study, *LIVE):
         return
     threads = max(1, threads_of(wanted.params.compute) // wanted.workers)
@@ -183,12 +195,12 @@ def _run(study: Study, wanted: Search, title: str, number: int, over: Callable[[
                         restarts += 1
                         put_back_dead(study)
                         worker.start()
-                if over() or (len(ended) == len(workers) and not _undone(study, is_search, number)):
+                none_left = all(worker.ended for worker in workers)
+                if over() or (none_left and not _undone(study, is_search, number)):
                     board.show(trials_of(study))
                     return
-                if len(ended) == len(workers) and not any(not w.ended for w in workers):
-                    for worker in workers[:1]:  # a trial was put back after the last worker left
-                        worker.start()
+                if none_left:  # a trial was put back after the last worker left
+                    workers[0].start()
                 time.sleep(POLL)
     finally:
         _stop(workers)
@@ -250,7 +262,7 @@ class Worker:
     @property
     def failed_by_user(self) -> bool:
         """Whether it ended with a mistake that the user can correct; then its line is printed."""
-        if not 2 <= self.code <= 6:
+        if self.code not in {kind.exit_code for kind in UserError.__subclasses__()}:
             return False
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         for line in [line for line in lines if line.startswith("error: ")][-1:]:
@@ -283,8 +295,7 @@ def _rows(study: Study, wanted: Search, phase: str) -> list[Row]:
             continue
         changes = attributes.get("changes")
         if changes is None:
-            changes = {e.path: e.value_of(trial.params[e.path]) for e in wanted.space
-                       if e.path in trial.params}  # fmt: skip
+            changes = values_of(trial.params, wanted.space)
         else:
             changes = {e.path: changes.get(e.path, value_at(wanted.params, e.path))
                        for e in wanted.space}  # fmt: skip

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from stages.core.errors import ParamsError, printable
 from stages.core.params import Params
-from stages.core.params_errors import parse_yaml, read_text
+from stages.core.params_errors import parse_yaml, read_text, resolve
 from stages.scoring.search_records import shown
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
@@ -166,6 +166,11 @@ def with_values(params: Params, values: Mapping[str, Any]) -> Params:
     return Params.model_validate(content)
 
 
+def values_of(suggested: Mapping[str, Any], space: tuple[Entry, ...]) -> dict[str, Any]:
+    """Return the params' values for what Optuna suggested; one that it has not yet is left out."""
+    return {e.path: e.value_of(suggested[e.path]) for e in space if e.path in suggested}
+
+
 def value_at(params: Params, path: str) -> Any:
     """Return the value at a dotted path."""
     value: Any = params.model_dump()
@@ -233,17 +238,9 @@ def _refusals(params: Params, path: str, value: Any) -> list[tuple[str, str]]:
         with_values(params, {path: value})
     except ValidationError as error:
         fault = error.errors()[0]
-        described = _described(path)
-        if described:
-            return [(f"{shown(value)} is refused: {path} is {described}", "narrow the space")]
+        field = resolve(Params, path.split("."))[1]
+        if field and field.description:
+            what = f"{shown(value)} is refused: {path} is {field.description}"
+            return [(what, "narrow the space")]
         return [(f"{shown(value)} is refused: {printable(fault['msg'], 200)}", "narrow the space")]
     return []
-
-
-def _described(path: str) -> str | None:
-    model: Any = Params
-    field = None
-    for name in path.split("."):
-        field = model.model_fields[name]
-        model = field.annotation
-    return field.description if field else None

@@ -229,6 +229,13 @@ def trials_of(study: Study, *states: TrialState) -> list[FrozenTrial]:
     return patiently(lambda: study.get_trials(deepcopy=False, states=states or None))
 
 
+def final_of(attributes: dict[str, Any]) -> tuple[str, int] | None:
+    """Return changes and seed of a trial of the finals, None for another one's attributes."""
+    if "changes" not in attributes:
+        return None
+    return json.dumps(attributes["changes"], sort_keys=True), attributes["seed"]
+
+
 def counted(study: Study) -> list[FrozenTrial]:
     """Return the trials that count: done, running, or waiting to run."""
     return trials_of(study, *DONE, *LIVE)

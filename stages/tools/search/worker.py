@@ -17,7 +17,7 @@ from stages.core.params import Params
 from stages.running.environment import set_environment
 from stages.running.exit_codes import exit_code_of
 from stages.running.locks import Terminated, end_with, end_with_dvc
-from stages.tools.search.space import Entry, check_space, with_values
+from stages.tools.search.space import Entry, check_space, values_of, with_values
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from optuna.study import Study
@@ -112,18 +112,13 @@ def _is_needed(trial: Trial, counted: list[FrozenTrial], wanted: int) -> bool:
     Two workers may have asked for the last one, or two machines may have queued the same final;
     the later trial is then not needed.
     """
+    from stages.tools.search.study import final_of
+
     earlier = [other for other in counted if other.number < trial.number]
     if wanted:
         return len(earlier) < wanted
-    final = _final_of(trial.user_attrs)
-    return final is not None and final not in [_final_of(other.user_attrs) for other in earlier]
-
-
-def _final_of(attributes: dict[str, Any]) -> tuple[str, int] | None:
-    """Return changes and seed of one of the finals' trials."""
-    if "changes" not in attributes:
-        return None
-    return json.dumps(attributes["changes"], sort_keys=True), attributes["seed"]
+    final = final_of(trial.user_attrs)
+    return final is not None and final not in [final_of(other.user_attrs) for other in earlier]
 
 
 def run(
@@ -137,7 +132,7 @@ def run(
     frozen = study._storage.get_trial(trial._trial_id)
     changes = trial.user_attrs.get("changes")
     if changes is None:
-        changes = {entry.path: entry.value_of(trial.params[entry.path]) for entry in space}
+        changes = values_of(trial.params, space)
     changes |= {"seed": trial.user_attrs["seed"]} if "seed" in trial.user_attrs else {}
     print(f"trial {trial.number}: {json.dumps(changes)}", flush=True)
 
