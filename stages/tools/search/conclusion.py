@@ -98,17 +98,25 @@ def enqueue_finals(
 def results_of(
     finals: Study, finalists: list[tuple[Changes, float | None]], seeds: list[int]
 ) -> list[Finalist]:
-    """Return the finalists that were trained with every seed, the lowest loss first."""
+    """Return the finalists over the seeds that all of them were trained with, lowest loss first.
+
+    Empty if there is no such seed.
+    """
     done = {final_of(t.user_attrs): t.user_attrs for t in trials_of(finals, TrialState.COMPLETE)}
+    runs = {
+        seed: [done.get(final_of({"changes": changes, "seed": seed})) for changes, _ in finalists]
+        for seed in seeds
+    }
+    shared = [seed for seed in seeds if None not in runs[seed]]
+    if not shared:
+        return []
     results = []
-    for changes, found in finalists:
-        keys = [final_of({"changes": changes, "seed": seed}) for seed in seeds]
-        runs = [done[key] for key in keys if key in done]
-        if len(runs) == len(seeds):
-            losses = [run["loss"] for run in runs]
-            rows = np.array([run["losses"] for run in runs]).mean(axis=0)
-            accuracies = [run["accuracy"] for run in runs]
-            results.append(Finalist(changes, found, seeds, losses, accuracies, rows))
+    for place, (changes, found) in enumerate(finalists):
+        own = [runs[seed][place] or {} for seed in shared]
+        losses = [run["loss"] for run in own]
+        rows = np.array([run["losses"] for run in own]).mean(axis=0)
+        accuracies = [run["accuracy"] for run in own]
+        results.append(Finalist(changes, found, shared, losses, accuracies, rows))
     return sorted(results, key=lambda finalist: finalist.loss)
 
 

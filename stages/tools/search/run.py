@@ -42,6 +42,7 @@ from stages.tools.search.worker import Task
 
 POLL = 0.5  # seconds between two looks at the storage
 WAIT = 30  # seconds for a worker to end by itself once it was told to
+FINALS = 0.4  # share of --minutes that is kept for the finals at most
 RESTARTS = 3  # workers that may die before the search gives up
 
 
@@ -85,7 +86,7 @@ def search(wanted: Search) -> Changes | None:
     """Run what is missing of the search, record it, and return the best settings.
 
     Returns:
-        The changed params, empty if the defaults are best; None if the finals are not complete.
+        The changed params, empty if the defaults are best; None if no finals were run.
 
     Raises:
         UserError: see the modules of this package.
@@ -102,19 +103,17 @@ def search(wanted: Search) -> Changes | None:
     if wanted.at_most is not None:
         wanted = replace(wanted, trials=min(wanted.trials, ready + wanted.at_most))
     results: list[Finalist] = []
-    complete = False
     try:
-        over = partial(_search_is_over, study, wanted, stop)
+        over = partial(_search_is_over, study, wanted, time.time(), stop)
         _run(study, wanted, "search", wanted.trials, over, stop)
         finalists = conclusion.finalists_of(study, wanted.space, wanted.params, wanted.top)
         number = conclusion.enqueue_finals(finals, finalists, wanted.final_seeds)
         over = partial(_is_past, stop)
         _run(finals, wanted, "finals", number, over, stop)
         results = conclusion.results_of(finals, finalists, wanted.final_seeds)
-        complete = len(results) == len(finalists)
     finally:  # also when it is interrupted: what is done so far is recorded
         with suppress(KeyboardInterrupt):
-            best, verdict = _conclude(study, results if complete else [], wanted)
+            best, verdict = _conclude(study, results, wanted)
             write_search(
                 [*_rows(study, wanted, "search"), *_rows(finals, wanted, "final")],
                 _found(study, results, best, verdict, wanted),
@@ -133,14 +132,17 @@ def _enqueue_defaults(study: Study, wanted: Search) -> None:
         patiently(lambda: study.enqueue_trial(values, skip_if_exists=True))
 
 
-def _search_is_over(study: Study, wanted: Search, stop: float | None) -> bool:
-    """Return whether the time that the trials have is up; the rest of it is for the finals."""
+def _search_is_over(study: Study, wanted: Search, start: float, stop: float | None) -> bool:
+    """Return whether the time that the trials have is up; the rest of it is for the finals.
+
+    That is what the finals need, but at most FINALS of all: then they have fewer seeds.
+    """
     if stop is None:
         return False
     seconds = [t.user_attrs["seconds"] for t in trials_of(study, TrialState.COMPLETE)]
     trainings = (wanted.top + 1) * wanted.seeds
     finals = trainings * mean(seconds) / wanted.workers if seconds else 0.0
-    return time.time() + finals > stop
+    return time.time() + min(finals, FINALS * (stop - start)) > stop
 
 
 def _is_past(stop: float | None) -> bool:
@@ -271,9 +273,12 @@ class Worker:
 
 
 def _conclude(study: Study, results: list[Finalist], wanted: Search) -> tuple[Changes | None, str]:
-    """Return the best settings and the verdict; None if the finals are not complete."""
+    """Return the best settings and the verdict; None if no finals were run."""
     if results:
         best, verdict = conclusion.verdict_of(results)
+        seeds = len(best.seeds)
+        if seeds < wanted.seeds:
+            verdict += f"; over {seeds} of {wanted.seeds} seeds: the same command goes on"
         return best.changes, verdict
     complete = sorted(trials_of(study, TrialState.COMPLETE), key=lambda t: t.values[0])
     if not complete:

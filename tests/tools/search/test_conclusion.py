@@ -70,8 +70,10 @@ def test_each_final_is_queued_once_and_all_finalists_have_as_many_seeds(
             trial.set_user_attr(name, value)
         finals.tell(trial, 0.3)
     results = results_of(finals, finalists, [43, 44])
-    assert [finalist.changes for finalist in results] == [{}]  # the other lacks a seed
-    assert results[0].losses == pytest.approx([0.3, 0.1])
+    assert [finalist.changes for finalist in results] == [{"lora.r": 4}, {}]
+    assert [finalist.seeds for finalist in results] == [[43], [43]]  # one lacks the other seed
+    assert [finalist.losses for finalist in results] == [[pytest.approx(0.2)], [0.3]]
+    assert results_of(finals, finalists, [44]) == []
 
 
 def finalist(changes: dict[str, Any], shift: float, noise: float = 0.0) -> Finalist:
