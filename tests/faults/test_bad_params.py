@@ -22,6 +22,7 @@ from tests.support.faults import LAST_LINE, assert_refused, dvc, stage
 from tests.support.recorder import Recorder
 from tests.support.tiny import ROOT, changed, save_params
 
+RANK = f"  r: {load_params(ROOT / paths.PARAMS).lora.r}"
 CANARY = Path("CANARY")
 
 
@@ -75,14 +76,14 @@ def test_more_than_a_hundred_bad_values_are_each_named(
 
 @pytest.mark.usefixtures("empty_folder")
 def test_all_faults_are_reported_together(capfd: pytest.CaptureFixture[str]) -> None:
-    text = SHIPPED.replace("epochs: 2", "epochs: fast").replace("  r: 16", "  r: -1")
+    text = SHIPPED.replace("epochs: 2", "epochs: fast").replace(RANK, "  r: -1")
     errors = assert_params_refused(text.replace("batch_size: 32", "batch_size: yes"), capfd)
     assert len(errors.splitlines()) == 3
 
 
 BROKEN: dict[str, str | bytes] = {
-    "duplicate": SHIPPED.replace("  r: 16", "  r: 16\n  r: 8"),
-    "tab": SHIPPED.replace("  r: 16", "\tr: 16"),
+    "duplicate": SHIPPED.replace(RANK, f"{RANK}\n  r: 8"),
+    "tab": SHIPPED.replace(RANK, f"\t{RANK.strip()}"),
     "quote": SHIPPED.replace("source: movie-reviews", 'source: "movie-reviews'),
     "utf-16": SHIPPED.encode("utf-16"),
     "empty": "",
