@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stages.core.params import load_params
 from tests.support.tiny import ROOT
 
 MAKE = """
@@ -61,8 +62,8 @@ def bert_lora(*arguments: str) -> subprocess.CompletedProcess[str]:
 def set_param(old: str, new: str) -> None:
     """Change a line of the current folder's params.yaml."""
     content = Path("params.yaml").read_text(encoding="utf-8")
-    assert old in content
-    Path("params.yaml").write_text(content.replace(old, new), encoding="utf-8")
+    assert f"{old}\n" in content
+    Path("params.yaml").write_text(content.replace(f"{old}\n", f"{new}\n"), encoding="utf-8")
 
 
 def commit(message: str) -> None:
@@ -88,7 +89,8 @@ def make(folder: Path) -> None:
     run_successfully("git", "add", "-A")
     run_successfully("git", "commit", "-qm", "before")
     run_successfully("git", "tag", "before")
-    set_param("  learning_rate: 0.001", "  learning_rate: 0.0009")
+    rate = load_params().train.learning_rate
+    set_param(f"  learning_rate: {rate}", "  learning_rate: 0.0009")
     commit("one")
     run_successfully("git", "tag", "one")
     set_param("  learning_rate: 0.0009", "  learning_rate: 0.0011")
