@@ -67,7 +67,8 @@ def command(
     set_environment(params.compute)
     # Heavy libraries are imported once the options have been checked.
     from stages.tools.search.apply import apply
-    from stages.tools.search.run import Search, search
+    from stages.tools.search.run import search
+    from stages.tools.search.wanted import Search
 
     best = search(
         Search(

@@ -19,7 +19,8 @@ from stages.core.params import Params
 from stages.scoring.search_records import shown
 from stages.scoring.significance import row_interval
 from stages.tools.search.space import Entry, value_at, values_of
-from stages.tools.search.study import counted, final_of, patiently, trials_of
+from stages.tools.search.storage import patiently
+from stages.tools.search.study import counted, final_of, trials_of
 
 Changes = dict[str, Any]
 DEFAULTS = "the defaults"
@@ -103,19 +104,19 @@ def results_of(
     Empty if there is no such seed.
     """
     done = {final_of(t.user_attrs): t.user_attrs for t in trials_of(finals, TrialState.COMPLETE)}
-    runs = {
-        seed: [done.get(final_of({"changes": changes, "seed": seed})) for changes, _ in finalists]
+    keys = {
+        seed: [final_of({"changes": changes, "seed": seed}) for changes, _ in finalists]
         for seed in seeds
     }
-    shared = [seed for seed in seeds if None not in runs[seed]]
+    shared = [seed for seed in seeds if done.keys() >= set(keys[seed])]
     if not shared:
         return []
     results = []
     for place, (changes, found) in enumerate(finalists):
-        own = [runs[seed][place] or {} for seed in shared]
-        losses = [run["loss"] for run in own]
-        rows = np.array([run["losses"] for run in own]).mean(axis=0)
-        accuracies = [run["accuracy"] for run in own]
+        runs = [done[keys[seed][place]] for seed in shared]
+        losses = [run["loss"] for run in runs]
+        rows = np.array([run["losses"] for run in runs]).mean(axis=0)
+        accuracies = [run["accuracy"] for run in runs]
         results.append(Finalist(changes, found, shared, losses, accuracies, rows))
     return sorted(results, key=lambda finalist: finalist.loss)
 

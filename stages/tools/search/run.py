@@ -3,83 +3,41 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from stages.core import paths
-from stages.core.artefacts import read_object
-from stages.core.errors import HostError, UserError, printable
-from stages.core.params import Params
+from stages.core.errors import HostError
 from stages.running.environment import threads_of
-from stages.scoring.search_records import Row, write_search
+from stages.scoring.search_records import write_search
 from stages.tools.search import conclusion
 from stages.tools.search.conclusion import Changes, Finalist
-from stages.tools.search.live import NAMES, Board, option_line
-from stages.tools.search.space import Entry, value_at, values_of
+from stages.tools.search.live import Board
+from stages.tools.search.processes import Worker, stop_all
+from stages.tools.search.record import closing_lines, findings_of, rows_of
+from stages.tools.search.space import value_at
+from stages.tools.search.storage import open_storage, patiently
 from stages.tools.search.study import (
     DONE,
     LIVE,
     counted,
     inputs_of,
-    open_storage,
     open_study,
-    patiently,
     put_back_dead,
     trials_of,
 )
+from stages.tools.search.wanted import Search
 from stages.tools.search.worker import Task
 
 POLL = 0.5  # seconds between two looks at the storage
-WAIT = 30  # seconds for a worker to end by itself once it was told to
 FINALS = 0.4  # share of --minutes that is kept for the finals at most
 RESTARTS = 3  # workers that may die before the search gives up
-
-
-@dataclass(frozen=True)
-class Search:
-    """What the user wants, checked.
-
-    Attributes:
-        params: the settings that the space changes; the search's own seed is theirs.
-        entries: range or choices by the param's path, as they were written.
-        space: the same, checked.
-        trials: how many trials the study shall have.
-        at_most: how many of them this call may add; None for all.
-        minutes: when to stop; None for no limit.
-        workers: processes that train at once.
-        storage: see `study.open_storage`.
-        study: the study's name, None for one that follows from its inputs.
-        top: how many settings of the search are trained again, besides the defaults.
-        seeds: how many further seeds each of them gets.
-    """
-
-    params: Params
-    entries: dict[str, Any]
-    space: tuple[Entry, ...]
-    trials: int
-    at_most: int | None
-    minutes: float | None
-    workers: int
-    storage: str | None
-    study: str | None
-    top: int
-    seeds: int
-
-    @property
-    def final_seeds(self) -> list[int]:
-        """The seeds of the finals; the search's own seed is none of them."""
-        return [(self.params.seed + place) % 2**32 for place in range(1, self.seeds + 1)]
 
 
 def search(wanted: Search) -> Changes | None:
@@ -115,10 +73,10 @@ def search(wanted: Search) -> Changes | None:
         with suppress(KeyboardInterrupt):
             best, verdict = _conclude(study, results, wanted)
             write_search(
-                [*_rows(study, wanted, "search"), *_rows(finals, wanted, "final")],
-                _found(study, results, best, verdict, wanted),
+                [*rows_of(study, wanted, "search"), *rows_of(finals, wanted, "final")],
+                findings_of(study, results, best, verdict, wanted),
             )
-            print(_closing(results, best, verdict), flush=True)
+            print(closing_lines(results, best, verdict), flush=True)
     return best
 
 
@@ -205,7 +163,7 @@ def _run(
                     workers[0].start()
                 time.sleep(POLL)
     finally:
-        _stop(workers)
+        stop_all(workers)
 
 
 def _undone(study: Study, is_search: bool, number: int) -> bool:
@@ -213,63 +171,6 @@ def _undone(study: Study, is_search: bool, number: int) -> bool:
     put_back_dead(study)
     live = trials_of(study, *LIVE)
     return bool(live) or (is_search and len(counted(study)) < number)
-
-
-def _stop(workers: list[Worker]) -> None:
-    """Tell the workers to put their trials back and end; kill what does not."""
-    for worker in workers:
-        worker.process.terminate()
-    for worker in workers:
-        try:
-            worker.process.wait(WAIT)
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
-
-
-class Worker:
-    """A worker's process and its log.
-
-    Args:
-        task: what it works on.
-        place: its number, for the log's name.
-    """
-
-    def __init__(self, task: Task, place: int) -> None:
-        self.task = task
-        self.log: Path = paths.STUDIES / f"worker-{place}.log"
-        self.start()
-
-    def start(self) -> None:
-        """Start the process."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "stages.tools.search.worker", self.task.to_json()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    @property
-    def ended(self) -> bool:
-        """Whether the process is gone."""
-        return self.process.poll() is not None
-
-    @property
-    def code(self) -> int:
-        """Its exit code; negative for a signal."""
-        return self.process.returncode or 0
-
-    @property
-    def failed_by_user(self) -> bool:
-        """Whether it ended with a mistake that the user can correct; then its line is printed."""
-        if self.code not in {kind.exit_code for kind in UserError.__subclasses__()}:
-            return False
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        for line in [line for line in lines if line.startswith("error: ")][-1:]:
-            print(line, file=sys.stderr)
-        return True
 
 
 def _conclude(study: Study, results: list[Finalist], wanted: Search) -> tuple[Changes | None, str]:
@@ -289,80 +190,3 @@ def _conclude(study: Study, results: list[Finalist], wanted: Search) -> tuple[Ch
         f"best so far: validation log loss {complete[0].values[0]:.4f} with {what}; "
         "not compared over further seeds yet: the same command goes on"
     )
-
-
-def _rows(study: Study, wanted: Search, phase: str) -> list[Row]:
-    """Return the table's rows of the trials that have ended."""
-    rows, best = [], float("inf")
-    for trial in trials_of(study, *DONE, TrialState.FAIL):
-        attributes = trial.user_attrs
-        if attributes.get("reason") in ("stopped", "not needed"):
-            continue
-        changes = attributes.get("changes")
-        if changes is None:
-            changes = values_of(trial.params, wanted.space)
-        else:
-            changes = {e.path: changes.get(e.path, value_at(wanted.params, e.path))
-                       for e in wanted.space}  # fmt: skip
-        best = min(best, trial.values[0]) if trial.values else best
-        rows.append(
-            {
-                "trial": trial.number,
-                "phase": phase,
-                "state": NAMES[trial.state],
-                "validation_loss": attributes.get("loss"),
-                "validation_accuracy": attributes.get("accuracy"),
-                "best_so_far": best if best < float("inf") and phase == "search" else None,
-                "seed": attributes.get("seed", wanted.params.seed),
-                **{name: attributes.get(name) for name in ("epochs", "seconds", "precision")},
-                **changes,
-            }
-        )
-    return rows
-
-
-def _found(
-    study: Study, results: list[Finalist], best: Changes | None, verdict: str, wanted: Search
-) -> dict[str, Any]:
-    """Return what metrics/search.json holds."""
-    states = [NAMES[trial.state] for trial in trials_of(study, *DONE)]
-    return {
-        "study": study.study_name,
-        "data": read_object(paths.DATA_SUMMARY, "source_sha256")["source_sha256"],
-        "model": wanted.params.model.source,
-        "method": wanted.params.train.method,
-        "space": wanted.entries,
-        "distributions": {entry.path: entry.to_json() for entry in wanted.space},
-        "trials": {name: states.count(name) for name in ("complete", "pruned")},
-        "finalists": [
-            {
-                "changes": finalist.changes,
-                "found": finalist.found,
-                "seeds": finalist.seeds,
-                "losses": finalist.losses,
-                "accuracies": finalist.accuracies,
-            }
-            for finalist in results
-        ],
-        "best": best,
-        "verdict": verdict,
-    }
-
-
-def _closing(results: list[Finalist], best: Changes | None, verdict: str) -> str:
-    """Return the last lines: the finals, the verdict, and the command that uses the best."""
-    lines = []
-    for finalist in results:
-        accuracy = 100 * mean(finalist.accuracies)
-        found = "" if finalist.found is None else f" (found with {finalist.found:.4f})"
-        lines.append(
-            f"{finalist.loss:.4f} validation loss, {accuracy:.2f} % accuracy over "
-            f"{len(finalist.seeds)} further seeds{found}: {finalist.name}"
-        )
-    lines.append(verdict)
-    lines.append(
-        f"{paths.SEARCH_TABLE} holds every trial; dvc repro compare brings it into the report"
-    )
-    if best:
-        lines.append(option_line(best))
-    return "\n".join(printable(line, 2000) for line in lines)

@@ -63,7 +63,7 @@ def work(task: Task) -> None:
     import optuna
 
     from stages.model.device import set_up
-    from stages.tools.search.study import open_storage, patiently
+    from stages.tools.search.storage import open_storage, patiently
     from stages.tools.search.trial import Trials
 
     trials = Trials(set_up(params.compute))
@@ -87,7 +87,8 @@ def take(study: Study, space: tuple[Entry, ...], wanted: int, seed: int) -> Tria
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
-    from stages.tools.search.study import counted, patiently, put_back_dead, trials_of
+    from stages.tools.search.storage import patiently
+    from stages.tools.search.study import counted, put_back_dead, trials_of
 
     distributions = {entry.path: entry.distribution() for entry in space}
     while True:
@@ -127,7 +128,8 @@ def run(
     """Train with a trial's settings and store what came out."""
     from pydantic import ValidationError
 
-    from stages.tools.search.study import alive, patiently, put_back
+    from stages.tools.search.storage import patiently
+    from stages.tools.search.study import alive, put_back
 
     frozen = study._storage.get_trial(trial._trial_id)
     changes = trial.user_attrs.get("changes")
@@ -158,7 +160,7 @@ def store(study: Study, trial: Trial, outcome: Outcome, precision: str) -> None:
     """Store a trial's outcome; one that was put back meanwhile is another worker's now."""
     from optuna.trial import TrialState
 
-    from stages.tools.search.study import patiently
+    from stages.tools.search.storage import patiently
 
     facts: dict[str, Any] = {
         "accuracy": outcome.accuracy,
@@ -181,7 +183,7 @@ def discard(study: Study, trial: Trial, reason: str) -> None:
     """End a trial as failed, with the reason."""
     from optuna.trial import TrialState
 
-    from stages.tools.search.study import patiently
+    from stages.tools.search.storage import patiently
 
     patiently(lambda: trial.set_user_attr("reason", reason))
     patiently(lambda: study.tell(trial, state=TrialState.FAIL, skip_if_finished=True))

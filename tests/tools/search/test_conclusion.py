@@ -18,7 +18,8 @@ from stages.tools.search.conclusion import (
     verdict_of,
 )
 from stages.tools.search.space import Entry, check_space
-from stages.tools.search.study import open_storage, open_study
+from stages.tools.search.storage import open_storage
+from stages.tools.search.study import open_study
 from tests.support.tiny import changed, shipped
 
 PARAMS = changed(shipped(), lora__r=8)

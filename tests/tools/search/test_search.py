@@ -22,7 +22,8 @@ from ruamel.yaml import YAML
 from stages.core import paths
 from stages.core.params import Params, load_params
 from stages.scoring.search_records import read_search
-from stages.tools.search.study import DONE, open_storage
+from stages.tools.search.storage import open_storage
+from stages.tools.search.study import DONE
 from tests.support import postgres
 from tests.support.command import Command
 from tests.support.small_project import bert_lora

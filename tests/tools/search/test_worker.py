@@ -15,7 +15,8 @@ from stages.core.params import Params
 from stages.model.device import resolve
 from stages.running.locks import Terminated
 from stages.tools.search.space import Entry, check_space
-from stages.tools.search.study import open_storage, open_study, trials_of
+from stages.tools.search.storage import open_storage
+from stages.tools.search.study import open_study, trials_of
 from stages.tools.search.trial import Outcome
 from stages.tools.search.worker import run, take
 from tests.support.tiny import COMPUTE, shipped
