@@ -7,6 +7,7 @@ An untrained head scores chance and would make any gain look huge, so the base i
 
 from __future__ import annotations
 
+import sys
 from statistics import mean, stdev
 
 from stages.core import artefacts, paths
@@ -23,6 +24,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
     from stages.model.classifier import head_logits
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
+    from stages.model.fit import fit_warnings
     from stages.rows import prepared
     from stages.scoring.logits import cached_features, probabilities_of
     from stages.scoring.metric import score
@@ -36,6 +38,8 @@ def evaluate_base(params: Params) -> dict[str, str]:
     validation = prepared.read_split(paths.VALIDATION, labels)
     test = prepared.read_split(paths.TEST, labels)
     base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
+    for warning in fit_warnings(base, train.texts, params.data.max_length):
+        print(f"warning: {warning}", file=sys.stderr)
     head.freeze_encoder(base)
     speed_up(base, device, params.seed)
 

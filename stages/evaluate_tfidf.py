@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
-from stages.rows.source_changed import warn_if_source_changed
+from stages.rows.source_changed import warn_if_data_changed
 from stages.running.stage import run_stage
 
 
@@ -33,4 +33,4 @@ def evaluate_tfidf(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(evaluate_tfidf, before=warn_if_source_changed)
+    run_stage(evaluate_tfidf, before=warn_if_data_changed)

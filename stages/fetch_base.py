@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from stages.core.artefacts import replacing
+from stages.core.errors import printable
 from stages.core.params import Params
 from stages.core.paths import BASE_MODEL
 from stages.running.stage import run_stage
@@ -27,6 +28,8 @@ def fetch_base(params: Params) -> None:
             folder.mkdir()
             for name, path in sorted(model.files.items()):
                 shutil.copyfile(path, folder / name)
+    for notice in model.notices:
+        print(f"{printable(params.model.source)}: {notice}")
     megabytes = sum(file.stat().st_size for file in BASE_MODEL.iterdir()) / 1e6
     print(f"{BASE_MODEL}: {model.origin}, {len(model.files)} files, {megabytes:.1f} MB")
 

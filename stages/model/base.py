@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from stages.core.artefacts import require
 from stages.core.errors import ModelError, printable
-from stages.model.classifier import Classifier, encoder_of, features, head_logits
+from stages.model.checkpoint import check_checkpoint
+from stages.model.classifier import Classifier, features, head_logits
 from stages.model.device import Device
+from stages.model.limits import position_limit
 from stages.model.pooling import Pooling, set_pooling
+from stages.model.tokenizer import check_tokenizer, load_tokenizer
+from stages.model.tokens import encode, padded
 
 # What the architectures call the share of attention weights that dropout sets to zero.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+SHORT = 8  # tokens
 REFETCH = "fetch it again: dvc repro -f fetch_base"
 
 
@@ -72,62 +76,24 @@ def load_base(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
     except Exception as error:  # a damaged file makes the loaders raise anything
         raise ModelError(f"{folder}: cannot be loaded: {printable(error, 300)}", REFETCH) from error
-    fresh = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
-    _check_tokenizer(tokenizer, model, folder)
-    _limit_length(tokenizer, model)
+    tokenizer = load_tokenizer(folder)
+    fresh = check_checkpoint(model, info, folder)
+    limit = position_limit(model)
+    if limit is not None:  # longer texts are cut
+        tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
     pooling = set_pooling(model, pooling)
-    head = _head_modules(model, fresh, folder)
+    check_tokenizer(tokenizer, model, folder, pooling)
+    head = _head_modules(model, fresh)
     classifier = Classifier(model, tokenizer, head, tuple(labels), pooling)
     _check_halves(classifier, folder)
     return classifier
 
 
-def _check_tokenizer(tokenizer: Any, model: Any, folder: Path) -> None:
-    """Raise a ModelError if the tokenizer cannot pad, or has tokens that the model lacks."""
-    tokens = max(tokenizer.get_vocab().values(), default=0) + 1
-    known = model.get_input_embeddings().num_embeddings
-    if tokenizer.pad_token_id is None or tokens > known:
-        raise ModelError(
-            f"{folder}: the tokenizer has no padding token"
-            if tokenizer.pad_token_id is None
-            else f"{folder}: the tokenizer has {tokens} tokens, the model only {known}",
-            "use an encoder together with its own tokenizer",
-        )
-
-
-def _limit_length(tokenizer: Any, model: Any) -> None:
-    """Make the tokenizer cut texts at the last position that the model has an embedding for."""
-    embeddings = getattr(encoder_of(model), "embeddings", None)
-    positions = getattr(embeddings, "position_embeddings", None)
-    if isinstance(positions, nn.Embedding):  # RoBERTa and MPNet count from padding_idx + 1
-        before = 0 if positions.padding_idx is None else positions.padding_idx + 1
-        limit = positions.num_embeddings - before
-        tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
-
-
-def _head_modules(model: Any, fresh: set[str], folder: Path) -> tuple[str, ...]:
-    """Return the module paths of the head: what is new, and what is outside the encoder.
-
-    Raises:
-        ModelError: if weights of the encoder itself are missing.
-    """
+def _head_modules(model: Any, fresh: set[str]) -> tuple[str, ...]:
+    """Return the module paths of the head: what is new, and what is outside the encoder."""
     encoder = model.base_model_prefix
-    missing = sorted(
-        name
-        for name in fresh
-        if name.startswith(f"{encoder}.") and not name.startswith(f"{encoder}.pooler.")
-    )
-    if missing:
-        raise ModelError(
-            f"{folder}: the checkpoint lacks {len(missing)} weights of the encoder, "
-            f"for example {printable(missing[0])}",
-            "use a complete checkpoint of an encoder",
-        )
     modules = set()
     for name, _ in model.named_parameters():
         if not name.startswith(f"{encoder}."):
@@ -143,9 +109,10 @@ def _check_halves(classifier: Classifier, folder: Path) -> None:
     Raises:
         ModelError: if the head reads more than one state of each row and the pooled one.
     """
-    batch = classifier.tokenizer(["a", "a longer text"], padding=True, return_tensors="pt")
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    encoded = encode(classifier.tokenizer, ["a", "a longer text"], SHORT)
+    inputs = padded([encoded[0], encoded[1]], classifier.tokenizer.pad_token_id)
     classifier.model.eval()
+    together = None
     try:
         with torch.no_grad():
             together = classifier.model(**inputs).logits
@@ -155,6 +122,12 @@ def _check_halves(classifier: Classifier, folder: Path) -> None:
         )
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         same = False  # not an encoder: its inputs or outputs have other names
+    if together is not None and not bool(torch.isfinite(together).all()):
+        raise ModelError(
+            f"{folder}: its logits of two short texts are not finite numbers: its weights are too "
+            "large for each other",
+            "use another checkpoint",
+        )
     if not same:
         raise ModelError(
             f"{folder}: {type(classifier.model).__name__} is not supported: its head reads more "

@@ -35,7 +35,11 @@ class Encoded:
 
 
 def encode(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
-    """Return the token ids of each text, special tokens included, cut at max_length."""
+    """Return the token ids of each text, special tokens included, cut at max_length.
+
+    A text without any token is read as one unknown token, so that no row is empty.
+    """
+    empty = [_stand_in(tokenizer)]
     limit = min(max_length, tokenizer.model_max_length)
     ids, lengths = [np.empty(0, dtype=np.int32)], []
     for start in range(0, len(texts), AT_ONCE):
@@ -46,9 +50,16 @@ def encode(tokenizer: Any, texts: list[str], max_length: int) -> Encoded:
             padding=False,
             return_attention_mask=False,
         )["input_ids"]
+        token_ids = [row or empty for row in token_ids]
         lengths += [len(row) for row in token_ids]
         ids.append(np.fromiter(chain.from_iterable(token_ids), dtype=np.int32))
     return Encoded(np.concatenate(ids), np.array(lengths, dtype=np.int64))
+
+
+def _stand_in(tokenizer: Any) -> int:
+    """Return the token for a text that has none."""
+    known = (tokenizer.unk_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    return int(next((token for token in known if token is not None), 0))
 
 
 def batches(lengths: Array, tokens: int) -> list[list[int]]:

@@ -1,8 +1,9 @@
-"""Warn if the user's own data file is no longer the one that the prepared rows come from."""
+"""Warn if the user's own data file or model folder is no longer what was prepared or fetched."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,20 +12,43 @@ from stages.core.artefacts import read_json
 from stages.core.errors import ParamsError, UserError, printable
 from stages.core.params import DataParams, Params
 from stages.sources.locate import is_local_data, locate_data
+from stages.sources.model_changed import model_change
 
 REMEDY = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watches"
 
 
 def warn_if_source_changed(params: Params) -> None:
-    """Print a warning on stderr if the source is not what stage prepare read.
+    """Print a warning on stderr if data or model are not what stages prepare and fetch_base read.
 
-    For the stages that read the prepared rows, which run after prepare.
+    For the stages that read the outputs of both, which run after them.
     """
+    for change in source_changes(params):
+        print(f"warning: {change}", file=sys.stderr)
+
+
+def warn_if_data_changed(params: Params) -> None:
+    """Print a warning on stderr if the data are not what stage prepare read.
+
+    For a stage that reads the prepared rows alone and may run before fetch_base.
+    """
+    for change in _data_changes(params):
+        print(f"warning: {change}", file=sys.stderr)
+
+
+def source_changes(params: Params) -> Iterator[str]:
+    """Yield a line for each local source that is not what stage prepare or fetch_base read."""
+    yield from _data_changes(params)
+    with suppress(UserError, OSError):
+        if change := model_change(params.model.source):
+            yield change
+
+
+def _data_changes(params: Params) -> Iterator[str]:
     with suppress(UserError, OSError):  # a warning stops nothing: a stage checks what it needs
         summary = read_json(paths.DATA_SUMMARY)
         recorded = summary.get("source_sha256") if isinstance(summary, dict) else None
         if recorded and (change := source_change(params.data, recorded)):
-            print(f"warning: {change}", file=sys.stderr)
+            yield change
 
 
 def source_change(params: DataParams, recorded: str) -> str | None:

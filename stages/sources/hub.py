@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stages.core.artefacts import sha256_of
 from stages.core.errors import DataError, ModelError, UserError, printable
-from stages.sources.catalogue import Kind
-from stages.sources.model_folder import MODEL_FILES, SHARDS
+from stages.sources.catalogue import Kind, place_of
+from stages.sources.model_folder import DECIDING_FILES, wanted_files
 
 SPLITS = ("train", "validation", "test")
 
@@ -67,16 +68,24 @@ def fetch_hub_model(source: str) -> Path:
     _set_up()
     import huggingface_hub
 
+    def download(files: Sequence[str]) -> Path:
+        """Return the folder of the cache, which then holds these files if the Hub has them."""
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=list(files), token=_token()
+        )
+        return Path(folder)
+
     print(f"fetching {source} ...", flush=True)
     try:
         _probe(name, revision, "model", "config.json")
-        folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=[*MODEL_FILES, SHARDS], token=_token()
+        folder = download(DECIDING_FILES)
+        folder = download(
+            [*DECIDING_FILES, *wanted_files(folder, f"{place_of('models')}: {source}")]
         )
     except Exception as error:
         raise _explained(error, source, "models", ModelError) from None
-    _check_cache(Path(folder))
-    return Path(folder)
+    _check_cache(folder)
+    return folder
 
 
 def _probe(name: str, revision: str, kind: str, file: str) -> None:

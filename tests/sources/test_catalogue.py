@@ -8,7 +8,8 @@ import pytest
 
 from stages.core.errors import ParamsError
 from stages.sources.catalogue import CATALOGUE, entries
-from stages.sources.model_folder import MODEL_FILES
+from stages.sources.tokenizer_files import TOKENIZER_EXTRAS, VOCABULARIES
+from stages.sources.weight_files import WEIGHTS
 
 
 def test_every_known_model_is_complete_and_holds_nothing_else() -> None:
@@ -16,7 +17,8 @@ def test_every_known_model_is_complete_and_holds_nothing_else() -> None:
         assert entry.hub or {"config.json", "model.safetensors", "tokenizer.json"} <= set(
             entry.files
         ), name
-        assert set(entry.files) <= set(MODEL_FILES), name
+        read = {"config.json", WEIGHTS, *VOCABULARIES, *TOKENIZER_EXTRAS}
+        assert set(entry.files) <= read, name
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.support.model_files import MODEL, SAFETENSORS, write_files
     ("changes", "message"),
     [
         ({"model.safetensors": None, "pytorch_model.bin": b"x"}, "pickle weights are refused"),
-        ({"model.safetensors": None, "model.safetensors.index.json": b"{}"}, "in shards"),
+        ({"model.safetensors": None, "model.safetensors.index.json": b"{}"}, "not an index of safetensors"),
         ({"model.safetensors": SAFETENSORS[:-1]}, "not a complete safetensors file"),
         ({"model.safetensors": b"version https://git-lfs"}, "git lfs pull"),
         ({"config.json": None}, "holds no config.json"),

@@ -1,0 +1,124 @@
+"""Read the tokenizer of a model folder, and check that it and the model fit together."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from stages.core.errors import ModelError, printable
+from stages.sources.tokenizer_files import TOKENIZER_CONFIG, TOKENIZER_JSON, max_length_of
+
+INPUTS = ["input_ids", "attention_mask"]
+FETCH = "dvc repro -f fetch_base"
+LIBRARY = re.compile(
+    r"pip install (?:-U |--upgrade )?['\"`]?([\w.-]+)|requires? the ([\w.-]+) library"
+    r"|need to install ([\w.-]+)|No module named '([\w-]+)"
+)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model folder.
+
+    Its `model_max_length` is a whole number, however the folder writes it.
+
+    Raises:
+        ModelError: if it cannot be read, with the cause and a remedy for that cause.
+    """
+    settings = _settings(folder)
+    names = settings.get("model_input_names", INPUTS)
+    sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            **({} if sound else {"model_input_names": INPUTS}),
+        )
+        tokenizer.get_vocab()
+        limit = max_length_of(settings)
+    except Exception as error:  # a damaged file makes the loaders raise anything
+        raise ModelError(
+            f"{folder}: its tokenizer cannot be read: {_cause(error)}", _remedy(error, folder)
+        ) from error
+    if limit is not None:
+        tokenizer.model_max_length = limit
+    elif "model_max_length" in settings:
+        tokenizer.model_max_length = int(1e30)
+    return tokenizer
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}  # there is none, or the loader says what is wrong with it
+    return content if isinstance(content, dict) else {}
+
+
+def _cause(error: Exception) -> str:
+    return printable(" ".join(str(error).split()) or type(error).__name__, 300)
+
+
+def _remedy(error: BaseException, folder: Path) -> str:
+    """Return what mends the cause: a library, or files that can be read."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ImportError) and (found := LIBRARY.search(str(cause))):
+            library = next(name for name in found.groups() if name)
+            return f"pip install {library}, then run again"
+        cause = cause.__cause__ or cause.__context__
+    if (folder / TOKENIZER_JSON).is_file():
+        return f"fetch it again: {FETCH}"
+    return (
+        f"fetch it again: {FETCH}; if that does not help, save it as {TOKENIZER_JSON} where it can "
+        "be read, with AutoTokenizer.from_pretrained(...).save_pretrained(folder), and set "
+        "model.source to that folder"
+    )
+
+
+def check_tokenizer(tokenizer: Any, model: Any, folder: Path, pooling: str) -> None:
+    """Check that the model can read what the tokenizer gives it.
+
+    Args:
+        tokenizer: of the folder.
+        model: of the folder.
+        folder: for the error.
+        pooling: what the head reads, as `pooling.set_pooling` returned it.
+
+    Raises:
+        ModelError: with one line for each fault: no padding token, tokens that the model has no
+            embedding for, or no token in front of the text where the head reads the first one.
+    """
+    faults = list(_faults(tokenizer, model, pooling))
+    if faults:
+        raise ModelError.from_faults([(f"{folder}: {what}", fix) for what, fix in faults])
+
+
+def _faults(tokenizer: Any, model: Any, pooling: str) -> Iterator[tuple[str, str]]:
+    known = model.get_input_embeddings().num_embeddings
+    tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
+    own = "use an encoder together with its own tokenizer"
+    if tokenizer.pad_token_id is None:
+        yield "the tokenizer has no padding token", own
+    if tokens == 0:
+        yield "the tokenizer has no tokens", own
+    if tokens > known:
+        yield f"the tokenizer has {tokens} tokens, the model only {known}", own
+    elif pooling != "mean" and not marks_the_start(tokenizer):
+        yield (
+            "the tokenizer puts no token such as [CLS] in front of a text, and the head reads "
+            "nothing but the first token",
+            "set model.pooling to mean in params.yaml, or use a tokenizer that adds the token",
+        )
+
+
+def marks_the_start(tokenizer: Any) -> bool:
+    """Return whether the tokenizer puts a token of its own in front of a text."""
+    with_special = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return bool(with_special[:1] != bare[:1])
