@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from stages.core.errors import ModelError, printable
-from stages.model.classifier import encoder_of
 
 COMPLETE = "use a complete checkpoint of an encoder, with the config.json that belongs to it"
 # Not weights, or a step after the encoder that another task had.
@@ -70,7 +69,8 @@ def _reshaped(shapes: dict[str, tuple[list[int], list[int]]]) -> Fault:
 
 def _left_over(model: Any, unexpected: Iterable[str]) -> Fault:
     """Return the fault if the checkpoint has weights of the encoder that the model does not use."""
-    parts = {name for name, _ in encoder_of(model).named_children()}
+    encoder = getattr(model, model.base_model_prefix, None)
+    parts = {name for name, _ in encoder.named_children()} if encoder is not None else set()
     prefixes = {"", f"{model.base_model_prefix}."}
     left = {
         name

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from stages.model.classifier import encoder_of
-
 # The last part of a position table's name. Tables of distances between tokens have other names.
 POSITIONS = re.compile(r"(embed_)?positions?(al)?(_ids)?(_?embed\w*|_?encod\w*)?|wpe|pos_embed\w*")
 # What architectures call the number of positions in their configuration.
@@ -36,7 +34,8 @@ def position_limit(model: Any) -> int | None:
 
 def _rows_of_tables(model: Any) -> Iterator[int]:
     """Yield how many positions each position table of the encoder has."""
-    for name, module in encoder_of(model).named_modules():
+    encoder = getattr(model, model.base_model_prefix, model)
+    for name, module in encoder.named_modules():
         weight = getattr(module, "weight", None)  # (positions, hidden)
         is_table = isinstance(weight, torch.Tensor) and weight.ndim == MATRIX
         if not is_table or not POSITIONS.fullmatch(name.rpartition(".")[2]):
@@ -69,7 +68,8 @@ def _reads(model: Any, tokens: int) -> bool:
     model.eval()
     try:
         with torch.no_grad():
-            encoder_of(model)(input_ids=ids, attention_mask=torch.ones_like(ids))
+            encoder = getattr(model, model.base_model_prefix, model)
+            encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
     except (IndexError, RuntimeError, ValueError, TypeError):
         return False
     finally:

@@ -100,14 +100,17 @@ def check_tokenizer(tokenizer: Any, model: Any, folder: Path, pooling: str) -> N
 
 
 def _faults(tokenizer: Any, model: Any, pooling: str) -> Iterator[tuple[str, str]]:
-    known = model.get_input_embeddings().num_embeddings
-    tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
+    known, vocabulary = _embeddings(model), tokenizer.get_vocab()
+    tokens = max(vocabulary.values(), default=-1) + 1
     own = "use an encoder together with its own tokenizer"
     if tokenizer.pad_token_id is None:
         yield "the tokenizer has no padding token", own
-    if tokens == 0:
-        yield "the tokenizer has no tokens", own
-    if tokens > known:
+    if not set(vocabulary) - set(tokenizer.all_special_tokens):
+        yield (
+            "the tokenizer has no tokens but its special ones: a file of it is damaged or missing",
+            f"fetch it again: {FETCH}",
+        )
+    elif known is not None and tokens > known:
         yield f"the tokenizer has {tokens} tokens, the model only {known}", own
     elif pooling != "mean" and not marks_the_start(tokenizer):
         yield (
@@ -117,8 +120,16 @@ def _faults(tokenizer: Any, model: Any, pooling: str) -> Iterator[tuple[str, str
         )
 
 
+def _embeddings(model: Any) -> int | None:
+    """Return how many tokens the model has an embedding for, None where it has no such table."""
+    try:
+        return int(model.get_input_embeddings().num_embeddings)
+    except (NotImplementedError, AttributeError):
+        return None
+
+
 def marks_the_start(tokenizer: Any) -> bool:
     """Return whether the tokenizer puts a token of its own in front of a text."""
-    with_special = tokenizer("a")["input_ids"]
+    marked = tokenizer("a")["input_ids"]
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    return bool(with_special[:1] != bare[:1])
+    return len(marked) > len(bare) and bool(marked[1 : len(bare) + 1] == bare)

@@ -29,7 +29,8 @@ def model_change(source: str) -> str | None:
     except ParamsError:
         return f"{name} no longer exists; {base} is a copy of it"
     except ModelError as error:
-        return f"{name} has changed since {base} was copied from it: {error.faults[0][0]}"
+        why = error.faults[0][0]
+        return f"{name} has changed since {base} was copied from it, and cannot be used now: {why}"
     copied = {path.name: path for path in base.iterdir()}
     changed = [
         file

@@ -11,6 +11,7 @@ from stages.core.errors import ModelError, printable
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_JSON = "tokenizer.json"
+TIKTOKEN = "tokenizer.model"  # may be of another kind than SentencePiece's
 # Read by every tokenizer where they exist; none of them is a vocabulary.
 TOKENIZER_EXTRAS = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
 # Transformers also builds a tokenizer from these where its class names none that exists.
@@ -21,7 +22,7 @@ VOCABULARIES = (
     "merges.txt",
     "spm.model",
     "sentencepiece.bpe.model",
-    "tokenizer.model",
+    TIKTOKEN,
 )
 GENERAL_CLASSES = ("TokenizersBackend", "PythonBackend", "PreTrainedTokenizerFast")
 
@@ -53,6 +54,9 @@ class TokenizerFiles:
         """Raise a ModelError if the folder lacks a file that the tokenizer cannot do without."""
         if (folder / self.json_name).is_file():
             return
+        name = self.own.get("vocab_file", "")
+        if name.endswith(".model") and name != TIKTOKEN and (folder / name).is_file():
+            _check_sentencepiece(folder / name, place)
         needed = [self.own[key] for key in ("vocab_file", "merges_file") if key in self.own]
         if self.class_name in GENERAL_CLASSES:
             present = any((folder / name).is_file() for name in self.names)
@@ -66,6 +70,19 @@ class TokenizerFiles:
                 f"{' and no '.join(missing)}",
                 "save the tokenizer with the model: tokenizer.save_pretrained(folder)",
             )
+
+
+def _check_sentencepiece(file: Path, place: str) -> None:
+    """Raise a ModelError for a damaged file: Transformers would read it as an empty vocabulary."""
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        SentencePieceProcessor().Load(str(file))
+    except (RuntimeError, OSError) as error:
+        raise ModelError(
+            f"{place}: {file.name} is not a complete SentencePiece model: {printable(error)}",
+            "fetch it again (a Git LFS pointer needs: git lfs pull)",
+        ) from None
 
 
 def tokenizer_of(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> TokenizerFiles:

@@ -131,7 +131,7 @@ def _about_types(types: dict[str, str], place: str) -> tuple[str, ...]:
             )
     halves = sorted({WIDENED[kind] for kind in types.values() if kind in WIDENED})
     if halves:
-        return (f"the weights are stored in {' and '.join(halves)}: computed with in fp32",)
+        return (f"the weights are stored in {' and '.join(halves)}: widened to fp32, without loss",)
     return ()
 
 

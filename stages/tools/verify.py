@@ -121,7 +121,9 @@ def object_of(cache: Path, md5: str) -> Path:
 
 
 def source_faults() -> Iterator[Fault]:
-    """Yield a fault for each local source that is no longer what a stage read: DVC does not see it.
+    """Yield a fault for each local source that changed since a stage read it: DVC does not see it.
+
+    One that is gone is only reported, since the outputs are complete without it.
 
     Raises:
         ParamsError: if params.yaml is faulty.
@@ -129,8 +131,11 @@ def source_faults() -> Iterator[Fault]:
     from stages.rows.source_changed import source_changes
 
     for change in source_changes(load_params()):
-        what, _, fix = change.partition(": run ")
-        yield what, f"run {fix}" if fix else "name the source that it came from, or put it back"
+        what, remedy, command = change.partition(": run ")
+        if remedy:
+            yield what, f"run {command}"
+        else:
+            print(f"warning: {change}")
 
 
 def md5_of(path: Path) -> str | None:

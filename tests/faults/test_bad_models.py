@@ -190,11 +190,46 @@ def test_a_model_that_brings_code_is_refused(params: Params) -> None:
     shutil.copytree(paths.BASE_MODEL, evil)
     config = json.loads((evil / "config.json").read_text(encoding="utf-8"))
     config["auto_map"] = {"AutoModelForSequenceClassification": "modeling.Evil"}
+    config["model_type"] = "evil"
     (evil / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (evil / "modeling.py").write_text("open('CANARY', 'w')", encoding="utf-8")
     save_params(changed(params, model__source=str(evil)))
     assert_refused(stage("fetch_base"), 4, "code")
     assert not CANARY.exists()
+
+
+def test_code_beside_a_model_that_transformers_knows_is_not_run(params: Params) -> None:
+    odd = Path("odd")
+    shutil.copytree(paths.BASE_MODEL, odd)
+    for name, key in (("config.json", "AutoModel"), ("tokenizer_config.json", "AutoTokenizer")):
+        content = json.loads((odd / name).read_text(encoding="utf-8"))
+        content["auto_map"] = {key: ["modeling.Evil", None]}
+        (odd / name).write_text(json.dumps(content), encoding="utf-8")
+    (odd / "modeling.py").write_text("open('CANARY', 'w')", encoding="utf-8")
+    save_params(changed(params, model__source=str(odd)))
+    output = assert_succeeded(stage("fetch_base"))
+    assert "config.json names code of its own (auto_map), which is not run" in output
+    assert_succeeded(stage("evaluate_base"))
+    assert not CANARY.exists()
+
+
+def test_a_model_folder_that_changed_is_reported(params: Params) -> None:
+    mine = Path("mine")
+    shutil.copytree(paths.BASE_MODEL, mine)
+    save_params(changed(params, model__source=str(mine)))
+    assert "has changed" not in assert_succeeded(stage("evaluate_base"))
+    edit_tensors(mine / WEIGHTS.name, lambda tensors: tensors["embeddings.LayerNorm.bias"].add_(1))
+    output = assert_succeeded(stage("evaluate_base"))
+    assert "warning: mine has changed since models/base was copied from it (model.safe" in output
+    assert "dvc repro -f fetch_base" in output
+
+
+def test_weights_of_the_base_that_are_not_finite_are_named() -> None:
+    def poison(tensors: dict[str, Any]) -> None:
+        tensors["encoder.layer.0.output.dense.weight"][0, 0] = float("inf")
+
+    edit_tensors(WEIGHTS, poison)
+    assert_refused(stage("evaluate_base"), 4, "bert.encoder.layer.0.output.dense.weight")
 
 
 def test_a_missing_input_names_the_stage_that_makes_it() -> None:

@@ -43,3 +43,11 @@ def test_the_card_of_full_fine_tuning_loads_no_adapter(own: Params) -> None:
     card = model_card(example(changed(own, train__method="full"), ["no", "yes"]))
     assert "PeftModel" not in card
     assert "load_state_dict" in card
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "head"])
+def test_the_base_is_loaded_as_it_was_trained_whatever_type_it_is_stored_in(
+    own: Params, method: str
+) -> None:
+    card = model_card(example(changed(own, train__method=method), ["no", "yes"]))
+    assert card.count('from_pretrained("models/base", num_labels=2, dtype="float32")') == 1

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.hub_server import REVISION, SOURCE, ask, hub
-from tests.support.model_files import MODEL, SAFETENSORS, sha256, write_files
+from tests.support.model_files import MODEL, SAFETENSORS, pieces, sha256, write_files
 
 
 def test_hub_model_brings_only_the_needed_files(tmp_path: Path) -> None:
@@ -24,6 +24,36 @@ def test_hub_model_brings_only_the_needed_files(tmp_path: Path) -> None:
     assert f"origin='{SOURCE}'" in done.stdout
     assert not any("pytorch_model" in asked or "onnx" in asked for asked in server.asked)
     assert server.tokens == {"Bearer hf_test"}
+
+
+def test_hub_model_brings_its_shards_and_the_files_of_its_tokenizer(tmp_path: Path) -> None:
+    shard, other = "model-00001-of-00001.safetensors", "model-00001-of-00009.safetensors"
+    index = {"weight_map": {"w": shard}}
+    wanted = {
+        "config.json": b'{"model_type": "albert"}',
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        shard: SAFETENSORS,
+        "spiece.model": pieces(),
+    }
+    others = {other: SAFETENSORS, "vocab.bak": b"x", "pytorch_model.bin": b"x", "code.py": b"x"}
+    with hub({"models/owner/name": {**wanted, **others}}) as server:
+        done = ask(server, "locate_model", SOURCE, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"'{name}': " in done.stdout for name in wanted)
+    asked = " ".join(server.asked)
+    assert all(f"/{name}" in asked for name in wanted)
+    assert not any(f"/{name}" in asked for name in others)
+
+
+def test_pickled_weights_of_the_hub_come_with_the_lines_that_convert_them(tmp_path: Path) -> None:
+    repo = {"config.json": b'{"model_type": "bert"}', "pytorch_model.bin": b"x"}
+    with hub({"models/owner/name": repo}) as server:
+        done = ask(server, "locate_model", SOURCE, tmp_path)
+    assert (
+        f"hf download owner/name --revision {REVISION} --local-dir models/name && "
+        "python -m stages.sources.to_safetensors models/name, then set model.source to models/name"
+    ) in done.stderr
+    assert done.returncode == 4
 
 
 def parquet(rows: int) -> bytes:

@@ -3,7 +3,58 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+SIZES = {"F32": 4, "I64": 8, "F16": 2, "BF16": 2, "I8": 1, "F8_E4M3": 1}  # bytes of a number
+
+
+def safetensors(types: dict[str, str]) -> bytes:
+    """Return a safetensors file of one zero for each name, of the type given."""
+    header, at = {}, 0
+    for name, kind in types.items():
+        header[name] = {"dtype": kind, "shape": [1], "data_offsets": [at, at + SIZES[kind]]}
+        at += SIZES[kind]
+    content = json.dumps(header).encode()
+    return len(content).to_bytes(8, "little") + content + bytes(at)
+
+
+@cache
+def pieces(**kinds: Any) -> bytes:
+    """Return a SentencePiece model of some English words; `kinds` as its trainer takes them."""
+    from sentencepiece import SentencePieceTrainer
+
+    words = [
+        "love",
+        "great",
+        "bright",
+        "fine",
+        "warm",
+        "hate",
+        "awful",
+        "dull",
+        "poor",
+        "cold",
+        "film",
+        "book",
+        "lamp",
+        "lovely",
+    ]
+    texts = [f"The {a} was really {b} and {c} here" for a in words for b in words for c in words]
+    file = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=file,
+        vocab_size=120,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **kinds,
+    )
+    return file.getvalue()
+
 
 HEADER = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 SAFETENSORS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(4)

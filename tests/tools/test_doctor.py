@@ -14,6 +14,8 @@ import pytest
 from stages.core import paths
 from stages.running.dvc_files import Recorded
 from stages.tools import doctor
+from tests.support.model_files import MODEL, write_files
+from tests.support.tiny import changed, save_params, shipped
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +92,13 @@ def test_only_other_versions_of_installed_packages_are_named() -> None:
     ((what, fix),) = doctor.version_faults()
     assert what == f"{paths.CONSTRAINTS}: rich {version('rich')}, not 0.0.1"
     assert fix == f"pip install -e . -c {paths.CONSTRAINTS}"
+
+
+def test_a_local_model_that_changed_is_reported() -> None:
+    mine = write_files(Path("mine"), MODEL)
+    write_files(paths.BASE_MODEL, MODEL)
+    save_params(changed(shipped(), model__source="mine"))
+    assert list(doctor.changes()) == []
+    (mine / "vocab.txt").write_bytes(b"other")
+    (change,) = doctor.changes()
+    assert change.startswith("mine has changed since models/base was copied from it (vocab.txt)")

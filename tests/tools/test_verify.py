@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stages.core import paths
 from stages.running.dvc_files import Recorded
-from stages.tools.verify import changed_since, md5_of, object_of, stored_faults
+from stages.tools.verify import changed_since, md5_of, object_of, source_faults, stored_faults
+from tests.support.model_files import MODEL, write_files
+from tests.support.tiny import changed, save_params, shipped
 
 CACHE = Path("cache")
 
@@ -103,3 +107,32 @@ def test_inputs_that_changed_since_a_run_are_named(status: Any, expected: list[s
         (f"stage train: has not run since a change of {names}", "run: dvc repro")
         for names in expected
     ]
+
+
+def test_a_local_source_that_changed_is_named_and_one_that_is_gone_is_no_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mine = write_files(Path("mine"), MODEL)
+    write_files(paths.BASE_MODEL, MODEL)
+    Path("mine.csv").write_text("text,label\n", encoding="utf-8")
+    save_params(changed(shipped(), model__source="mine", data__source="mine.csv"))
+    paths.DATA_SUMMARY.parent.mkdir()
+    sha256 = hashlib.sha256(b"text,label\n").hexdigest()
+    paths.DATA_SUMMARY.write_text(json.dumps({"source_sha256": sha256}), encoding="utf-8")
+    assert list(source_faults()) == []
+    (mine / "config.json").write_bytes(b'{"model_type": "bert", "num_hidden_layers": 1}')
+    Path("mine.csv").write_text("text,label\na,b\n", encoding="utf-8")
+    data, model = source_faults()
+    assert data[0] == "mine.csv has changed since the data were prepared"
+    assert data[1].startswith("run `dvc repro -f prepare`")
+    assert model == (
+        "mine has changed since models/base was copied from it (config.json)",
+        "run `dvc repro -f fetch_base`",
+    )
+    assert capsys.readouterr().out == ""
+    shutil.rmtree(mine)
+    Path("mine.csv").unlink()
+    assert list(source_faults()) == []
+    data_gone, model_gone = capsys.readouterr().out.splitlines()
+    assert data_gone == "warning: mine.csv no longer exists; the prepared rows come from it"
+    assert model_gone == "warning: mine no longer exists; models/base is a copy of it"

@@ -1,0 +1,91 @@
+"""The user is warned of a tokenizer that does not fit vocabulary, model or texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import transformers
+
+from stages.model.fit import fit_warnings
+
+WORDS = ["film", "book", "lovely", "cold", "was", "and", "the", "here", "of", "rain"]
+CASED = [*WORDS, *(word.title() for word in WORDS)]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TEXTS = ["The lovely film was cold", "the Book of Rain"]
+
+
+def warnings(
+    words: list[str],
+    folder: Path,
+    texts: list[str] = TEXTS,
+    max_length: int = 32,
+    padding_of_model: int | None = None,
+    **settings: Any,
+) -> list[str]:
+    """Return the warnings for a BERT tokenizer with this vocabulary."""
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *words]) + "\n", encoding="utf-8")
+    tokenizer = transformers.BertTokenizer.from_pretrained(folder, model_max_length=64, **settings)
+    positions = SimpleNamespace(padding_idx=padding_of_model)
+    encoder = SimpleNamespace(embeddings=SimpleNamespace(position_embeddings=positions))
+    model = SimpleNamespace(base_model_prefix="encoder", encoder=encoder)
+    classifier: Any = SimpleNamespace(tokenizer=tokenizer, model=model)
+    return fit_warnings(classifier, texts, max_length)
+
+
+@pytest.mark.parametrize(
+    ("words", "lower"), [(WORDS, True), (CASED, False), ([*WORDS, "Film"], True)]
+)
+def test_a_tokenizer_that_fits_is_no_warning(words: list[str], lower: bool, tmp_path: Path) -> None:
+    if len(words) == len(WORDS) + 1:  # one stray capital among many words makes no cased vocabulary
+        words = [*words, *(f"word{'x' * n}" for n in range(20))]
+    assert warnings(words, tmp_path, do_lower_case=lower) == []
+
+
+def test_a_cased_vocabulary_that_is_lower_cased_is_named(tmp_path: Path) -> None:
+    (warning,) = warnings(CASED, tmp_path)  # do_lower_case is true by default
+    assert "lower-cases every text, and 10 of the vocabulary's 20 words have capitals" in warning
+    assert "(0% become [UNK])" in warning
+    assert '"do_lower_case": false' in warning
+
+
+def test_capitals_that_become_unknown_are_counted(tmp_path: Path) -> None:
+    (warning,) = warnings([word.title() for word in WORDS], tmp_path)
+    assert "(100% become [UNK])" in warning
+
+
+def test_an_uncased_vocabulary_that_is_not_lower_cased_is_named(tmp_path: Path) -> None:
+    (warning,) = warnings(WORDS, tmp_path, do_lower_case=False)
+    assert warning.startswith("33% of the words of the training texts are [UNK]")
+    assert "for their capitals alone" in warning
+    assert '"do_lower_case": true' in warning
+
+
+def test_texts_of_another_language_are_named(tmp_path: Path) -> None:
+    (warning,) = warnings(WORDS, tmp_path, texts=["ein ganz anderer film"])
+    assert warning == (
+        "75% of the words of the training texts are [UNK] to the tokenizer: "
+        "is it made for their language?"
+    )
+
+
+def test_a_few_unknown_words_are_no_warning(tmp_path: Path) -> None:
+    assert warnings(WORDS, tmp_path, texts=["the film " * 50 + "unheard"]) == []
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["123 !"]])
+def test_texts_without_words_are_no_warning(texts: list[str], tmp_path: Path) -> None:
+    assert warnings(WORDS, tmp_path, texts=texts) == []
+
+
+def test_a_length_that_the_model_does_not_reach_is_named(tmp_path: Path) -> None:
+    (warning,) = warnings(WORDS, tmp_path, max_length=128)
+    assert warning.startswith("data.max_length is 128, the model reads 64 tokens at most")
+
+
+def test_another_padding_token_is_named(tmp_path: Path) -> None:
+    assert warnings(WORDS, tmp_path, padding_of_model=0) == []
+    (warning,) = warnings(WORDS, tmp_path, padding_of_model=1)
+    assert "pads with token 0, the model counts positions without token 1" in warning

@@ -1,0 +1,111 @@
+"""No text is longer than the model can read, wherever its architecture keeps its positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from stages.model import limits
+from stages.model.limits import position_limit
+
+POSITIONS = 40
+SMALL = {
+    **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 80},
+    **{"intermediate_size": 64, "max_position_embeddings": POSITIONS, "pad_token_id": 1},
+}
+SPECIAL = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+MOBILE = {"hidden_size": 64, "embedding_size": 32, "intra_bottleneck_size": 32}
+RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c"], "position_biased_input": False}
+# architecture: (fields of its config, tokens that it reads)
+FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
+    "albert": ({"embedding_size": 16}, 40),
+    "bert": ({}, 40),
+    "big_bird": ({"attention_type": "original_full"}, 40),
+    "camembert": ({}, 38),
+    "convbert": ({"embedding_size": 32}, 40),
+    "data2vec-text": ({}, 38),
+    "deberta": ({}, 40),
+    "deberta-v2": (RELATIVE, 40),
+    "distilbert": ({}, 40),
+    "electra": ({"embedding_size": 16}, 40),
+    "ernie": ({}, 40),
+    "esm": ({"position_embedding_type": "absolute", "mask_token_id": 4}, 38),
+    "flaubert": ({}, 40),
+    "fnet": ({}, 40),
+    "gte": ({}, 40),
+    "ibert": ({}, 38),
+    "megatron-bert": ({}, 40),
+    "mobilebert": (MOBILE, 40),
+    "modernbert": (SPECIAL, 40),
+    "mpnet": ({}, 38),
+    "nomic_bert": ({}, 40),
+    "nystromformer": ({"segment_means_seq_len": 8, "num_landmarks": 8}, 40),
+    "rembert": ({**SPECIAL, "input_embedding_size": 16}, 40),
+    "roberta": ({}, 38),
+    "roberta-prelayernorm": ({}, 38),
+    "roc_bert": ({}, 40),
+    "roformer": ({"embedding_size": 16}, 40),
+    "xlm-roberta": ({}, 38),
+    "xlm-roberta-xl": ({}, 38),
+    "yoso": ({"use_expectation": True}, 40),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_limit_of_each_architecture_is_found_and_can_be_read(name: str) -> None:
+    fields, expected = FAMILIES[name]
+    config = transformers.AutoConfig.for_model(name, **{**SMALL, **fields})
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    assert position_limit(model) == expected
+    ids = torch.full((2, expected), 5)
+    with torch.no_grad():
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    assert logits.shape == (2, 2)
+
+
+class Encoder(nn.Module):
+    """Reads at most `positions` tokens, without a table or a setting that says so."""
+
+    def __init__(self, positions: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.zeros(positions, 4))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Look up a state for each position."""
+        return self.rows[torch.arange(input_ids.shape[1])] * attention_mask[..., None]
+
+
+class Model(nn.Module):
+    """A classifier around it."""
+
+    base_model_prefix = "encoder"
+
+    def __init__(self, positions: int, **config: Any) -> None:
+        super().__init__()
+        self.encoder = Encoder(positions)
+        self.config = transformers.PretrainedConfig(**config)
+
+
+@pytest.mark.parametrize("positions", [1, 7, 64, 100])
+def test_where_nothing_says_a_limit_it_is_tried(
+    positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TRIED", 100)
+    model = Model(positions).train()
+    assert position_limit(model) == (None if positions == 100 else positions)
+    assert model.training
+
+
+@pytest.mark.parametrize("name", limits.SPELLINGS)
+def test_every_spelling_of_the_configuration_is_read(name: str) -> None:
+    assert position_limit(Model(100, **{name: 12})) == 12
+
+
+@pytest.mark.parametrize("value", [-1, 0, None, True, "12"])
+def test_a_setting_that_is_no_number_of_positions_is_no_limit(value: Any) -> None:
+    assert position_limit(Model(9, n_positions=value)) == 9
