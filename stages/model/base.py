@@ -12,8 +12,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from stages.core.artefacts import require
 from stages.core.errors import ModelError, printable
-from stages.model.classifier import Classifier, encoder_of, features, head_logits
+from stages.model.classifier import Classifier, encoder_of
 from stages.model.device import Device
+from stages.model.halves import find_halves
 from stages.model.pooling import Pooling, set_pooling
 
 # What the architectures call the share of attention weights that dropout sets to zero.
@@ -82,9 +83,7 @@ def load_base(
     _limit_length(tokenizer, model)
     pooling = set_pooling(model, pooling)
     head = _head_modules(model, fresh, folder)
-    classifier = Classifier(model, tokenizer, head, tuple(labels), pooling)
-    _check_halves(classifier, folder)
-    return classifier
+    return find_halves(Classifier(model, tokenizer, head, tuple(labels), pooling), folder)
 
 
 def _check_tokenizer(tokenizer: Any, model: Any, folder: Path) -> None:
@@ -135,29 +134,3 @@ def _head_modules(model: Any, fresh: set[str], folder: Path) -> tuple[str, ...]:
         elif name in fresh:
             modules.add(".".join(name.split(".")[:2]))
     return tuple(sorted(modules))
-
-
-def _check_halves(classifier: Classifier, folder: Path) -> None:
-    """Check on two short rows that encoder and head, run apart, give the model's own logits.
-
-    Raises:
-        ModelError: if the head reads more than one state of each row and the pooled one.
-    """
-    batch = classifier.tokenizer(["a", "a longer text"], padding=True, return_tensors="pt")
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    classifier.model.eval()
-    try:
-        with torch.no_grad():
-            together = classifier.model(**inputs).logits
-            apart = head_logits(classifier, *features(classifier, inputs))
-        same = together.shape == apart.shape and torch.allclose(
-            together, apart, rtol=1e-4, atol=1e-5
-        )
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        same = False  # not an encoder: its inputs or outputs have other names
-    if not same:
-        raise ModelError(
-            f"{folder}: {type(classifier.model).__name__} is not supported: its head reads more "
-            "than the first token's, the mean or the pooled state",
-            "choose a BERT, RoBERTa, DistilBERT, MPNet, ELECTRA, ALBERT or DeBERTa model",
-        )
