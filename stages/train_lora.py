@@ -47,6 +47,7 @@ def train_lora(params: Params) -> dict[str, str]:
         return base
 
     classifier = method.attach(fresh_base(), params)
+    check_round_trip(classifier, params, fresh_base)
     trained, total = count_parameters(classifier)
     print(
         f"{method.describe(classifier)} {', '.join(classifier.head)}: {trained:,} of {total:,} "
@@ -54,7 +55,6 @@ def train_lora(params: Params) -> dict[str, str]:
     )
     for warning in method.warnings(params):
         print(f"warning: {warning}")
-    check_round_trip(classifier, params, fresh_base)
     speed_up(classifier, device, params.seed)
     history = train(classifier, splits, params, device)
 

@@ -65,14 +65,16 @@ def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str
 def modules_saved(classifier: Classifier, wanted: list[str]) -> list[str]:
     """Return the modules that are trained in full: the head, and the wanted ones outside of it.
 
-    PEFT cannot load again what it saved of a module in another saved one. So where a wanted name
-    matches one of those too, the paths of the others take its place.
+    PEFT takes a name for the end of a path (embeddings also matches word_embeddings), and cannot
+    load what it saved of a module in another saved one. Where a name would do so, the paths that
+    it stands for take its place.
     """
     paths = [name for name, _ in classifier.model.named_modules() if name]
     found = [path for path in paths if any(_is_or_ends(path, name) for name in wanted)]
     everything = {*classifier.head, *found}
     outer = [p for p in found if not within(p, tuple(everything - {p}))]
-    return sorted({*classifier.head, *(wanted if outer == found else outer)})
+    taken = [path for path in paths if path.endswith(tuple(wanted))]
+    return sorted({*classifier.head, *(wanted if outer == found == taken else outer)})
 
 
 def _is_or_ends(path: str, name: str) -> bool:
