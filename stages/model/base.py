@@ -11,11 +11,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils.logging import disable_progress_bar
 
 from stages.core.artefacts import require
-from stages.core.errors import ModelError, printable
+from stages.core.errors import ModelError, UserError, printable
 from stages.model.classifier import Classifier, encoder_of
 from stages.model.device import Device
 from stages.model.halves import find_halves
 from stages.model.pooling import Pooling, set_pooling
+from stages.sources.architectures import refuse_unsupported
 
 # What the architectures call the share of attention weights that dropout sets to zero.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
@@ -59,6 +60,7 @@ def load_base(
             local_files_only=True,
             trust_remote_code=False,
         )
+        refuse_unsupported({"model_type": config.model_type}, str(folder))
         for name in ATTENTION_DROPOUT if attention_dropout is not None else ():
             if hasattr(config, name):
                 setattr(config, name, attention_dropout)
@@ -76,6 +78,8 @@ def load_base(
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
+    except UserError:
+        raise
     except Exception as error:  # a damaged file makes the loaders raise anything
         raise ModelError(f"{folder}: cannot be loaded: {printable(error, 300)}", REFETCH) from error
     fresh = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}

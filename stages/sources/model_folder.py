@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from stages.core.errors import ModelError, printable
+from stages.sources.architectures import refuse_unsupported
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -92,6 +93,7 @@ def _refuse_code(config: Path, place: str) -> None:
         ) from None
     if not isinstance(content, dict):
         raise ModelError(f"{place}: {config.name}: not a JSON object", "fetch the file again")
+    refuse_unsupported(content, place)
     if "auto_map" in content:  # guard: no code of a model
         raise ModelError(
             f"{place}: {config.name} has auto_map: the model needs code of its own",
