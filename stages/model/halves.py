@@ -12,7 +12,7 @@ from torch import Tensor
 from stages.core.errors import ModelError, printable
 from stages.model.classifier import Classifier, encoder_of, features, head_logits
 from stages.model.pooling import set_pooling
-from stages.model.unchanged import restore, state_of, undo_switches, unchanged
+from stages.model.unchanged import restore, state_of, unchanged, undo_switches
 
 PROBE = ["a", "a longer text"]
 ANOTHER = "choose an architecture from the table in README.md"

@@ -31,7 +31,9 @@ REASONS: dict[str, str] = {
     "xlnet": "its head reads the last token",
     **dict.fromkeys(("layoutlm", "layoutlmv2", "layoutlmv3", "lilt", "markuplm"), LAYOUT),
     **dict.fromkeys(("clip", "siglip", "modernvbert", "ultravbert"), IMAGES),
-    **dict.fromkeys(("bart", "mbart", "mvp", "plbart", "bigbird_pegasus", "pegasus"), ENCODER_DECODER),
+    **dict.fromkeys(
+        ("bart", "mbart", "mvp", "plbart", "bigbird_pegasus", "pegasus"), ENCODER_DECODER
+    ),
     **dict.fromkeys(("t5", "mt5", "umt5", "t5gemma", "t5gemma2", "longt5"), ENCODER_DECODER),
     **dict.fromkeys(("gpt2", "gpt_neo", "gpt_neox", "gpt_bigcode", "gpt_oss", "gptj"), DECODER),
     **dict.fromkeys(("gpt-sw3", "openai-gpt", "ctrl", "opt", "bloom", "falcon", "mpt"), DECODER),
