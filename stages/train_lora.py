@@ -15,11 +15,12 @@ def train_lora(params: Params) -> dict[str, str]:
     """Write the adapter to models/adapter and the training curves to metrics/training."""
     # Heavy libraries are imported once the params have been checked.
     from stages.model.base import load_base
-    from stages.model.classifier import count_parameters
+    from stages.model.classifier import Classifier, count_parameters
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
     from stages.model.head import load_head
     from stages.model.methods import method_of
+    from stages.model.round_trip import check_round_trip
     from stages.model.saved import save_adapter
     from stages.rows import prepared
     from stages.training.curves import write_training_curves
@@ -32,17 +33,21 @@ def train_lora(params: Params) -> dict[str, str]:
         prepared.read_split(paths.TRAIN, labels),
         prepared.read_split(paths.VALIDATION, labels),
     )
-    base = load_base(
-        paths.BASE_MODEL,
-        labels,
-        params.seed,
-        device,
-        params.model.pooling,
-        params.train.attention_dropout,
-    )
-    load_head(base, paths.HEAD)
 
-    classifier = method.attach(base, params)
+    def fresh_base() -> Classifier:
+        base = load_base(
+            paths.BASE_MODEL,
+            labels,
+            params.seed,
+            device,
+            params.model.pooling,
+            params.train.attention_dropout,
+        )
+        load_head(base, paths.HEAD)
+        return base
+
+    classifier = method.attach(fresh_base(), params)
+    check_round_trip(classifier, params, fresh_base)
     trained, total = count_parameters(classifier)
     print(
         f"{method.describe(classifier)} {', '.join(classifier.head)}: {trained:,} of {total:,} "

@@ -23,6 +23,7 @@ ADAPTER = Path("models/adapter")
 ADAPTER_CONFIG = ADAPTER / "adapter_config.json"
 ADAPTER_WEIGHTS = ADAPTER / "adapter_model.safetensors"
 ADAPTER_MANIFEST = ADAPTER / "manifest.json"
+ADAPTER_MODEL_CONFIG = ADAPTER / "model_config.json"  # as config.json it would hide the base
 MODEL_CARD = ADAPTER / "README.md"
 
 DATA_SUMMARY = Path("metrics/data.json")

@@ -10,18 +10,18 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, set_see
 from transformers.utils.logging import disable_progress_bar
 
 from stages.core.artefacts import require
-from stages.core.errors import ModelError, printable
+from stages.core.errors import ModelError, UserError, printable
 from stages.model.checkpoint import check_checkpoint
-from stages.model.classifier import Classifier, features, head_logits
+from stages.model.classifier import Classifier
 from stages.model.device import Device
+from stages.model.halves import find_halves
 from stages.model.limits import position_limit
 from stages.model.pooling import Pooling, set_pooling
 from stages.model.tokenizer import check_tokenizer, load_tokenizer
-from stages.model.tokens import encode, padded
+from stages.sources.architectures import refuse_unsupported
 
 # What the architectures call the share of attention weights that dropout sets to zero.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
-SHORT = 8  # tokens
 REFETCH = "fetch it again: dvc repro -f fetch_base"
 
 
@@ -62,6 +62,7 @@ def load_base(
             local_files_only=True,
             trust_remote_code=False,
         )
+        refuse_unsupported({"model_type": config.model_type}, str(folder))
         for name in ATTENTION_DROPOUT if attention_dropout is not None else ():
             if hasattr(config, name):
                 setattr(config, name, attention_dropout)
@@ -76,6 +77,8 @@ def load_base(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+    except UserError:
+        raise
     except Exception as error:  # a damaged file makes the loaders raise anything
         raise ModelError(f"{folder}: cannot be loaded: {printable(error, 300)}", REFETCH) from error
     tokenizer = load_tokenizer(folder)
@@ -86,9 +89,7 @@ def load_base(
     pooling = set_pooling(model, pooling)
     check_tokenizer(tokenizer, model, folder, pooling)
     head = _head_modules(model, fresh)
-    classifier = Classifier(model, tokenizer, head, tuple(labels), pooling)
-    _check_halves(classifier, folder)
-    return classifier
+    return find_halves(Classifier(model, tokenizer, head, tuple(labels), pooling), folder)
 
 
 def _head_modules(model: Any, fresh: set[str]) -> tuple[str, ...]:
@@ -101,36 +102,3 @@ def _head_modules(model: Any, fresh: set[str]) -> tuple[str, ...]:
         elif name in fresh:
             modules.add(".".join(name.split(".")[:2]))
     return tuple(sorted(modules))
-
-
-def _check_halves(classifier: Classifier, folder: Path) -> None:
-    """Check on two short rows that encoder and head, run apart, give the model's own logits.
-
-    Raises:
-        ModelError: if the head reads more than one state of each row and the pooled one.
-    """
-    encoded = encode(classifier.tokenizer, ["a", "a longer text"], SHORT)
-    inputs = padded([encoded[0], encoded[1]], classifier.tokenizer.pad_token_id)
-    classifier.model.eval()
-    together = None
-    try:
-        with torch.no_grad():
-            together = classifier.model(**inputs).logits
-            apart = head_logits(classifier, *features(classifier, inputs))
-        same = together.shape == apart.shape and torch.allclose(
-            together, apart, rtol=1e-4, atol=1e-5
-        )
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        same = False  # not an encoder: its inputs or outputs have other names
-    if together is not None and not bool(torch.isfinite(together).all()):
-        raise ModelError(
-            f"{folder}: its logits of two short texts are not finite numbers: its weights are too "
-            "large for each other",
-            "use another checkpoint",
-        )
-    if not same:
-        raise ModelError(
-            f"{folder}: {type(classifier.model).__name__} is not supported: its head reads more "
-            "than the first token's, the mean or the pooled state",
-            "choose a BERT, RoBERTa, DistilBERT, MPNet, ELECTRA, ALBERT or DeBERTa model",
-        )

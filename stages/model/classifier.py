@@ -24,6 +24,7 @@ class Classifier:
         head: module paths that the checkpoint lacks or that are outside the encoder.
         labels: class names in the order of the logits.
         pooling: the state that the head reads, as `pooling.set_pooling` returned it.
+        pooler: the encoder's modules that make the pooled state of the last one, in their order.
     """
 
     model: Any
@@ -31,6 +32,15 @@ class Classifier:
     head: tuple[str, ...]
     labels: tuple[str, ...]
     pooling: Pooling = "auto"
+    pooler: tuple[str, ...] = ()
+
+    @property
+    def has_new_pooler(self) -> bool:
+        """Whether the encoder's pooler is new, and so belongs to the head."""
+        prefix = self.model.base_model_prefix
+        if hasattr(self.model, "get_base_model"):
+            prefix = self.model.get_base_model().base_model_prefix
+        return any(module.startswith(f"{prefix}.") for module in self.head)
 
     def head_state(self) -> dict[str, Tensor]:
         """Return a copy of the head's tensors by name, on the CPU."""
@@ -61,7 +71,7 @@ def features(classifier: Classifier, batch: dict[str, Tensor]) -> tuple[Tensor, 
     """
     output = encoder_of(classifier.model)(**batch)
     pooled = getattr(output, "pooler_output", None)
-    if any(module.endswith(".pooler") for module in classifier.head):
+    if classifier.has_new_pooler:
         pooled = None
     first = output.last_hidden_state[:, :1].float()
     return first, None if pooled is None else pooled.float()
@@ -76,14 +86,21 @@ def head_logits(classifier: Classifier, first: Tensor, pooled: Tensor | None) ->
     encoder = encoder_of(classifier.model)
 
     def known_output(*_: Any, **__: Any) -> BaseModelOutputWithPooling:
-        pooler = getattr(encoder, "pooler", None)
-        states = pooler(first) if pooled is None and pooler is not None else pooled
+        states = _pool(classifier, first) if classifier.has_new_pooler else pooled
         return BaseModelOutputWithPooling(last_hidden_state=first, pooler_output=states)
 
     ones = torch.ones(first.shape[:2], dtype=torch.long, device=first.device)
     with _replaced_forward(encoder, known_output):
         logits = classifier.model(input_ids=ones, attention_mask=ones).logits
     return cast(Tensor, logits)
+
+
+def _pool(classifier: Classifier, first: Tensor) -> Tensor:
+    """Return the pooled states (rows, hidden) of the first token's (rows, 1, hidden)."""
+    states = first
+    for name in classifier.pooler:
+        states = encoder_of(classifier.model).get_submodule(name)(states)
+    return states[:, 0] if states.ndim == first.ndim else states
 
 
 @contextmanager

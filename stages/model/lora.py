@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from stages.core import paths
@@ -20,7 +21,12 @@ from stages.core.artefacts import write_json
 from stages.core.errors import ParamsError, printable
 from stages.core.params import LoraParams, Params
 from stages.model.classifier import Classifier, within
-from stages.model.lora_targets import check_names, check_patterns, resolve_targets
+from stages.model.lora_targets import (
+    check_names,
+    check_patterns,
+    modules_saved,
+    resolve_targets,
+)
 
 ADAPTER = "default"  # PEFT's name for an adapter that is given none
 FULL_FINE_TUNING_RATE = 1e-4  # a usual learning rate there
@@ -42,7 +48,7 @@ def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
         with warnings.catch_warnings():  # check_patterns reports an unused pattern as an error
             warnings.simplefilter("ignore", RuntimeWarning)
             model = get_peft_model(classifier.model, config)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise ParamsError(
             f"params.yaml: lora: PEFT refuses these fields: {printable(error, 200)}",
             "change the field it names",
@@ -63,16 +69,22 @@ def lora_config(classifier: Classifier, lora: LoraParams) -> LoraConfig:
     if lora.lora_alpha % 1 == 0:
         fields["lora_alpha"] = int(lora.lora_alpha)
     fields["target_modules"] = resolve_targets(classifier, lora.target_modules)
-    fields["modules_to_save"] = sorted({*classifier.head, *(lora.modules_to_save or [])})
+    fields["modules_to_save"] = modules_saved(classifier, lora.modules_to_save or [])
     return LoraConfig(**fields, exclude_modules=_linear_in_head(classifier))
 
 
 def describe_lora(classifier: Classifier) -> str:
-    """Return rank and adapted modules in words."""
+    """Return rank and modules in words, as they are in the model: those adapted, those in full."""
     config = classifier.model.peft_config[ADAPTER]
-    modules = len(classifier.model.base_model.targeted_module_names)
-    names = ", ".join(sorted(config.target_modules))
-    return f"LoRA r={config.r} on {names} ({modules} modules), head"
+    adapted = classifier.model.base_model.targeted_module_names
+    names = ", ".join(sorted({path.rpartition(".")[2] for path in adapted}))
+    full = [
+        path.removeprefix("base_model.model.")
+        for path, module in classifier.model.named_modules()
+        if isinstance(module, ModulesToSaveWrapper)
+    ]
+    more = [f"all of {path}" for path in full if not within(path, classifier.head)]
+    return ", ".join([f"LoRA r={config.r} on {names} ({len(adapted)} modules)", *more, "head"])
 
 
 def unusual_settings(params: Params) -> list[str]:

@@ -12,8 +12,9 @@ from stages.core.params import LoraParams
 from stages.model.classifier import Classifier, within
 
 # What the architectures call their query, key and value projections: BERT, RoBERTa, ELECTRA,
-# ALBERT; MPNet; DistilBERT; DeBERTa-v2 and -v3; DeBERTa; ModernBERT; others.
+# ALBERT; MPNet; DistilBERT, XLM; DeBERTa-v2 and -v3; DeBERTa; ModernBERT; NomicBERT, GTE; Funnel.
 ATTENTION = {
+    *("q_head", "k_head", "v_head"),
     *("query", "key", "value", "q", "k", "v", "q_lin", "k_lin", "v_lin", "in_proj", "Wqkv"),
     *("query_proj", "key_proj", "value_proj", "q_proj", "k_proj", "v_proj"),
 }
@@ -32,7 +33,7 @@ def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str
     """Return the module names that a role means here; names of the user's own pass through.
 
     Raises:
-        ParamsError: if the role or a name matches no module of this model.
+        ParamsError: if the role or a name matches no module of this model, or only the head's.
     """
     linear = linear_names(classifier)
     leaves = sorted({name.rpartition(".")[2] for name in linear})
@@ -50,7 +51,30 @@ def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str
             "of this model",
             f"use attention, all-linear, or names out of {', '.join(leaves)}",
         )
+    encoder = [path for path in known if not within(path, classifier.head)]
+    in_head = [name for name in names if not any(_is_or_ends(path, name) for path in encoder)]
+    if in_head:
+        raise ParamsError(
+            f"params.yaml: lora.target_modules: {printable(', '.join(in_head))}: in the head "
+            f"({', '.join(classifier.head)}), which is trained in full and not adapted",
+            f"leave {printable(', '.join(in_head))} out",
+        )
     return names
+
+
+def modules_saved(classifier: Classifier, wanted: list[str]) -> list[str]:
+    """Return the modules that are trained in full: the head, and the wanted ones outside of it.
+
+    PEFT takes a name for the end of a path (embeddings also matches word_embeddings), and cannot
+    load what it saved of a module in another saved one. Where a name would do so, the paths that
+    it stands for take its place.
+    """
+    paths = [name for name, _ in classifier.model.named_modules() if name]
+    found = [path for path in paths if any(_is_or_ends(path, name) for name in wanted)]
+    everything = {*classifier.head, *found}
+    outer = [p for p in found if not within(p, tuple(everything - {p}))]
+    taken = [path for path in paths if path.endswith(tuple(wanted))]
+    return sorted({*classifier.head, *(wanted if outer == found == taken else outer)})
 
 
 def _is_or_ends(path: str, name: str) -> bool:

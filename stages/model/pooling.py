@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 Pooling = Literal["auto", "first", "mean"]
-OF_CONFIG: dict[str | None, Pooling] = {"cls": "first", "mean": "mean"}  # ModernBERT's names
+# The names that configurations give to a pooling: ModernBERT's, and EuroBERT's "bos".
+OF_CONFIG: dict[str | None, Pooling] = {"cls": "first", "bos": "first", "mean": "mean"}
 
 
 def set_pooling(model: Any, pooling: Pooling) -> Pooling:
@@ -32,10 +34,11 @@ def set_pooling(model: Any, pooling: Pooling) -> Pooling:
     if pooling == "auto":
         return pooling
     if named is not None:
-        model.config.classifier_pooling = next(k for k, v in OF_CONFIG.items() if v == pooling)
+        first = "bos" if model.config.model_type == "eurobert" else "cls"
+        model.config.classifier_pooling = "mean" if pooling == "mean" else first
     encoder = getattr(model, model.base_model_prefix)
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+        encoder.pooler = nn.Identity()  # some architectures call it even where it is None
     encoder.register_forward_hook(_POOL[pooling], with_kwargs=True)
     return pooling
 

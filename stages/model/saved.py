@@ -71,6 +71,33 @@ def save_adapter(
         "files": {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
     }
     write_json(folder / MANIFEST, manifest)
+    write_json(
+        folder / paths.ADAPTER_MODEL_CONFIG.name, model_config(classifier, base), decimals=12
+    )
+
+
+def model_config(classifier: Classifier, base: Path) -> dict[str, Any]:
+    """Return the base's configuration with what other programs need of the classifier.
+
+    These are class names and their order, size of the head, number type and pooling. It is no
+    config.json: beside an adapter that would say that the folder holds a whole model.
+    """
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    own, labels = classifier.model.config, classifier.labels
+    for name in ("auto_map", "torch_dtype", "num_labels", "transformers_version"):
+        config.pop(name, None)
+    inner = getattr(classifier.model, "get_base_model", lambda: classifier.model)()
+    named = {n: getattr(own, n) for n in ("classifier_pooling",) if hasattr(own, n)}
+    return {
+        **config,
+        **named,
+        "architectures": [type(inner).__name__],
+        "dtype": "float32",
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "num_labels": len(labels),
+        "problem_type": "single_label_classification",
+    }
 
 
 def load_adapter(classifier: Classifier, folder: Path, base: Path) -> Classifier:

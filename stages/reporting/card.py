@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 
+from stages.core.params import Params
 from stages.model.methods import method_of
 from stages.reporting.page import content_of, environment
 from stages.reporting.results import Results
@@ -19,7 +20,26 @@ def model_card(results: Results) -> str:
     """Return the model card of the adapter in the form of the Hugging Face Hub."""
     template = environment(autoescape=False).get_template("card.md.j2")
     libraries = {name: version(name) for name in LIBRARIES}
-    return template.render(**content_of(results), head=_card_head(results), libraries=libraries)
+    return template.render(
+        **content_of(results),
+        head=_card_head(results),
+        libraries=libraries,
+        misread=_misread(results.params),
+    )
+
+
+def _misread(params: Params) -> list[str]:
+    """Return why Transformers alone, without PEFT, would load another model from the adapter."""
+    if method_of(params).library != "peft":
+        return []
+    pooling = params.model.pooling
+    reasons = {
+        "Transformers does not read the magnitudes of a DoRA adapter": params.lora.use_dora,
+        f"the head then does not read what it was trained on (model.pooling: {pooling})": (
+            pooling != "auto"
+        ),
+    }
+    return [reason for reason, applies in reasons.items() if applies]
 
 
 def _card_head(results: Results) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from stages.core.artefacts import replacing
 from stages.model.methods import METHODS
 from stages.reporting.results import Rung
-from stages.scoring.significance import difference_of_means, wilson
+from stages.scoring.significance import LEVEL, difference_of_means, wilson
 
 NAMES = {
     "majority": "majority class",
@@ -17,7 +17,6 @@ NAMES = {
     "base": "frozen encoder, fitted head (base)",
     **{name: method.title for name, method in METHODS.items()},
 }
-NORMAL = 1.96  # standard deviations on either side that hold 95 % of a normal distribution
 
 
 def build_ladder(
@@ -43,7 +42,10 @@ def build_ladder(
     untrained, sd = base["untrained"], base["untrained_sd"]
     accuracies = {
         "majority": (base["majority"], "the most frequent class of the training rows"),
-        "untrained": (untrained, f"mean of ten fresh heads, sd {100 * sd:.1f} points"),
+        "untrained": (
+            untrained,
+            f"mean of ten fresh heads, sd {100 * sd:.1f} points; 95 % of a beta distribution",
+        ),
         "tfidf": (
             tfidf["accuracy"],
             f"words and up to {tfidf['ngrams']:g}-word sequences, C {tfidf['c']:g} by validation",
@@ -58,7 +60,7 @@ def build_ladder(
         name: (*wilson(round(accuracy * rows), rows), "rows")
         for name, (accuracy, _) in accuracies.items()
     }
-    intervals["untrained"] = (untrained - NORMAL * sd, untrained + NORMAL * sd, "heads")
+    intervals["untrained"] = (*beta_interval(untrained, sd), "heads")
     for name, record in records.items():
         if name != method or len(record["seeds"]) > 1:
             accuracies[name], intervals[name] = _of_record(record, rows)
@@ -66,6 +68,26 @@ def build_ladder(
         accuracy, note = accuracies[method]
         accuracies[method] = accuracy, f"{note}; this run {100 * adapter_accuracy:.1f} %"
     return _with_steps([(n, *accuracies[n], *intervals[n]) for n in NAMES if n in accuracies])
+
+
+def beta_interval(mean: float, sd: float) -> tuple[float, float]:
+    """Return what holds 95 % of a beta distribution with this mean and standard deviation.
+
+    Unlike a normal distribution it stays within 0 and 1, as a share does. Its parameters are those
+    of the method of moments (Johnson, Kotz & Balakrishnan 1995, Continuous Univariate
+    Distributions 2, chapter 25). No beta distribution spreads wider than sqrt(mean (1 - mean)):
+    then the whole range is returned.
+    """
+    from scipy.stats import beta
+
+    variance = mean * (1 - mean)
+    if sd == 0 or variance == 0:
+        return mean, mean
+    if sd**2 >= variance:
+        return 0.0, 1.0
+    size = variance / sd**2 - 1
+    low, high = beta.interval(LEVEL, mean * size, (1 - mean) * size)
+    return float(low), float(high)
 
 
 def _of_record(
@@ -76,7 +98,10 @@ def _of_record(
     if len(seeds) == 1:
         note, interval = f"seed {seeds[0]}", (*wilson(round(accuracy * rows), rows), "rows")
     else:  # Student's t interval of the mean
-        ends = (record["accuracy_adapter_low"], record["accuracy_adapter_high"])
+        ends = (
+            max(0.0, record["accuracy_adapter_low"]),  # an accuracy is a share
+            min(1.0, record["accuracy_adapter_high"]),
+        )
         note, interval = f"mean of {len(seeds)} seeds", (*ends, "seeds")
     return (accuracy, f"{note}, {record['precision']}"), interval
 

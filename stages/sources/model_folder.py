@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import ModelError, printable
+from stages.sources.architectures import refuse_unsupported
 from stages.sources.tokenizer_files import (
     TOKENIZER_CONFIG,
     TOKENIZER_EXTRAS,
@@ -52,6 +53,7 @@ def check_model(folder: Path, place: str, hub_id: str | None = None) -> ModelFol
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{place}: holds no {CONFIG}", "give a folder saved by Transformers")
     config = _read_object(folder / CONFIG, place)
+    refuse_unsupported(config, place)
     if "quantization_config" in config:
         raise ModelError(
             f"{place}: {CONFIG} has quantization_config: the weights are quantised",
@@ -75,6 +77,7 @@ def wanted_files(folder: Path, place: str) -> list[str]:
         ModelError: if one of them is damaged.
     """
     config = _read_object(folder / CONFIG, place) if (folder / CONFIG).is_file() else {}
+    refuse_unsupported(config, place)
     tokenizer = tokenizer_of(config, _tokenizer_config(folder, place))
     return sorted({WEIGHTS, *shards_of(folder, place), *tokenizer.names, *TOKENIZER_EXTRAS})
 

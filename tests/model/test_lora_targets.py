@@ -77,7 +77,7 @@ def test_names_of_the_users_own_are_taken(load_tiny_base: Any, lora: LoraParams)
         ({"target_modules": ["quary"]}, "lora.target_modules: ['quary'] matches no module"),
         ({"target_modules": ["query", "uery"]}, "lora.target_modules: ['uery'] matches"),
         ({"target_modules": ["LayerNorm"]}, "lora: PEFT refuses these fields"),
-        ({"target_modules": ["classifier"]}, "lora: PEFT refuses these fields"),
+        ({"target_modules": ["classifier"]}, "lora.target_modules: classifier: in the head"),
         ({"rank_pattern": {"quary": 8}}, "lora.rank_pattern: quary matches no adapted module"),
         ({"rank_pattern": {"output.dense": 8}}, "lora.rank_pattern: output.dense matches no ad"),
         ({"alpha_pattern": {"key": 4.0, "kei": 8.0}}, "lora.alpha_pattern: kei matches no ada"),

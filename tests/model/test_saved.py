@@ -100,7 +100,8 @@ def test_the_file_holds_lora_and_head_alone(finished_run: Path) -> None:
     head = [f"base_model.model.classifier.{kind}" for kind in ("weight", "bias")]
     assert sorted(load_file(finished_run / paths.ADAPTER / WEIGHTS)) == sorted([*layers, *head])
     assert sorted(path.name for path in (finished_run / paths.ADAPTER).iterdir()) == sorted(
-        [CONFIG, WEIGHTS, MANIFEST, "README.md"]  # a card by stage compare
+        # The card is by stage compare.
+        [CONFIG, WEIGHTS, MANIFEST, paths.ADAPTER_MODEL_CONFIG.name, "README.md"]
     )
 
 

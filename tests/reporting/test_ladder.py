@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from stages.reporting.ladder import NAMES, against_full, build_ladder, write_ladder
+from stages.reporting.ladder import NAMES, against_full, beta_interval, build_ladder, write_ladder
 
 BASE = {"accuracy": 0.7, "majority": 0.5, "untrained": 0.45, "untrained_sd": 0.02, "l2": 0.001}
 TFIDF = {"accuracy": 0.75, "ngrams": 2, "c": 10.0}
@@ -113,3 +114,34 @@ def test_each_interval_says_what_it_is_over() -> None:
 def test_the_note_of_the_base_names_the_penalty_of_its_head() -> None:
     (base,) = [r for r in build_ladder(BASE, TFIDF, 0.85, "lora", 9, {}) if r.key == "base"]
     assert "L2 0.001 by validation" in base.note
+
+
+@pytest.mark.parametrize("mean", [0.01, 0.1, 0.35, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("sd", [0.001, 0.02, 0.1, 0.3, 0.49])
+def test_the_interval_of_untrained_heads_is_one_of_shares(mean: float, sd: float) -> None:
+    low, high = beta_interval(mean, sd)
+    assert 0 <= low <= mean <= high <= 1 or sd > 0.25
+    assert 0 <= low < high <= 1
+    if sd < 0.3 * min(mean, 1 - mean):  # far from both ends it is nearly a normal distribution's
+        assert low == pytest.approx(mean - 1.96 * sd, abs=0.35 * sd)
+        assert high == pytest.approx(mean + 1.96 * sd, abs=0.35 * sd)
+
+
+def test_the_interval_of_untrained_heads_holds_95_percent_of_what_it_describes() -> None:
+    heads = np.random.default_rng(0).beta(2, 3, size=20_000)
+    low, high = beta_interval(float(heads.mean()), float(heads.std()))
+    assert np.mean((low <= heads) & (heads <= high)) == pytest.approx(0.95, abs=0.01)
+
+
+def test_heads_that_all_score_the_same_have_no_spread() -> None:
+    assert beta_interval(0.5, 0.0) == (0.5, 0.5)
+    assert beta_interval(1.0, 0.0) == (1.0, 1.0)
+    assert beta_interval(0.5, 0.527) == (0.0, 1.0)  # five of ten heads all right, five all wrong
+
+
+def test_the_interval_over_seeds_is_one_of_shares() -> None:
+    record = FULL | {"accuracy_adapter_mean": 0.99, "accuracy_adapter_high": 1.03}
+    rungs = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"full": record})
+    assert (rungs[-1].low, rungs[-1].high) == (0.88, 1.0)
+    record["accuracy_adapter_low"] = -0.2
+    assert build_ladder(BASE, TFIDF, 0.85, "lora", 9, {"full": record})[-1].low == 0.0

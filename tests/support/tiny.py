@@ -17,6 +17,7 @@ from typing import Any
 
 from stages.core import paths
 from stages.core.params import ComputeParams, Params, load_params
+from tests.support.architectures import ARCHITECTURES
 
 ROOT = Path(__file__).parents[2]
 SIGNS = ("bad", "good", "plain")  # the word that gives the label
@@ -86,7 +87,7 @@ def save_tiny_model(name: str, folder: Path) -> Path:
         **{f"{kind}_token": word for kind, word in special.items()},
     ).save_pretrained(folder)
 
-    kind, fields = MODELS[name]
+    kind, fields = MODELS.get(name) or ARCHITECTURES[name]
     body = getattr(transformers, kind)
     sizes = {"vocab_size": len(VOCABULARY), "max_position_embeddings": LONGEST + 2}
     config = body.config_class(

@@ -1,12 +1,16 @@
 """LoRA's products with less overhead: the same weights, the same adapter.
 
-Query, key and value read the same states, so theirs are computed together: what PEFT does in nine
-small matrix products and three dropouts is done in five and one. The three share a dropout mask.
-Every layer rounds its input once, and adds its update in the product that makes it.
+Where query, key and value read the same states, theirs are computed together: what PEFT does in
+nine small matrix products and three dropouts is done in five and one. The three share a dropout
+mask. Every layer rounds its input once, and adds its update in the product that makes it.
+
+Which layers read the same states is seen in a forward pass, not taken from their names: in
+MobileBERT, for one, value reads other states than query and key.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from stages.model.lora import ADAPTER
-from stages.model.lora_targets import ATTENTION
 
 
 class Projections:
@@ -66,10 +69,12 @@ class Projections:
     def _frozen_weights(self) -> tuple[Tensor, Tensor]:
         """Return the members' frozen weights and biases as one weight and one bias.
 
-        They are joined at the first use and kept: the trainer has moved them to the device by then.
+        They are joined at the first use and kept as long as they are where, and of the type, that
+        they were: the trainer moves them to the device, and `round_frozen` rounds them.
         """
         bases = [layer.base_layer for layer in self.members]
-        if self.frozen is None or self.frozen[0].device != bases[0].weight.device:
+        now = (bases[0].weight.device, bases[0].weight.dtype)
+        if self.frozen is None or (self.frozen[0].device, self.frozen[0].dtype) != now:
             weight = torch.cat([base.weight.detach() for base in bases])
             biases = [
                 b.weight.new_zeros(b.out_features) if b.bias is None else b.bias for b in bases
@@ -85,19 +90,60 @@ def _with_update(frozen: Tensor, low: Tensor, layer: Any) -> Tensor:
     return flat.view(frozen.shape)
 
 
-def fuse_projections(model: nn.Module) -> None:
-    """Compute the projections of each attention together from now on, other layers each alone.
+def fuse_projections(model: nn.Module, forward: Callable[[], Any]) -> Callable[[], None]:
+    """Compute layers that read the same states together from now on, other layers each alone.
 
-    Left as they are: layers with DoRA, biases that train, and what LoRA does not adapt.
+    Left as they are: layers with DoRA, biases that train, what LoRA does not adapt, and layers that
+    the forward pass does not call.
+
+    Args:
+        model: with LoRA attached.
+        forward: runs the model on a few texts, so that it is seen which layers read the same.
+
+    Returns:
+        What undoes it.
     """
+    layers: list[Any] = []
+    for members in _same_states(model, forward):
+        together = Projections(members)
+        for number, layer in enumerate(members):
+            layer.forward = _member_forward(together, number)
+            layers.append(layer)
+
+    def undo() -> None:
+        for layer in layers:
+            del layer.forward
+
+    return undo
+
+
+def _same_states(model: nn.Module, forward: Callable[[], Any]) -> list[list[Any]]:
+    """Return the plain LoRA layers; those of one parent that read the very same tensors together.
+
+    A layer that is called several times reads several, one after another (ALBERT's are shared).
+    """
+    parents: dict[Any, int] = {}
     for parent in model.modules():
-        plain = {name: child for name, child in parent.named_children() if _is_plain_lora(child)}
-        attention: list[Any] = [child for name, child in plain.items() if name in ATTENTION]
-        others: list[list[Any]] = [[c] for name, c in plain.items() if name not in ATTENTION]
-        for members in [attention, *others] if attention else others:
-            together = Projections(members)
-            for number, layer in enumerate(members):
-                layer.forward = _member_forward(together, number)
+        for child in parent.children():
+            if _is_plain_lora(child):
+                parents.setdefault(child, id(parent))
+    read: dict[Any, list[Tensor]] = {layer: [] for layer in parents}
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, states: read[layer].append(states[0]))
+        for layer in parents
+    ]
+    try:
+        with torch.no_grad():
+            forward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    groups: dict[tuple[int, ...], list[Any]] = {}  # the tensors are kept, so no id is used twice
+    for layer, parent_id in parents.items():
+        if read[layer]:
+            key = (parent_id, *(id(states) for states in read[layer]))
+            groups.setdefault(key, []).append(layer)
+    return list(groups.values())
 
 
 def _member_forward(together: Projections, number: int) -> Any:

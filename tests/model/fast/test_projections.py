@@ -9,6 +9,7 @@ import torch
 
 from stages.core.params import LoraParams, Params
 from stages.model.fast import projections
+from stages.model.fast.layer import run
 from stages.model.fast.projections import Projections, fuse_projections
 from stages.model.lora import attach_lora
 from tests.support.tiny import MODELS, table
@@ -45,7 +46,7 @@ def step(classifier: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 def assert_same(classifier: Any) -> None:
     logits, gradients = step(classifier)
-    fuse_projections(classifier.model)
+    fuse_projections(classifier.model, lambda: run(classifier))
     fused, fused_gradients = step(classifier)
     torch.testing.assert_close(fused, logits, rtol=1e-4, atol=1e-5)
     assert set(gradients) == set(fused_gradients)
