@@ -100,7 +100,7 @@ KINDS = {
         count=_mps_count,
         native_bf16=lambda: False,
         bf16=False,
-        # The fused kernel ignores dropout there and misreads some layouts (pytorch#184126, #181133).
+        # The fused kernel ignores dropout there, and misreads layouts (pytorch#184126, #181133).
         attention="eager",
         batch_tokens=1 << 14,
         pins_memory=False,

@@ -44,4 +44,6 @@ def set_environment(compute: ComputeParams, processes: int = 1) -> None:
     # An operator that Apple's GPU lacks is computed by the processor.
     os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] = "1"
     # Warnings about the next releases of libraries do not concern a user.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|peft)")
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="(transformers|peft|accelerate)"
+    )

@@ -162,7 +162,8 @@ def _cause(stage: str, count: int, failures: Mapping[int, Any]) -> BaseException
         error = UserError.from_faults([(what, fix) for what, fix in first[0]["faults"]])
         error.exit_code = first[0]["errorCode"]
         return error
-    for rank, failure in sorted(failures.items()):
+    # What the launcher itself has ended by then, it has ended with SIGTERM.
+    for rank, failure in sorted(failures.items(), key=lambda i: i[1].exitcode == -signal.SIGTERM):
         if failure.exitcode < 0:
             return HostError(
                 f"stage {stage}: process {rank + 1} of {count} was ended from outside "

@@ -121,4 +121,6 @@ def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
     """Check that two trainings have ended at the same weights but for the rounding of sums."""
     assert one.keys() == other.keys()
     for name, tensor in one.items():
+        if name.endswith("key.bias"):  # the softmax cancels it: its gradient is rounding alone
+            continue
         torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-5, msg=name)
