@@ -51,7 +51,7 @@ class _Step(nn.Module):
 def check_device(device: torch.device, attention: str | None) -> list[str]:
     """Return what the device cannot do but training can do without, as lines for the user.
 
-    Torch's random state is as before afterwards.
+    The processor's random numbers are as before afterwards.
 
     Args:
         device: what is tried.
@@ -60,11 +60,15 @@ def check_device(device: torch.device, attention: str | None) -> list[str]:
     Raises:
         HostError: if it lacks an operator, or its values differ from the processor's.
     """
-    notes = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        step = _Step(fused=attention is None)
-        ids = torch.randint(VOCABULARY, (ROWS, TOKENS))
+        return _check(device, fused=attention is None)
+
+
+def _check(device: torch.device, fused: bool) -> list[str]:
+    notes = []
+    step = _Step(fused)
+    ids = torch.randint(VOCABULARY, (ROWS, TOKENS))
     mask = torch.arange(TOKENS) < torch.tensor([[TOKENS], [9], [5], [2]])
     expected = _loss_and_gradients(step, ids, mask)
     try:

@@ -237,7 +237,7 @@ def test_more_processes_than_devices_are_refused(
     assert f"compute.processes: {processes} processes on this machine, {here} here." in message
     assert f"set compute.processes to {here[0]}, or compute.device to cpu" in message
     share_with(monkeypatch, 0, processes, processes)  # as another launcher would start them
-    with pytest.raises(HostError, match="compute.processes"):
+    with pytest.raises(HostError, match=r"compute\.processes"):
         resolve(wanted(device="auto"))
 
 

@@ -26,6 +26,7 @@ class Failure:
     message: Any = ""
 
     def signal_name(self) -> str:
+        """Return the signal that ended it."""
         return {-9: "SIGKILL", -15: "SIGTERM"}[self.exitcode]
 
 
