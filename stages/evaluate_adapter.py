@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
+from stages.model.sharing import processes_of
 from stages.rows.source_changed import warn_if_source_changed
 from stages.running.stage import run_stage
 
@@ -18,6 +19,7 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     from stages.model.fast.layer import speed_up
     from stages.model.saved import load_adapter
     from stages.rows import prepared
+    from stages.running import ranks
     from stages.scoring.logits import predict_logits, probabilities_of
     from stages.scoring.metric import score
     from stages.scoring.predictions import write_predictions
@@ -40,6 +42,8 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
         )
         for name, split in (("validation", validation), ("test", test))
     )
+    if not ranks.leads():
+        return device.facts()
     scores = score(probabilities, test.targets) | {
         "temperature": fit_temperature(on_validation, validation.targets),
         **{name: base_metrics[name] for name in FLOORS},
@@ -52,4 +56,4 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run_stage(evaluate_adapter, before=warn_if_source_changed)
+    run_stage(evaluate_adapter, before=warn_if_source_changed, shared_by=processes_of)

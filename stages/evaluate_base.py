@@ -12,6 +12,7 @@ from statistics import mean, stdev
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
+from stages.model.sharing import processes_of
 from stages.rows.source_changed import warn_if_source_changed
 from stages.running.stage import run_stage
 
@@ -26,6 +27,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
     from stages.model.fast.layer import speed_up
     from stages.model.fit import fit_warnings
     from stages.rows import prepared
+    from stages.running import ranks
     from stages.scoring.logits import cached_features, probabilities_of
     from stages.scoring.metric import score
     from stages.scoring.predictions import write_predictions
@@ -47,6 +49,8 @@ def evaluate_base(params: Params) -> dict[str, str]:
         name: cached_features(base, split.texts, params.data.max_length, device, name)
         for name, split in (("train", train), ("validation", validation), ("test", test))
     }
+    if not ranks.leads():
+        return device.facts()
     base.model.cpu()
     penalty = head.fit_head(
         base,
@@ -74,4 +78,4 @@ def evaluate_base(params: Params) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run_stage(evaluate_base, before=warn_if_source_changed)
+    run_stage(evaluate_base, before=warn_if_source_changed, shared_by=processes_of)

@@ -7,6 +7,7 @@ import shutil
 from stages.core import paths
 from stages.core.artefacts import replacing
 from stages.core.params import Params
+from stages.model.sharing import processes_of
 from stages.rows.source_changed import warn_if_source_changed
 from stages.running.stage import run_stage
 
@@ -23,6 +24,7 @@ def train_lora(params: Params) -> dict[str, str]:
     from stages.model.round_trip import check_round_trip
     from stages.model.saved import save_adapter
     from stages.rows import prepared
+    from stages.running import ranks
     from stages.training.curves import write_training_curves
     from stages.training.trainer import train
 
@@ -57,6 +59,8 @@ def train_lora(params: Params) -> dict[str, str]:
         print(f"warning: {warning}")
     speed_up(classifier, device, params.seed)
     history = train(classifier, splits, params, device)
+    if not ranks.leads():
+        return device.facts()
 
     with replacing(paths.ADAPTER) as folder:
         save_adapter(
@@ -73,4 +77,4 @@ def train_lora(params: Params) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run_stage(train_lora, before=warn_if_source_changed)
+    run_stage(train_lora, before=warn_if_source_changed, shared_by=processes_of)

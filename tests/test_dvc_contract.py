@@ -214,7 +214,8 @@ def test_a_stage_lists_exactly_the_params_that_it_reads(name: str, params: Param
     if name == "train_lora":
         stage(Recorder(changed(params, train__method="full", train__epochs=1), reads))
     if "compute.device" in reads:
-        reads.add("compute.threads")  # read before the stage, through the environment
+        # Read before the stage: through the environment, and to start the processes.
+        reads |= {"compute.threads", "compute.processes"}
     listed = STAGES[name].get("params", [])
     all_keys = leaves(params)
     covered = {key: {k for k in all_keys if k == key or k.startswith(f"{key}.")} for key in listed}

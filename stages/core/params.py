@@ -140,10 +140,16 @@ class TrainParams(Section):
 class ComputeParams(Section):
     """What the work runs on."""
 
-    device: Literal["auto", "cpu", "cuda"] = field("auto, cpu or cuda", "auto")
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"] = field(
+        "auto, cpu, cuda, mps or xpu", "auto"
+    )
     precision: Literal["auto", "bf16", "fp32"] = field("auto, bf16 or fp32", "auto")
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = field(
         "auto, or an integer from 1 to 1024", "auto"
+    )
+    # With a default, since the params of older commits, which people compare with, lack it.
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = field(
+        "auto, or an integer from 1 to 1024", 1, default=1
     )
 
 

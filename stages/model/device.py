@@ -15,7 +15,11 @@ import torch
 
 from stages.core.errors import HostError
 from stages.core.params import ComputeParams
+from stages.model.device_check import check_device
+from stages.model.device_kinds import KINDS, Kind, choose
 from stages.running.environment import threads_of
+from stages.running.processes import World, world
+from stages.running.ranks import join
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
 Precision = Literal["bf16", "fp32"]
@@ -32,6 +36,8 @@ class Device:
         attention: name of the attention kernel for Transformers; None leaves the choice to it.
         batch_tokens: padded tokens in one batch of scoring, enough to keep the device busy.
         native_bf16: whether the device multiplies bf16 matrices in hardware.
+        pins_memory: whether batches are prepared in memory that the device copies from directly.
+        processes: how many processes share the work.
     """
 
     torch_device: torch.device
@@ -40,6 +46,8 @@ class Device:
     attention: str | None
     batch_tokens: int
     native_bf16: bool
+    pins_memory: bool = False
+    processes: int = 1
 
     @property
     def bf16(self) -> bool:
@@ -61,26 +69,39 @@ class Device:
         return torch.autocast(self.torch_device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def facts(self) -> dict[str, str]:
-        """Return device, precision and threads as words, for the provenance of a result."""
+        """Return device, precision, threads and processes as words, for a result's provenance."""
         return {
             "device": self.torch_device.type,
             "precision": self.precision,
             "threads": str(self.threads),
+            "processes": str(self.processes),
         }
 
 
 def set_up(params: ComputeParams) -> Device:
-    """Return the device, with torch's thread count set and torch made deterministic.
+    """Return the device, ready for use: checked, deterministic, with torch's thread count set.
+
+    In one of several processes it also connects with the others. What the device cannot do is
+    said on stderr.
 
     Raises:
-        HostError: if CUDA is requested and not available.
+        HostError: if the device is not here or computes wrongly, or the others do not join.
     """
     device = resolve(params)
+    place = world()
     torch.set_num_threads(device.threads)
     _reuse_freed_memory()
+    if device.torch_device.index is not None:
+        torch.get_device_module(device.torch_device).set_device(device.torch_device.index)
+    notes = [_emulation(device)] if device.bf16 and not device.native_bf16 else []
     torch.use_deterministic_algorithms(True)
     # Filling every new tensor helps to find reads of uninitialised memory; there are none here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
+    if not device.is_cpu:  # the processor is what others are compared with
+        notes += check_device(device.torch_device, device.attention)
+    for note in notes if place.leads else []:
+        print(f"warning: {note}", file=sys.stderr)
+    join(KINDS[device.torch_device.type].messages)
     return device
 
 
@@ -88,33 +109,46 @@ def resolve(params: ComputeParams) -> Device:
     """Return the device that the params mean on this machine; `auto` is resolved.
 
     Raises:
-        HostError: if CUDA is requested and not available.
+        HostError: if the device or the precision is requested and not available.
     """
-    has_cuda = torch.cuda.is_available()
-    if params.device == "cuda" and not has_cuda:
-        raise HostError("compute.device: cuda: no CUDA device here", "set compute.device to auto")
-    use_cuda = has_cuda and params.device != "cpu"
-    native = _cuda_has_bf16() if use_cuda else _cpu_has_bf16()
+    place = world()
+    kind = choose(params.device)
+    native = kind.native_bf16()
+    if params.precision == "bf16" and not kind.bf16:
+        raise HostError(
+            f"compute.precision: bf16: not reliable on {kind.name}", "set compute.precision to auto"
+        )
     return Device(
-        torch_device=torch.device("cuda" if use_cuda else "cpu"),
+        torch_device=_own_device(kind, place),
         precision=("bf16" if native else "fp32")
         if params.precision == "auto"
         else params.precision,
-        threads=threads_of(params),
-        # On a processor the fused kernel's backward pass takes a third of a training step.
-        attention=None if use_cuda else "eager",
-        batch_tokens=1 << 16 if use_cuda else 1 << 10,
+        threads=threads_of(params, place.local_size),
+        attention=kind.attention,
+        batch_tokens=kind.batch_tokens,
         native_bf16=native,
+        pins_memory=kind.pins_memory,
+        processes=place.size,
     )
 
 
-def _cuda_has_bf16() -> bool:
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+def _own_device(kind: Kind, place: World) -> torch.device:
+    """Return the device of this process: each process on a machine has one of its own.
+
+    Raises:
+        HostError: if the machine has too few.
+    """
+    if place.size == 1 or kind.name == "cpu":
+        return torch.device(kind.name)
+    kind.require(place.local_size)
+    return torch.device(kind.name, place.local_rank)
 
 
-def _cpu_has_bf16() -> bool:
-    features = torch.cpu.get_capabilities()
-    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+def _emulation(device: Device) -> str:
+    return (
+        f"compute.precision: bf16: this {device.torch_device.type} has no bf16 units, so it is "
+        "slower than fp32 here"
+    )
 
 
 def _reuse_freed_memory() -> None:

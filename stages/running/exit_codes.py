@@ -13,32 +13,37 @@ from stages.core.errors import HostError, UserError, printable
 from stages.running.locks import Terminated
 
 
-def exit_code_of(work: Callable[[], None]) -> int:
+def exit_code_of(work: Callable[[], None], say: Callable[[object], None] | None = None) -> int:
     """Run `work`; print a user's mistake as its lines on stderr, and return the exit code.
 
     A bug is not caught: it keeps its traceback.
+
+    Args:
+        work: what to run.
+        say: what to do with the last line instead of printing it.
     """
+    say = say or print_last
     try:
         work()
     except UserError as error:
-        _print_last(error)
+        say(error)
         return error.exit_code
     except KeyboardInterrupt:
-        _print_last("interrupted")
+        say("interrupted")
         return 128 + signal.SIGINT
     except Terminated:
-        _print_last("terminated")
+        say("terminated")
         return 128 + signal.SIGTERM
     except OSError as error:
         fault = _environment_fault(error)
         if fault is None:
             raise
-        _print_last(fault)
+        say(fault)
         return fault.exit_code
     return 0
 
 
-def _print_last(line: object) -> None:
+def print_last(line: object) -> None:
     """Print the last line on stderr, after what is still buffered for stdout."""
     with suppress(OSError, ValueError):  # a closed pipe, or none
         sys.stdout.flush()

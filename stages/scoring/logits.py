@@ -1,7 +1,11 @@
-"""Score a classifier on rows: one path for base and adapter, so that the comparison is fair."""
+"""Score a classifier on rows: one path for base and adapter, so that the comparison is fair.
+
+Several processes share the batches; what they computed is put together in the rows' order.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,9 @@ from stages.core.errors import NumericsError
 from stages.model.classifier import Classifier, features, head_logits
 from stages.model.device import Device
 from stages.model.tokens import batches, encode, padded
+from stages.running.ranks import gathered, gathered_by_first, share
+
+Rows = list[int]
 
 
 def cached_features(
@@ -20,23 +27,15 @@ def cached_features(
 ) -> tuple[Tensor, Tensor | None]:
     """Run the encoder over all texts: first-token states (rows, 1, hidden) and pooled or None.
 
-    The encoder computes in the chosen precision; the result is float32 on the CPU.
+    The encoder computes in the chosen precision; the result is float32 on the CPU. Of several
+    processes the first alone has the states of all rows, the others those of their share.
     """
-    model = classifier.model.to(device.torch_device).eval()
-    encoded = encode(classifier.tokenizer, texts, max_length)
-    todo = batches(encoded.lengths, device.batch_tokens)
-    outputs: list[tuple[Tensor, Tensor | None]] = []
-    with torch.inference_mode(), device.autocast():
-        for rows in tqdm(todo, desc=what, unit="batch", leave=False, disable=None):
-            batch = padded([encoded[row] for row in rows], classifier.tokenizer.pad_token_id)
-            states, pool = features(
-                classifier, {name: tensor.to(model.device) for name, tensor in batch.items()}
-            )
-            outputs.append((states.cpu(), None if pool is None else pool.cpu()))
-    order = torch.tensor([row for rows in todo for row in rows]).argsort()
-    first = torch.cat([states for states, _ in outputs])[order]
-    pooled = [pool for _, pool in outputs if pool is not None]
-    return first, torch.cat(pooled)[order] if pooled else None
+    rows, first, pooled = _own_features(classifier, texts, max_length, device, what)
+    parts = gathered_by_first((rows, first, pooled))
+    pools = [pool for _, _, pool in parts if pool is not None]
+    order = [rows for rows, _, _ in parts]
+    together = _in_order(order, [states for _, states, _ in parts])
+    return together, _in_order(order, pools) if pools else None
 
 
 def predict_logits(
@@ -44,21 +43,56 @@ def predict_logits(
 ) -> Tensor:
     """Return the logits (rows, classes) as float32; the head always computes in float32.
 
+    Every process has those of all rows.
+
     Raises:
         NumericsError: if one of them is not finite.
     """
-    first, pooled = cached_features(classifier, texts, max_length, device, what)
+    rows, first, pooled = _own_features(classifier, texts, max_length, device, what)
+    first = _in_order([rows], [first])
+    pooled = None if pooled is None else _in_order([rows], [pooled])
     at = device.torch_device
     with torch.no_grad():
-        logits = head_logits(
-            classifier, first.to(at), None if pooled is None else pooled.to(at)
-        ).cpu()
+        own = head_logits(classifier, first.to(at), None if pooled is None else pooled.to(at)).cpu()
+    parts = gathered((sorted(rows), own))
+    logits = _in_order([rows for rows, _ in parts], [part for _, part in parts])
     if not bool(torch.isfinite(logits).all()):
         raise NumericsError(
             f"{what}: a logit is not a finite number",
             "train with a lower train.learning_rate, or set compute.precision to fp32",
         )
     return logits
+
+
+def _own_features(
+    classifier: Classifier, texts: list[str], max_length: int, device: Device, what: str
+) -> tuple[Rows, Tensor, Tensor | None]:
+    """Run the encoder over this process's share: the rows in the order computed, their states."""
+    rank, size = share()
+    model = classifier.model.to(device.torch_device).eval()
+    encoded = encode(classifier.tokenizer, texts, max_length)
+    todo = batches(encoded.lengths, device.batch_tokens)
+    own = todo[rank::size]
+    outputs: list[tuple[Tensor, Tensor | None]] = []
+    with torch.inference_mode(), device.autocast():
+        # A process without a share computes one batch, for the shape of what it has none of.
+        bar = tqdm(own or todo[:1], what, unit="batch", leave=False, disable=rank > 0 or None)
+        for rows in bar:
+            batch = padded([encoded[row] for row in rows], classifier.tokenizer.pad_token_id)
+            states, pool = features(
+                classifier, {name: tensor.to(model.device) for name, tensor in batch.items()}
+            )
+            outputs.append((states.cpu(), None if pool is None else pool.cpu()))
+    numbers = [row for rows in own for row in rows]
+    first = torch.cat([states for states, _ in outputs])[: len(numbers)]
+    pooled = [pool for _, pool in outputs if pool is not None]
+    return numbers, first, torch.cat(pooled)[: len(numbers)] if pooled else None
+
+
+def _in_order(rows: Sequence[Rows], values: Sequence[Tensor]) -> Tensor:
+    """Return the parts' values, one a row, in the order of the rows' numbers."""
+    order = torch.tensor([row for part in rows for row in part], dtype=torch.long).argsort()
+    return (torch.cat(list(values)) if len(values) > 1 else values[0])[order]
 
 
 def probabilities_of(logits: Tensor) -> np.ndarray[Any, Any]:

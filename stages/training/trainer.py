@@ -26,14 +26,17 @@ from stages.core.params import Params
 from stages.model.classifier import Classifier
 from stages.model.device import Device
 from stages.model.methods import method_of
+from stages.model.sharing import share_of
 from stages.model.tokens import encode
 from stages.rows.prepared import Split
+from stages.running import ranks
 from stages.scoring.logits import predict_logits, probabilities_of
 from stages.scoring.temperature import scaled_log_loss
 from stages.training import checkpoints
 from stages.training.averaging import WeightAverage
 from stages.training.batches import Collator, TrainingRows
 from stages.training.sampler import EpochSampler
+from stages.training.sharing import OwnRandomNumbers, loss_of_share, shared_batches
 
 LOG_EVERY = 10  # optimiser steps
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -56,12 +59,13 @@ def train(
     if params.train.epochs == 0:
         return []
     trainer = make_trainer(classifier, splits, params, device)
-    last = checkpoints.last_usable(checkpoints.inputs_of(params, device))
+    last = ranks.from_first(lambda: checkpoints.last_usable(checkpoints.inputs_of(params, device)))
     if last:
         print(f"continuing from {last}")
         trainer.average.resume(last)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     trainer.average.finish(Path(trainer.state.best_model_checkpoint or ""))
+    ranks.wait_for_all()  # the checkpoints are removed next
     return list(trainer.state.log_history)
 
 
@@ -76,10 +80,16 @@ def make_trainer(
 
     The best checkpoint by train.select_by is restored at the end; early stopping uses the same
     figure. Batches hold rows of similar length, so little of them is padding. A training that is
-    not checkpointed goes the same way and ends with its last weights.
+    not checkpointed goes the same way and ends with its last weights. Several processes share each
+    batch, so that the steps are those of one.
+
+    Raises:
+        ParamsError: if they cannot share it.
     """
     rows, validation = splits
     settings = params.train
+    rank, size = ranks.share()
+    share_of(settings.batch_size, size)
     encoded = encode(classifier.tokenizer, rows.texts, params.data.max_length)
     dataset = TrainingRows(encoded, rows.targets)
     steps = math.ceil(len(encoded) / settings.batch_size)
@@ -101,7 +111,9 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(EvaluationLines)
-    if sys.stderr.isatty():
+    if rank > 0:
+        trainer.add_callback(OwnRandomNumbers(params.seed, rank))
+    elif sys.stderr.isatty():
         trainer.add_callback(LossBar)
     return trainer
 
@@ -111,10 +123,10 @@ def _arguments(
 ) -> TrainingArguments:
     settings = params.train
     interval = math.ceil(steps_per_epoch / settings.evaluations_per_epoch)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(paths.CHECKPOINTS),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=share_of(settings.batch_size, device.processes),
         learning_rate=method_of(params).learning_rate(settings),
         lr_scheduler_type=SCHEDULES[settings.schedule],
         warmup_steps=round(settings.warmup_fraction * steps_per_epoch * settings.epochs),
@@ -135,9 +147,16 @@ def _arguments(
         logging_steps=min(LOG_EVERY, interval),
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
-        dataloader_pin_memory=not device.is_cpu,
+        dataloader_pin_memory=device.pins_memory,
         report_to="none",
+        # Weights that a step does not use are found in the first step; they stay the same ones.
+        ddp_find_unused_parameters=False,
+        ddp_static_graph=True,
+        ddp_broadcast_buffers=False,
+        average_tokens_across_devices=False,  # the loss of a share has its weight already
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # a process uses one GPU, however many there are
+    return arguments
 
 
 class ClassifierTrainer(Trainer):
@@ -158,7 +177,23 @@ class ClassifierTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset: Any = train_dataset or self.train_dataset
         lengths = dataset.encoded.lengths.tolist()
-        return EpochSampler(self.args.train_batch_size, lengths, self.args.seed)
+        batch_size = self.args.train_batch_size * self.device.processes
+        return EpochSampler(batch_size, lengths, self.args.seed)
+
+    def get_train_dataloader(self) -> Any:
+        """Return the batches, or this process's share of each of them."""
+        if self.device.processes == 1:
+            return super().get_train_dataloader()
+        collator: Any = self.data_collator
+        return shared_batches(
+            self.train_dataset, self._get_train_sampler(), collator, self.device.pins_memory
+        )
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> Any:
+        """Return the mean loss of a batch, or what this process adds to it."""
+        if "weight" in inputs:
+            return loss_of_share(model, inputs)
+        return super().compute_loss(model, inputs, *rest, **options)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None

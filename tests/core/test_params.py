@@ -49,6 +49,7 @@ OLDER_FILES_LACK = {
     "train.attention_dropout": 0.0,
     "train.ema_decay": 0.0,
     "train.select_by": "loss",
+    "compute.processes": 1,
 }
 
 

@@ -1,4 +1,4 @@
-"""Device, precision and threads."""
+"""Device, precision and threads. The devices that are not here are faked."""
 
 from __future__ import annotations
 
@@ -9,24 +9,64 @@ import pytest
 import torch
 
 from stages.core.errors import HostError
-from stages.core.params import ComputeParams
+from stages.core.params import ComputeParams, Params
+from stages.model import device as module
 from stages.model.device import resolve, set_up
-from tests.support.tiny import COMPUTE
+from stages.model.device_kinds import KINDS
+from stages.model.sharing import processes_of
+from stages.running.processes import World
+from tests.support.tiny import COMPUTE, changed
+
+HERE: dict[str, dict[str, int]] = {
+    "nothing but a processor": {},
+    "an old GPU": {"cuda": 1},
+    "four GPUs": {"cuda": 4},
+    "a Mac": {"mps": 1},
+    "two of Intel's": {"xpu": 2},
+    "all": {"cuda": 2, "xpu": 1, "mps": 1},
+}
 
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
     yield
     torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
 
 
 def wanted(**changes: Any) -> ComputeParams:
     return COMPUTE.model_copy(update=changes)
 
 
+def fake(monkeypatch: pytest.MonkeyPatch, machine: str, bf16: bool = False) -> None:
+    """Let torch report the devices of a machine."""
+    counts = HERE[machine]
+    for name in ("cuda", "xpu"):
+        of_torch = getattr(torch, name)
+        monkeypatch.setattr(of_torch, "is_available", lambda name=name: name in counts)
+        monkeypatch.setattr(of_torch, "device_count", lambda name=name: counts.get(name, 0))
+        monkeypatch.setattr(of_torch, "is_bf16_supported", lambda **_: bf16)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in counts)
+
+
+def share_with(monkeypatch: pytest.MonkeyPatch, rank: int, size: int, local_size: int) -> None:
+    """Let this process be one of several."""
+    place = World(rank, size, rank % local_size, local_size)
+    monkeypatch.setattr(module, "world", lambda: place)
+
+
 def test_torch_uses_as_many_threads_as_the_params_say() -> None:
     device = set_up(wanted(threads=2))
     assert device.threads == torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("threads", "processes", "own"), [(8, 4, 2), (7, 2, 3), (1, 4, 1)])
+def test_processes_on_one_machine_divide_its_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int, processes: int, own: int
+) -> None:
+    share_with(monkeypatch, 0, 2 * processes, processes)
+    device = resolve(wanted(threads=threads))
+    assert (device.threads, device.processes) == (own, 2 * processes)
 
 
 def test_torch_is_deterministic() -> None:
@@ -61,27 +101,164 @@ def test_auto_takes_bf16_where_the_processor_computes_in_it(
 
 
 @pytest.mark.parametrize(
-    ("device", "present", "found"),
-    [("auto", False, "cpu"), ("auto", True, "cuda"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+    ("machine", "device", "found"),
+    [
+        ("nothing but a processor", "auto", "cpu"),
+        ("an old GPU", "auto", "cuda"),
+        ("a Mac", "auto", "mps"),
+        ("two of Intel's", "auto", "xpu"),
+        ("all", "auto", "cuda"),
+        ("all", "xpu", "xpu"),
+        ("all", "mps", "mps"),
+        ("all", "cpu", "cpu"),
+        ("four GPUs", "cpu", "cpu"),
+        ("four GPUs", "cuda", "cuda"),
+    ],
 )
-def test_cuda_is_taken_where_there_is_one_unless_cpu_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, device: str, present: bool, found: str
+def test_auto_is_the_fastest_device_here_and_a_name_is_taken(
+    monkeypatch: pytest.MonkeyPatch, machine: str, device: str, found: str
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    fake(monkeypatch, machine)
     chosen = resolve(wanted(device=device))
     assert chosen.torch_device == torch.device(found)
     assert chosen.is_cpu == (found == "cpu")
     # The kernel goes with the device that is used, not with the one that is there.
-    assert chosen.attention == ("eager" if found == "cpu" else None)
-    assert chosen.facts() == {"device": found, "precision": "fp32", "threads": "1"}
+    assert chosen.attention == ("eager" if found in ("cpu", "mps") else None)
+    assert chosen.pins_memory == (found in ("cuda", "xpu"))
+    assert chosen.facts() == {
+        "device": found,
+        "precision": "fp32",
+        "threads": "1",
+        "processes": "1",
+    }
 
 
-def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(HostError, match=r"compute.device: cuda: no CUDA device here") as caught:
-        set_up(wanted(device="cuda"))
+@pytest.mark.parametrize(
+    ("machine", "device", "here"),
+    [
+        ("nothing but a processor", "cuda", "cpu"),
+        ("an old GPU", "mps", "cuda, cpu"),
+        ("a Mac", "cuda", "mps, cpu"),
+        ("a Mac", "xpu", "mps, cpu"),
+    ],
+)
+def test_a_device_that_is_not_here_is_refused(
+    monkeypatch: pytest.MonkeyPatch, machine: str, device: str, here: str
+) -> None:
+    fake(monkeypatch, machine)
+    with pytest.raises(HostError) as caught:
+        set_up(wanted(device=device))
+    assert str(caught.value) == (
+        f"error: compute.device: {device}: no {device.upper()} device here. "
+        f"Fix: set compute.device to auto (here: {here})"
+    )
     assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("machine", "units", "precision", "taken"),
+    [
+        ("an old GPU", False, "auto", "fp32"),
+        ("an old GPU", True, "auto", "bf16"),
+        ("an old GPU", False, "bf16", "bf16"),
+        ("two of Intel's", True, "auto", "bf16"),
+        ("a Mac", True, "auto", "fp32"),
+        ("a Mac", True, "fp32", "fp32"),
+    ],
+)
+def test_precision_fits_the_device(
+    monkeypatch: pytest.MonkeyPatch, machine: str, units: bool, precision: str, taken: str
+) -> None:
+    fake(monkeypatch, machine, units)
+    assert resolve(wanted(device="auto", precision=precision)).precision == taken
+
+
+def test_bf16_is_refused_where_it_cannot_be_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, "a Mac")
+    with pytest.raises(HostError, match=r"compute.precision: bf16: not reliable on mps") as caught:
+        resolve(wanted(device="auto", precision="bf16"))
+    assert "set compute.precision to auto" in str(caught.value)
+
+
+def test_slow_bf16_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    set_up(wanted(precision="bf16"))
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        "warning: compute.precision: bf16: this cpu has no bf16 units, so it is slower than fp32 "
+        "here\n"
+    )
+    set_up(wanted(precision="fp32"))
+    set_up(wanted(precision="auto"))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "processes", "count"),
+    [
+        ("nothing but a processor", "auto", "auto", 1),
+        ("nothing but a processor", "auto", 4, 4),
+        ("four GPUs", "auto", "auto", 4),
+        ("four GPUs", "auto", 2, 2),
+        ("four GPUs", "cpu", "auto", 1),
+        ("two of Intel's", "auto", "auto", 2),
+        ("a Mac", "auto", "auto", 1),
+        ("four GPUs", "auto", 1, 1),
+    ],
+)
+def test_a_stage_has_a_process_for_each_gpu_or_as_many_as_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    params: Params,
+    machine: str,
+    device: str,
+    processes: Any,
+    count: int,
+) -> None:
+    fake(monkeypatch, machine)
+    asked = changed(params, compute__device=device, compute__processes=processes)
+    assert processes_of(asked) == count
+
+
+@pytest.mark.parametrize(
+    ("machine", "processes", "here"),
+    [("two of Intel's", 4, "2 xpu devices"), ("a Mac", 2, "1 mps device")],
+)
+def test_more_processes_than_devices_are_refused(
+    monkeypatch: pytest.MonkeyPatch, params: Params, machine: str, processes: int, here: str
+) -> None:
+    fake(monkeypatch, machine)
+    asked = changed(params, compute__device="auto", compute__processes=processes)
+    with pytest.raises(HostError) as caught:
+        processes_of(asked)
+    message = str(caught.value)
+    assert f"compute.processes: {processes} processes on this machine, {here} here." in message
+    assert f"set compute.processes to {here[0]}, or compute.device to cpu" in message
+    share_with(monkeypatch, 0, processes, processes)  # as another launcher would start them
+    with pytest.raises(HostError, match=r"compute\.processes"):
+        resolve(wanted(device="auto"))
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, "four GPUs")
+    found = []
+    for rank in range(8):  # on two machines
+        share_with(monkeypatch, rank, 8, 4)
+        found.append(str(resolve(wanted(device="auto")).torch_device))
+    assert found == [f"cuda:{number}" for number in (0, 1, 2, 3, 0, 1, 2, 3)]
+    share_with(monkeypatch, 1, 2, 2)
+    assert resolve(wanted(device="cpu")).torch_device == torch.device("cpu")
+
+
+def test_messages_go_through_the_devices_own_backend() -> None:
+    assert {name: kind.messages for name, kind in KINDS.items()} == {
+        "cuda": "cpu:gloo,cuda:nccl",
+        "xpu": "cpu:gloo,xpu:xccl",
+        "mps": "gloo",
+        "cpu": "gloo",
+    }
 
 
 @pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

@@ -77,7 +77,8 @@ BAD = [
     *(("train.max_grad_norm", typed) for typed in ("0", "null", ".inf")),
     *(("train.evaluations_per_epoch", typed) for typed in ("0", "101", "1.0")),
     *(("train.patience", typed) for typed in ("-1", "null", "4.0")),
-    *(("compute.device", typed) for typed in ("gpu", "null", "0")),
+    *(("compute.device", typed) for typed in ("gpu", "null", "0", "cuda:1", "MPS")),
     *(("compute.precision", typed) for typed in ("fp16", "32", "null")),
     *(("compute.threads", typed) for typed in ("0", "1025", "two", "true", "2.0", "null")),
+    *(("compute.processes", typed) for typed in ("0", "1025", "all", "true", "2.0", "null", "-1")),
 ]
