@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from stages.core.errors import DataError
-from stages.rows.formats import read_file
+from stages.rows.faults import Faults
+from stages.rows.formats import open_table
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -17,12 +18,16 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def read(path: Path) -> pd.DataFrame:
-    return read_file(path, None)
+Rows = list[tuple[object, ...]]
 
 
-def rows_of(frame: pd.DataFrame) -> list[tuple[object, ...]]:
-    return list(frame[["text", "label"]].itertuples(name=None))
+def read(path: Path, columns: tuple[str, ...] | None = None) -> Rows:
+    """Return line, text and label of each row."""
+    faults = Faults(path)
+    table = open_table(path, ["text", "label"], faults, columns)
+    rows = [(line, *cells) for line, cells in table.rows]
+    faults.check()
+    return rows
 
 
 def fault_of(path: Path) -> str:
@@ -39,41 +44,40 @@ def test_reads_the_same_rows_from_every_format(tmp_path: Path) -> None:
     jsonl = write(tmp_path / "m.jsonl", "\n".join(lines))
     parquet = tmp_path / "m.parquet"
     pd.DataFrame(expected, columns=["text", "label"]).to_parquet(parquet)
-    assert rows_of(read(csv)) == rows_of(read(tsv)) == [(2, "good", "pos"), (3, "bad", "neg")]
-    assert rows_of(read(jsonl)) == rows_of(read(parquet)) == [(1, "good", "pos"), (2, "bad", "neg")]
+    assert read(csv) == read(tsv) == [(2, "good", "pos"), (3, "bad", "neg")]
+    assert read(jsonl) == read(parquet) == [(1, "good", "pos"), (2, "bad", "neg")]
 
 
 def test_a_headerless_text_file_is_split_at_tabs_and_knows_no_quotes(tmp_path: Path) -> None:
     path = write(tmp_path / "m.txt", '1\tpos\t"open quote\r\n2\tneg\tline\u2028inside, kept\r\n')
-    frame = read_file(path, ("id", "label", "text"))
-    assert rows_of(frame) == [(1, '"open quote', "pos"), (2, "line\u2028inside, kept", "neg")]
-    assert frame["id"].tolist() == ["1", "2"]
+    rows = read(path, ("id", "label", "text"))
+    assert rows == [(1, '"open quote', "pos"), (2, "line\u2028inside, kept", "neg")]
 
 
 def test_quoted_cells_hold_separators_quotes_and_line_breaks(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", 'text,label\r\n"a, ""b""\r\nc",pos\r\nd,neg\r\n')
-    assert rows_of(read(path)) == [(2, 'a, "b"\r\nc', "pos"), (4, "d", "neg")]
+    assert read(path) == [(2, 'a, "b"\r\nc', "pos"), (4, "d", "neg")]
 
 
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", " padded ", "ﬁ \u200bE\u0301", "007", "NA"])
 def test_texts_stay_as_they_are(tmp_path: Path, text: str) -> None:
     path = write(tmp_path / "m.csv", f"text,label\n{text},pos\n")
-    assert rows_of(read(path)) == [(2, text, "pos")]
+    assert read(path) == [(2, text, "pos")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", b"\xef\xbb\xbftext,label\nx,pos\n")
-    assert rows_of(read(path)) == [(2, "x", "pos")]
+    assert read(path) == [(2, "x", "pos")]
 
 
 def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "text,label\n\nx,pos\n\n")
-    assert rows_of(read(path)) == [(3, "x", "pos")]
+    assert read(path) == [(3, "x", "pos")]
 
 
 def test_blank_lines_above_the_header_are_no_header(tmp_path: Path) -> None:
-    table = read(write(tmp_path / "mine.csv", "\n\r\ntext,label\na,x\n"))
-    assert rows_of(table) == [(4, "a", "x")]
+    rows = read(write(tmp_path / "mine.csv", "\n\r\ntext,label\na,x\n"))
+    assert rows == [(4, "a", "x")]
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
@@ -86,19 +90,19 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path, mark: str, ending: str) ->
         "txt": f"a{mark}b\tx\nc\ty\n",
     }[ending]
     columns = ("text", "label") if ending == "txt" else None
-    table = read_file(write(tmp_path / f"mine.{ending}", content), columns)
-    assert table["text"].tolist() == [f"a{mark}b", "c"]
-    assert table.index.tolist() == ([2, 3] if ending == "csv" else [1, 2])
+    rows = read(write(tmp_path / f"mine.{ending}", content), columns)
+    first = 2 if ending == "csv" else 1
+    assert rows == [(first, f"a{mark}b", "x"), (first + 1, "c", "y")]
 
 
 def test_a_jsonl_row_may_lack_a_field_and_keeps_its_types(tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n')
-    assert rows_of(read(path)) == [(1, "a", 1), (2, "b", None)]
+    assert read(path) == [(1, "a", 1), (2, "b", None)]
 
 
 def test_a_very_long_text_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", f"text,label\n{'x' * 300_000},pos\n")
-    assert len(read(path)["text"].iloc[0]) == 300_000
+    assert read(path) == [(2, "x" * 300_000, "pos")]
 
 
 def test_ragged_rows_are_counted_and_the_first_five_named(tmp_path: Path) -> None:
@@ -125,7 +129,7 @@ def test_bytes_that_are_not_utf8_are_named_by_line_and_offset(tmp_path: Path) ->
         ("m.jsonl", '{"text": "a", "text": "b"}', "line 1: not valid JSON: a key occurs twice"),
         ("m.jsonl", "[1]", "line 1: not a JSON object"),
         ("m.jsonl", "[" * 100_000, "line 1: not valid JSON"),
-        ("m.csv", "text;label\na;b\n", "line 1: columns are separated by ';'"),
+        ("m.csv", "text;label\na;b;c\n", "line 2: 3 cells where the header has 2"),
         ("m.csv", "text,text,label\na,b,c\n", "column text occurs twice"),
         ("m.csv", "text,label\n", "a header but no rows"),
         ("m.csv", "", "the file is empty"),

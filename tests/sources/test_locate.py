@@ -94,9 +94,9 @@ def test_local_folder_without_one_file_per_split_is_refused(
 
 
 def test_local_file_of_another_kind_is_refused(tmp_path: Path, temp: Path) -> None:
-    (tmp_path / "mine.xlsx").write_bytes(b"")
+    (tmp_path / "mine.docx").write_bytes(b"")
     with pytest.raises(ParamsError, match=r"expected one of \.csv"):
-        locate_data(str(tmp_path / "mine.xlsx"), temp)
+        locate_data(str(tmp_path / "mine.docx"), temp)
 
 
 def test_local_model_gives_only_what_is_needed(tmp_path: Path, temp: Path) -> None:
