@@ -22,7 +22,10 @@ MARKS = (  # the longer first: UTF-32's begins as that of UTF-16
     (b"\xfe\xff", "utf-16"),
     (b"\xef\xbb\xbf", "utf-8-sig"),
 )
-NAMES = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "utf-32": "UTF-32"}
+NAMES = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "utf-32": "UTF-32"} | {
+    "utf-16-le": "UTF-16",
+    "utf-16-be": "UTF-16",
+}
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -38,23 +41,22 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def open_text(path: Path, newline: str) -> tuple[IO[str], str]:
-    """Return the decoded file and the name of its encoding: by its byte-order mark, or UTF-8.
+    """Return the decoded file and its encoding: by its byte-order mark or its NULs, or UTF-8.
 
     Args:
         path: the file.
         newline: as `io.TextIOWrapper` takes it: what ends a line.
 
     Raises:
-        DataError: if it cannot be unpacked, or has the look of UTF-16 without its mark.
+        DataError: if it cannot be unpacked.
     """
     with faults_of(path, "utf-8"), open_bytes(path) as file:
         head = file.read(4)
-    encoding = next((name for mark, name in MARKS if head.startswith(mark)), "utf-8")
-    if encoding.startswith("utf-8") and b"\x00" in head and head.strip(b"\x00"):
-        raise DataError(
-            f"{printable(path)}: line 1: holds NUL bytes, as UTF-16 without a byte-order mark does",
-            "save the file as UTF-8",
-        )
+    encoding = next((name for mark, name in MARKS if head.startswith(mark)), "")
+    if not encoding:  # pandas packs UTF-16 without a mark; the first two are letters of the header
+        zeros = [byte == 0 for byte in head]
+        unmarked = {(False, True) * 2: "utf-16-le", (True, False) * 2: "utf-16-be"}
+        encoding = unmarked.get(tuple(zeros), "utf-8")
     return io.TextIOWrapper(open_bytes(path), encoding=encoding, newline=newline), encoding
 
 

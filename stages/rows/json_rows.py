@@ -76,6 +76,8 @@ def _lines(file: IO[str], faults: Faults) -> Iterator[Value]:
 def _values(path: Path, file: IO[str]) -> Iterator[Value]:
     """Yield the elements of an array, or values one after the other, each with its line.
 
+    In an array that is written on one line, an element is found by its place, from 1.
+
     Raises:
         DataError: at the first thing that is not valid JSON.
     """
@@ -83,22 +85,23 @@ def _values(path: Path, file: IO[str]) -> Iterator[Value]:
     is_array = text.peek() == "["
     if is_array:
         text.at += 1
-    first = True
+    count, before = 0, 0
     while sign := text.peek():
         if is_array and sign == "]":
             text.at += 1
             if text.peek():
                 raise _invalid(path, text.line, "something follows the array")
             return
-        if is_array and not first:
+        if is_array and count:
             if sign != ",":
                 raise _invalid(path, text.line, "Expecting ',' delimiter")
             text.at += 1
             text.peek()
-        first = False
+        count += 1
         line = text.line
         try:
-            yield line, text.value()
+            yield line if line > before else count, text.value()
+            before = line
         except (ValueError, RecursionError) as error:
             within = text.rest[: getattr(error, "pos", 0)].count("\n")
             raise _invalid(path, line + within, _reason(error)) from None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
+import openpyxl
 import pandas as pd
 import pytest
+import zstandard
 
-from stages.core.errors import DataError
+from stages.core.errors import DataError, HostError
 from stages.rows.faults import Faults
 from stages.rows.formats import open_table
 
@@ -150,3 +155,151 @@ def test_a_file_that_is_not_of_its_format_is_refused(
 def test_a_quote_that_never_closes_is_named_by_the_row_that_opens_it(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", 'text,label\na,b\n"c,d\n' + "e,f\n" * 30)
     assert "in the row that starts on line 3" in fault_of(path)
+
+
+ROWS = [(2, "a b", "x"), (3, "schön, c", "y")]
+TABLE = 'text,label\na b,x\n"schön, c",y\n'
+
+
+def understood(path: Path, names: list[str]) -> str:
+    return open_table(path, names, Faults(path)).understood
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("m.csv", TABLE.encode(), "csv separated by commas, UTF-8"),
+        ("m.CSV", TABLE.encode("utf-8-sig"), "csv separated by commas, UTF-8"),
+        ("m.csv", TABLE.encode("utf-16"), "csv separated by commas, UTF-16"),
+        ("m.csv", b"\xfe\xff" + TABLE.encode("utf-16-be"), "csv separated by commas, UTF-16"),
+        ("m.csv", TABLE.encode("utf-16-le"), "csv separated by commas, UTF-16"),
+        ("m.csv", TABLE.encode("utf-32"), "csv separated by commas, UTF-32"),
+        ("m.CSV.GZ", gzip.compress(TABLE.encode()), "csv separated by commas, UTF-8, gzip"),
+        (
+            "m.csv.zst",
+            zstandard.compress(TABLE[:20].encode()) + zstandard.compress(TABLE[20:].encode()),
+            "csv separated by commas, UTF-8, zstd",
+        ),
+        (
+            "m.tsv",
+            TABLE.replace(",", ";").replace("schön;", "schön,").encode(),
+            "csv separated by semicolons, UTF-8",
+        ),
+    ],
+)
+def test_encodings_and_packed_files_are_recognised(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    path = write(tmp_path / name, content)
+    assert read(path) == ROWS
+    assert understood(path, ["text", "label"]) == said
+
+
+@pytest.mark.parametrize("hint", ["sep=;\r\n", '"sep=;"\n'])
+def test_excels_line_names_the_separator_and_counts(tmp_path: Path, hint: str) -> None:
+    path = write(tmp_path / "m.csv", f'{hint}text;label\n"a;b";1,5\nc,d;2,5\n')
+    assert read(path) == [(3, "a;b", "1,5"), (4, "c,d", "2,5")]
+
+
+def test_the_separator_is_the_one_that_finds_the_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", 'a,b;text;"label"\n1;x;y\n')
+    assert read(path) == [(2, "x", "y")]
+
+
+def test_columns_and_rows_of_nothing_at_the_end_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "text;label;;\na;x;;\n;;;\nb;y;;;;\n;;;\n;;;\n")
+    assert read(path) == [(2, "a", "x"), (3, None, None), (4, "b", "y")]
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_a_packed_file_that_was_cut_off_is_refused(tmp_path: Path, kind: str) -> None:
+    packed = (gzip if kind == "gz" else zstandard).compress(TABLE.encode() * 100)
+    fault = fault_of(write(tmp_path / f"m.csv.{kind}", packed[:-9]))
+    assert f"m.csv.{kind}: not a complete " in fault
+    assert "not a complete" in fault_of(write(tmp_path / f"n.csv.{kind}", TABLE))
+
+
+def test_bytes_that_are_not_utf16_are_named(tmp_path: Path) -> None:
+    content = b"\xff\xfe" + TABLE.encode("utf-16-le") + b"\x00\xd8"
+    fault = fault_of(write(tmp_path / "m.csv", content))
+    assert f"m.csv: line 4: byte {len(content) - 2} is not UTF-16" in fault
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_array_of_objects_is_read_as_a_stream(
+    tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": f"a [{n}], {{", "label": n} for n in range(20)]
+    content = json.dumps(rows, indent=1).replace("\n", end)
+    expected = [(2 + 4 * n, f"a [{n}], {{", n) for n in range(20)]
+    for size in (1, 7, 1000):
+        monkeypatch.setattr("stages.rows.json_rows.SIZE", size)
+        assert read(write(tmp_path / "m.json", content)) == expected
+    assert read(write(tmp_path / "l.json", '{"text": "a", "label": 1}\n{"text": "b"}')) == [
+        (1, "a", 1),
+        (2, "b", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"text": "a", "label": 1}\n{}]', "line 2: not valid JSON: Expecting ',' delimiter"),
+        ('[{"text": "a", "label": 1},\n{"text"}]', "line 2: not valid JSON: Expecting ':'"),
+        ('[{"text": "a", "label": 1}', "line 1: not valid JSON: the array does not end"),
+        ('[{"text": "a", "label": 1}]\nx', "line 2: not valid JSON: something follows"),
+        ('[{"text": "a", "label": 1},]', "line 1: not valid JSON: Expecting value"),
+        ("[{}, 2]", "line 2: not a JSON object"),
+        ("[]", "line 1: the file is empty"),
+        ('{"text": {"0": "a"}, "lable": {"0": 1}}', "no column label, did you mean lable.0?"),
+        ("[" * 100_000, "line 1: not valid JSON"),
+    ],
+)
+def test_json_that_is_no_array_of_objects_is_refused(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    assert message in fault_of(write(tmp_path / "m.json", content))
+
+
+def test_a_sheet_is_found_by_its_columns(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    about: Any = book.active
+    about.append(["made by", "somebody"])
+    sheet: Any = book.create_sheet("rows")
+    for row in ([], ["label", "note", "text"], ["x", None, "a_x000D_\nb"], [], ["#N/A", 1, "c"]):
+        sheet.append(row)
+    sheet.cell(9, 1).value = None
+    sheet["A5"].data_type = "e"
+    path = tmp_path / "m.xlsx"
+    book.save(path)
+    assert understood(path, ["text", "label"]) == "xlsx, sheet rows"
+    assert read(path) == [(3, "a\r\nb", "x"), (4, None, None), (5, "c", None)]
+    about.append(["text", "label"])
+    second: Any = book.create_sheet("more")
+    second.append(["text", "label"])
+    book.save(path)
+    assert "the sheets rows, more all have the columns text, label" in fault_of(path)
+    second.sheet_state = "hidden"
+    book.save(path)
+    assert len(read(path)) == 3
+
+
+def test_a_file_that_is_no_sheet_is_refused(tmp_path: Path) -> None:
+    assert "m.xlsx: line 1: not an .xlsx file" in fault_of(write(tmp_path / "m.xlsx", TABLE))
+
+
+def test_without_its_package_a_sheet_is_refused_with_the_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(HostError, match=r"pip install -e '\.\[xlsx\]'"):
+        read(write(tmp_path / "m.xlsx", TABLE))
+
+
+def test_parquet_is_read_in_batches_across_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.rows.parquet_rows.BATCH", 4)
+    frame = pd.DataFrame({"text": [f"t{n}" for n in range(10)], "label": range(10), "x": 0})
+    frame.to_parquet(tmp_path / "m.parquet", row_group_size=3)
+    assert read(tmp_path / "m.parquet") == [(n + 1, f"t{n}", n) for n in range(10)]
