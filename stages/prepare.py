@@ -18,6 +18,7 @@ def prepare(params: Params) -> None:
     from stages.rows.checks import read_rows
     from stages.rows.draw import sample, split_rows
     from stages.rows.labels import label_list
+    from stages.rows.notes import notes
     from stages.rows.prepared import write_splits
     from stages.rows.summary import COUNTS, describe, summarise
     from stages.sources.locate import locate_data
@@ -36,7 +37,7 @@ def prepare(params: Params) -> None:
 
     write_splits(splits, labels)
     write_json(paths.DATA_SUMMARY, summary)
-    print(describe(summary))
+    print("\n".join([describe(summary), *notes(splits, labels, counts["rows_repeated"])]))
 
 
 if __name__ == "__main__":

@@ -238,16 +238,6 @@ def test_spaces_around_a_label_are_refused(label: str) -> None:
     assert "mine.csv: line 62: label" in assert_not_prepared(table([*TWO, ("new", label)]))
 
 
-@pytest.mark.parametrize("value", [True, 0.5, ["pos"]])
-def test_a_label_is_a_string_or_an_integer(value: object) -> None:
-    rows = [json.dumps({"text": text, "label": label}) for text, label in TWO]
-    rows.append(json.dumps({"text": "new", "label": value}))
-    Path("mine.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    fault = assert_not_prepared(Path("mine.jsonl"))
-    assert "mine.jsonl: line 61: label" in fault
-    assert "neither a string nor an integer" in fault
-
-
 def test_one_class_is_none_to_learn() -> None:
     assert "only one class, pos" in assert_not_prepared(table([(text, "pos") for text, _ in TWO]))
 

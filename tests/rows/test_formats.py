@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
+import openpyxl
 import pandas as pd
 import pytest
+import zstandard
 
-from stages.core.errors import DataError
-from stages.rows.formats import read_file
+from stages.core.errors import DataError, HostError
+from stages.rows.faults import Faults
+from stages.rows.formats import open_table
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -17,12 +23,16 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def read(path: Path) -> pd.DataFrame:
-    return read_file(path, None)
+Rows = list[tuple[object, ...]]
 
 
-def rows_of(frame: pd.DataFrame) -> list[tuple[object, ...]]:
-    return list(frame[["text", "label"]].itertuples(name=None))
+def read(path: Path, columns: tuple[str, ...] | None = None) -> Rows:
+    """Return line, text and label of each row."""
+    faults = Faults(path)
+    table = open_table(path, ["text", "label"], faults, columns)
+    rows = [(line, *cells) for line, cells in table.rows]
+    faults.check()
+    return rows
 
 
 def fault_of(path: Path) -> str:
@@ -39,41 +49,40 @@ def test_reads_the_same_rows_from_every_format(tmp_path: Path) -> None:
     jsonl = write(tmp_path / "m.jsonl", "\n".join(lines))
     parquet = tmp_path / "m.parquet"
     pd.DataFrame(expected, columns=["text", "label"]).to_parquet(parquet)
-    assert rows_of(read(csv)) == rows_of(read(tsv)) == [(2, "good", "pos"), (3, "bad", "neg")]
-    assert rows_of(read(jsonl)) == rows_of(read(parquet)) == [(1, "good", "pos"), (2, "bad", "neg")]
+    assert read(csv) == read(tsv) == [(2, "good", "pos"), (3, "bad", "neg")]
+    assert read(jsonl) == read(parquet) == [(1, "good", "pos"), (2, "bad", "neg")]
 
 
 def test_a_headerless_text_file_is_split_at_tabs_and_knows_no_quotes(tmp_path: Path) -> None:
     path = write(tmp_path / "m.txt", '1\tpos\t"open quote\r\n2\tneg\tline\u2028inside, kept\r\n')
-    frame = read_file(path, ("id", "label", "text"))
-    assert rows_of(frame) == [(1, '"open quote', "pos"), (2, "line\u2028inside, kept", "neg")]
-    assert frame["id"].tolist() == ["1", "2"]
+    rows = read(path, ("id", "label", "text"))
+    assert rows == [(1, '"open quote', "pos"), (2, "line\u2028inside, kept", "neg")]
 
 
 def test_quoted_cells_hold_separators_quotes_and_line_breaks(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", 'text,label\r\n"a, ""b""\r\nc",pos\r\nd,neg\r\n')
-    assert rows_of(read(path)) == [(2, 'a, "b"\r\nc', "pos"), (4, "d", "neg")]
+    assert read(path) == [(2, 'a, "b"\r\nc', "pos"), (4, "d", "neg")]
 
 
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", " padded ", "ﬁ \u200bE\u0301", "007", "NA"])
 def test_texts_stay_as_they_are(tmp_path: Path, text: str) -> None:
     path = write(tmp_path / "m.csv", f"text,label\n{text},pos\n")
-    assert rows_of(read(path)) == [(2, text, "pos")]
+    assert read(path) == [(2, text, "pos")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", b"\xef\xbb\xbftext,label\nx,pos\n")
-    assert rows_of(read(path)) == [(2, "x", "pos")]
+    assert read(path) == [(2, "x", "pos")]
 
 
 def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "text,label\n\nx,pos\n\n")
-    assert rows_of(read(path)) == [(3, "x", "pos")]
+    assert read(path) == [(3, "x", "pos")]
 
 
 def test_blank_lines_above_the_header_are_no_header(tmp_path: Path) -> None:
-    table = read(write(tmp_path / "mine.csv", "\n\r\ntext,label\na,x\n"))
-    assert rows_of(table) == [(4, "a", "x")]
+    rows = read(write(tmp_path / "mine.csv", "\n\r\ntext,label\na,x\n"))
+    assert rows == [(4, "a", "x")]
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
@@ -86,19 +95,19 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path, mark: str, ending: str) ->
         "txt": f"a{mark}b\tx\nc\ty\n",
     }[ending]
     columns = ("text", "label") if ending == "txt" else None
-    table = read_file(write(tmp_path / f"mine.{ending}", content), columns)
-    assert table["text"].tolist() == [f"a{mark}b", "c"]
-    assert table.index.tolist() == ([2, 3] if ending == "csv" else [1, 2])
+    rows = read(write(tmp_path / f"mine.{ending}", content), columns)
+    first = 2 if ending == "csv" else 1
+    assert rows == [(first, f"a{mark}b", "x"), (first + 1, "c", "y")]
 
 
 def test_a_jsonl_row_may_lack_a_field_and_keeps_its_types(tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n')
-    assert rows_of(read(path)) == [(1, "a", 1), (2, "b", None)]
+    assert read(path) == [(1, "a", 1), (2, "b", None)]
 
 
 def test_a_very_long_text_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", f"text,label\n{'x' * 300_000},pos\n")
-    assert len(read(path)["text"].iloc[0]) == 300_000
+    assert read(path) == [(2, "x" * 300_000, "pos")]
 
 
 def test_ragged_rows_are_counted_and_the_first_five_named(tmp_path: Path) -> None:
@@ -125,7 +134,7 @@ def test_bytes_that_are_not_utf8_are_named_by_line_and_offset(tmp_path: Path) ->
         ("m.jsonl", '{"text": "a", "text": "b"}', "line 1: not valid JSON: a key occurs twice"),
         ("m.jsonl", "[1]", "line 1: not a JSON object"),
         ("m.jsonl", "[" * 100_000, "line 1: not valid JSON"),
-        ("m.csv", "text;label\na;b\n", "line 1: columns are separated by ';'"),
+        ("m.csv", "text;label\na;b;c\n", "line 2: 3 cells where the header has 2"),
         ("m.csv", "text,text,label\na,b,c\n", "column text occurs twice"),
         ("m.csv", "text,label\n", "a header but no rows"),
         ("m.csv", "", "the file is empty"),
@@ -146,3 +155,151 @@ def test_a_file_that_is_not_of_its_format_is_refused(
 def test_a_quote_that_never_closes_is_named_by_the_row_that_opens_it(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", 'text,label\na,b\n"c,d\n' + "e,f\n" * 30)
     assert "in the row that starts on line 3" in fault_of(path)
+
+
+ROWS = [(2, "a b", "x"), (3, "schön, c", "y")]
+TABLE = 'text,label\na b,x\n"schön, c",y\n'
+
+
+def understood(path: Path, names: list[str]) -> str:
+    return open_table(path, names, Faults(path)).understood
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("m.csv", TABLE.encode(), "csv separated by commas, UTF-8"),
+        ("m.CSV", TABLE.encode("utf-8-sig"), "csv separated by commas, UTF-8"),
+        ("m.csv", TABLE.encode("utf-16"), "csv separated by commas, UTF-16"),
+        ("m.csv", b"\xfe\xff" + TABLE.encode("utf-16-be"), "csv separated by commas, UTF-16"),
+        ("m.csv", TABLE.encode("utf-16-le"), "csv separated by commas, UTF-16"),
+        ("m.csv", TABLE.encode("utf-32"), "csv separated by commas, UTF-32"),
+        ("m.CSV.GZ", gzip.compress(TABLE.encode()), "csv separated by commas, UTF-8, gzip"),
+        (
+            "m.csv.zst",
+            zstandard.compress(TABLE[:20].encode()) + zstandard.compress(TABLE[20:].encode()),
+            "csv separated by commas, UTF-8, zstd",
+        ),
+        (
+            "m.tsv",
+            TABLE.replace(",", ";").replace("schön;", "schön,").encode(),
+            "csv separated by semicolons, UTF-8",
+        ),
+    ],
+)
+def test_encodings_and_packed_files_are_recognised(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    path = write(tmp_path / name, content)
+    assert read(path) == ROWS
+    assert understood(path, ["text", "label"]) == said
+
+
+@pytest.mark.parametrize("hint", ["sep=;\r\n", '"sep=;"\n'])
+def test_excels_line_names_the_separator_and_counts(tmp_path: Path, hint: str) -> None:
+    path = write(tmp_path / "m.csv", f'{hint}text;label\n"a;b";1,5\nc,d;2,5\n')
+    assert read(path) == [(3, "a;b", "1,5"), (4, "c,d", "2,5")]
+
+
+def test_the_separator_is_the_one_that_finds_the_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", 'a,b;text;"label"\n1;x;y\n')
+    assert read(path) == [(2, "x", "y")]
+
+
+def test_columns_and_rows_of_nothing_at_the_end_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "text;label;;\na;x;;\n;;;\nb;y;;;;\n;;;\n;;;\n")
+    assert read(path) == [(2, "a", "x"), (3, None, None), (4, "b", "y")]
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_a_packed_file_that_was_cut_off_is_refused(tmp_path: Path, kind: str) -> None:
+    packed = (gzip if kind == "gz" else zstandard).compress(TABLE.encode() * 100)
+    fault = fault_of(write(tmp_path / f"m.csv.{kind}", packed[:-9]))
+    assert f"m.csv.{kind}: not a complete " in fault
+    assert "not a complete" in fault_of(write(tmp_path / f"n.csv.{kind}", TABLE))
+
+
+def test_bytes_that_are_not_utf16_are_named(tmp_path: Path) -> None:
+    content = b"\xff\xfe" + TABLE.encode("utf-16-le") + b"\x00\xd8"
+    fault = fault_of(write(tmp_path / "m.csv", content))
+    assert f"m.csv: line 4: byte {len(content) - 2} is not UTF-16" in fault
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_array_of_objects_is_read_as_a_stream(
+    tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": f"a [{n}], {{", "label": n} for n in range(20)]
+    content = json.dumps(rows, indent=1).replace("\n", end)
+    expected = [(2 + 4 * n, f"a [{n}], {{", n) for n in range(20)]
+    for size in (1, 7, 1000):
+        monkeypatch.setattr("stages.rows.json_rows.SIZE", size)
+        assert read(write(tmp_path / "m.json", content)) == expected
+    assert read(write(tmp_path / "l.json", '{"text": "a", "label": 1}\n{"text": "b"}')) == [
+        (1, "a", 1),
+        (2, "b", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"text": "a", "label": 1}\n{}]', "line 2: not valid JSON: Expecting ',' delimiter"),
+        ('[{"text": "a", "label": 1},\n{"text"}]', "line 2: not valid JSON: Expecting ':'"),
+        ('[{"text": "a", "label": 1}', "line 1: not valid JSON: the array does not end"),
+        ('[{"text": "a", "label": 1}]\nx', "line 2: not valid JSON: something follows"),
+        ('[{"text": "a", "label": 1},]', "line 1: not valid JSON: Expecting value"),
+        ("[{}, 2]", "line 2: not a JSON object"),
+        ("[]", "line 1: the file is empty"),
+        ('{"text": {"0": "a"}, "lable": {"0": 1}}', "no column label, did you mean lable.0?"),
+        ("[" * 100_000, "line 1: not valid JSON"),
+    ],
+)
+def test_json_that_is_no_array_of_objects_is_refused(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    assert message in fault_of(write(tmp_path / "m.json", content))
+
+
+def test_a_sheet_is_found_by_its_columns(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    about: Any = book.active
+    about.append(["made by", "somebody"])
+    sheet: Any = book.create_sheet("rows")
+    for row in ([], ["label", "note", "text"], ["x", None, "a_x000D_\nb"], [], ["#N/A", 1, "c"]):
+        sheet.append(row)
+    sheet.cell(9, 1).value = None
+    sheet["A5"].data_type = "e"
+    path = tmp_path / "m.xlsx"
+    book.save(path)
+    assert understood(path, ["text", "label"]) == "xlsx, sheet rows"
+    assert read(path) == [(3, "a\r\nb", "x"), (4, None, None), (5, "c", None)]
+    about.append(["text", "label"])
+    second: Any = book.create_sheet("more")
+    second.append(["text", "label"])
+    book.save(path)
+    assert "the sheets rows, more all have the columns text, label" in fault_of(path)
+    second.sheet_state = "hidden"
+    book.save(path)
+    assert len(read(path)) == 3
+
+
+def test_a_file_that_is_no_sheet_is_refused(tmp_path: Path) -> None:
+    assert "m.xlsx: line 1: not an .xlsx file" in fault_of(write(tmp_path / "m.xlsx", TABLE))
+
+
+def test_without_its_package_a_sheet_is_refused_with_the_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(HostError, match=r"pip install -e '\.\[xlsx\]'"):
+        read(write(tmp_path / "m.xlsx", TABLE))
+
+
+def test_parquet_is_read_in_batches_across_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.rows.parquet_rows.BATCH", 4)
+    frame = pd.DataFrame({"text": [f"t{n}" for n in range(10)], "label": range(10), "x": 0})
+    frame.to_parquet(tmp_path / "m.parquet", row_group_size=3)
+    assert read(tmp_path / "m.parquet") == [(n + 1, f"t{n}", n) for n in range(10)]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from stages.core.errors import DataError
+from stages.core.params import load_params
 from stages.rows.tables import read_table
+from stages.sources.locate import DataSource
+
+DATA = load_params(Path(__file__).parents[2] / "params.yaml").data
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -16,8 +21,9 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def read(path: Path) -> pd.DataFrame:
-    return read_table(path, "text", "label")
+def read(path: Path, text_column: str = "text") -> pd.DataFrame:
+    params = DATA.model_copy(update={"text_column": text_column})
+    return read_table(path, DataSource({"all": path}, ""), params, Counter())[0]
 
 
 def rows_of(frame: pd.DataFrame) -> list[tuple[object, ...]]:
@@ -30,16 +36,10 @@ def fault_of(path: Path) -> str:
     return str(caught.value)
 
 
-def test_other_columns_are_kept(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.csv", "body,id,label\nx,07,pos\n")
-    frame = read_table(path, "body", "label")
-    assert frame["id"].tolist() == ["07"]
+def test_other_columns_are_left(tmp_path: Path) -> None:
+    frame = read(write(tmp_path / "m.csv", "body,id,label\nx,07,pos\n"), "body")
+    assert list(frame.columns) == ["line", "text", "label"]
     assert rows_of(frame) == [(2, "x", "pos")]
-
-
-def test_a_table_without_labels_can_be_read(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.csv", "text\nx\ny\n")
-    assert read_table(path, "text", None)["text"].tolist() == ["x", "y"]
 
 
 def test_a_missing_column_is_guessed_and_the_others_listed(tmp_path: Path) -> None:
@@ -59,7 +59,9 @@ def test_control_characters_of_the_data_do_not_reach_the_terminal(tmp_path: Path
     [
         ("m.csv", "text,label\na\0b,pos\n", "line 2: holds a NUL character"),
         ("m.jsonl", '{"text": "\\ud800", "label": 1}', "line 1: holds half of a surrogate pair"),
-        ("m.jsonl", '{"text": 5, "label": 1}', "line 1: the text is not a string"),
+        ("m.jsonl", '{"text": ["a"], "label": 1}', "line 1: the text ['a'] is a list"),
+        ("m.jsonl", '{"text": {"en": "a"}, "label": 1}', "line 1: the text is an object with en"),
+        ("m.jsonl", '{"text": "a", "label": "x\\u0000"}', "line 1: holds a NUL character"),
     ],
 )
 def test_a_text_that_is_not_one_is_refused(

@@ -94,9 +94,9 @@ def test_local_folder_without_one_file_per_split_is_refused(
 
 
 def test_local_file_of_another_kind_is_refused(tmp_path: Path, temp: Path) -> None:
-    (tmp_path / "mine.xlsx").write_bytes(b"")
+    (tmp_path / "mine.docx").write_bytes(b"")
     with pytest.raises(ParamsError, match=r"expected one of \.csv"):
-        locate_data(str(tmp_path / "mine.xlsx"), temp)
+        locate_data(str(tmp_path / "mine.docx"), temp)
 
 
 def test_local_model_gives_only_what_is_needed(tmp_path: Path, temp: Path) -> None:
@@ -106,3 +106,58 @@ def test_local_model_gives_only_what_is_needed(tmp_path: Path, temp: Path) -> No
     found = locate_model(str(folder), temp)
     assert found.origin == "local"
     assert found.files == {name: folder / name for name in MODEL}
+
+
+def test_a_pattern_names_several_files_in_their_order(
+    tmp_path: Path, temp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"a-2.csv": b"2", "a-1.CSV.gz": b"1", "a-3.txt": b"3", "b.csv": b"4"}
+    folder = write_files(tmp_path / "d", names)
+    found = locate_data(f"{folder}/a-*", temp)
+    assert found.splits == {"all": folder / "a-*"}
+    assert found.files("all") == (folder / "a-1.CSV.gz", folder / "a-2.csv")
+    assert found.sha256 == sha256(f"all:{sha256(b'1')}\nall:{sha256(b'2')}\n".encode())
+    assert found.is_local
+    assert is_local_data(f"{folder}/a-*")
+    assert f"ignored: {folder}/a-3.txt" in capsys.readouterr().out
+    with pytest.raises(ParamsError, match=r"c-\*: matches no file with one of the endings"):
+        locate_data(f"{folder}/c-*", temp)
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path, temp: Path) -> None:
+    folder = write_files(tmp_path / "d", {"[1].csv": b"1", "1.csv": b"2"})
+    assert locate_data(f"{folder}/[1].csv", temp).sha256 == sha256(b"1")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train-00000-of-00002.csv", "train-00001-of-00002.csv", "test.csv"],
+        ["train_1.csv", "train_2.csv", "TEST.CSV"],
+        ["train.part1.csv.gz", "train.part2.csv.gz", "test-1.csv"],
+        ["train/x.csv", "train/y.csv", "test/1.csv"],
+    ],
+)
+def test_a_split_may_be_several_files(names: list[str], tmp_path: Path, temp: Path) -> None:
+    folder = write_files(tmp_path / "d", {name: name.encode() for name in names})
+    found = locate_data(str(folder), temp)
+    assert set(found.splits) == {"train", "test"}
+    assert found.files("train") == (folder / names[0], folder / names[1])
+    assert found.files("test") == (folder / names[2],)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train-1.csv", "train.csv", "test.csv"], "two files for train: train-1.csv, train.csv"),
+        (["train-1.csv", "train-1.jsonl", "test.csv"], "two files for train: train-1.csv, train-1"),
+        (["train/a.csv", "train.csv", "test.csv"], "two files for train: a.csv, train.csv"),
+        (["train_old.csv", "test.csv"], r"holds no train\.\*"),
+    ],
+)
+def test_a_split_in_two_ways_is_refused(
+    names: list[str], message: str, tmp_path: Path, temp: Path
+) -> None:
+    folder = write_files(tmp_path / "d", dict.fromkeys(names, b""))
+    with pytest.raises(ParamsError, match=message):
+        locate_data(str(folder), temp)
