@@ -20,14 +20,16 @@ def cached_features(
 ) -> tuple[Tensor, Tensor | None]:
     """Run the encoder over all texts: first-token states (rows, 1, hidden) and pooled or None.
 
-    The encoder computes in the chosen precision; the result is float32 on the CPU.
+    The encoder computes in the chosen precision; the result is float32 on the CPU. `what` is the
+    title of a progress bar on a terminal; without a title there is none.
     """
     model = classifier.model.to(device.torch_device).eval()
     encoded = encode(classifier.tokenizer, texts, max_length)
     todo = batches(encoded.lengths, device.batch_tokens)
     outputs: list[tuple[Tensor, Tensor | None]] = []
     with torch.inference_mode(), device.autocast():
-        for rows in tqdm(todo, desc=what, unit="batch", leave=False, disable=None):
+        quiet = None if what else True  # None: quiet unless standard error is a terminal
+        for rows in tqdm(todo, desc=what, unit="batch", leave=False, disable=quiet):
             batch = padded([encoded[row] for row in rows], classifier.tokenizer.pad_token_id)
             states, pool = features(
                 classifier, {name: tensor.to(model.device) for name, tensor in batch.items()}

@@ -12,7 +12,7 @@ import pytest
 from tests.support.command import Command
 from tests.support.tiny import ROOT
 
-SUBCOMMANDS = ("predict", "compare", "seeds", "benchmark", "verify", "doctor")
+SUBCOMMANDS = ("predict", "serve", "compare", "seeds", "benchmark", "verify", "doctor")
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
 
 

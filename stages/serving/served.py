@@ -1,0 +1,154 @@
+"""What a server serves: a model, its base where there is one, and what explains an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.core import paths
+from stages.core.artefacts import read_object, remake, require, sha256_of
+from stages.core.errors import DataError, printable
+from stages.core.params import ComputeParams
+from stages.serving.scorer import Logits, Scorer
+
+if TYPE_CHECKING:  # ONNX needs no torch
+    from stages.model.classifier import Classifier
+    from stages.model.device import Device
+    from stages.serving.attribution import Explainer
+
+# By how much a probability may differ from that of another batch: padding and the number of rows
+# change the order of sums, and bf16 keeps eight bits of each number.
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.03}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What answers.
+
+    Attributes:
+        model: the trained model.
+        base: what it was trained from, or None.
+        explainers: for `model` and `base`, as far as they are served.
+        files: the sha256 of each file that the answers depend on.
+        facts: device, precision and the like.
+        tolerance: by how much a probability may differ from that of another batch.
+    """
+
+    model: Scorer
+    base: Scorer | None
+    explainers: dict[str, Explainer]
+    files: dict[str, str]
+    facts: dict[str, str] = field(default_factory=dict)
+    tolerance: float = TOLERANCE["fp32"]
+
+
+@dataclass(frozen=True)
+class ClassifierScorer:
+    """A classifier in PyTorch as a `Scorer`."""
+
+    classifier: Classifier
+    device: Device
+    description: str
+    labels: list[str]
+    max_length: int
+    temperature: float
+    sha256: str
+
+    def score(self, texts: Sequence[str]) -> Logits:
+        """Return the logits, shape (texts, classes), in the order of the texts."""
+        from stages.scoring.logits import predict_logits
+
+        logits = predict_logits(self.classifier, list(texts), self.max_length, self.device, "")
+        return np.asarray(logits.numpy(), dtype=np.float32)
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, special tokens included, before it is cut off."""
+        return [len(ids) for ids in self.classifier.tokenizer(list(texts))["input_ids"]]
+
+
+def serve_adapter(compute: ComputeParams, with_base: bool) -> Served:
+    """Return the adapter of models/ in the working folder, as `bert-lora predict` runs it.
+
+    Raises:
+        HostError: if a folder is missing.
+        ModelError: if a file is damaged, or base and adapter do not belong together.
+        DataError: if the metrics hold no valid temperature.
+    """
+    from stages.model.saved import read_manifest
+    from stages.serving.attribution import Gradients
+    from stages.serving.predictor import Predictor
+
+    for folder in (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if with_base else [])):
+        require(folder)
+    temperatures = temperature_of(paths.ADAPTER_METRICS), temperature_of(paths.BASE_METRICS)
+    predictor = Predictor.load(compute, with_base)
+    manifest = read_manifest(paths.ADAPTER)
+    length = min(predictor.max_length, predictor.adapter.tokenizer.model_max_length)
+    adapter_sha256 = manifest["files"][paths.ADAPTER_WEIGHTS.name]
+    files = {(paths.BASE_MODEL / name).as_posix(): sha for name, sha in manifest["base"].items()}
+    files[paths.ADAPTER_WEIGHTS.as_posix()] = adapter_sha256
+
+    def scorer(classifier: Classifier, what: str, temperature: float, sha256: str) -> Scorer:
+        labels = predictor.labels
+        return ClassifierScorer(
+            classifier, predictor.device, what, labels, length, temperature, sha256
+        )
+
+    def explainer(name: str) -> Explainer:
+        return Gradients(lambda: plain_classifier(compute, name), length)
+
+    explainers = {"model": explainer("model")}
+    base = None
+    if predictor.base is not None:
+        head_sha256 = files[paths.HEAD_WEIGHTS.as_posix()] = sha256_of(paths.HEAD_WEIGHTS)
+        base = scorer(predictor.base, "base: linear probe", temperatures[1], head_sha256)
+        explainers["base"] = explainer("base")
+    return Served(
+        model=scorer(
+            predictor.adapter, f"adapter: {manifest['method']}", temperatures[0], adapter_sha256
+        ),
+        base=base,
+        explainers=explainers,
+        files=files,
+        facts=predictor.device.facts(),
+        tolerance=TOLERANCE[predictor.device.precision],
+    )
+
+
+def plain_classifier(compute: ComputeParams, name: str) -> tuple[Classifier, Any]:
+    """Return adapter ("model") or base ("base") in float32 without any speed-up, and its device."""
+    from stages.model.base import load_base
+    from stages.model.device import resolve
+    from stages.model.head import load_head
+    from stages.model.saved import load_adapter, read_manifest
+    from stages.serving.predictor import SEED
+
+    device = resolve(compute.model_copy(update={"precision": "fp32"}))
+    manifest = read_manifest(paths.ADAPTER)
+    fresh = load_base(paths.BASE_MODEL, manifest["labels"], SEED, device, manifest["pooling"])
+    if name == "model":
+        classifier = load_adapter(fresh, paths.ADAPTER, paths.BASE_MODEL)
+    else:
+        load_head(fresh, paths.HEAD)
+        classifier = fresh
+    classifier.model.to(device.torch_device).eval().requires_grad_(False)
+    return classifier, device.torch_device
+
+
+def temperature_of(path: Path) -> float:
+    """Return the temperature in a model's metrics; 1 where there are none, as in models/ alone.
+
+    Raises:
+        DataError: if the file is there and holds no positive number.
+    """
+    if not path.exists():
+        return 1.0
+    value = read_object(path, "temperature")["temperature"]
+    if not isinstance(value, int | float) or not 0 < value < float("inf"):
+        what = f"{path}: temperature: expected a positive number, got {printable(value)}"
+        raise DataError(what, remake(path))
+    return float(value)
