@@ -78,6 +78,7 @@ def serve_adapter(compute: ComputeParams, with_base: bool) -> Served:
         ModelError: if a file is damaged, or base and adapter do not belong together.
         DataError: if the metrics hold no valid temperature.
     """
+    from stages.model.methods import METHODS
     from stages.model.saved import read_manifest
     from stages.serving.attribution import Gradients
     from stages.serving.predictor import Predictor
@@ -87,6 +88,7 @@ def serve_adapter(compute: ComputeParams, with_base: bool) -> Served:
     temperatures = temperature_of(paths.ADAPTER_METRICS), temperature_of(paths.BASE_METRICS)
     predictor = Predictor.load(compute, with_base)
     manifest = read_manifest(paths.ADAPTER)
+    root = Path.cwd()
     length = min(predictor.max_length, predictor.adapter.tokenizer.model_max_length)
     adapter_sha256 = manifest["files"][paths.ADAPTER_WEIGHTS.name]
     files = {(paths.BASE_MODEL / name).as_posix(): sha for name, sha in manifest["base"].items()}
@@ -99,7 +101,7 @@ def serve_adapter(compute: ComputeParams, with_base: bool) -> Served:
         )
 
     def explainer(name: str) -> Explainer:
-        return Gradients(lambda: plain_classifier(compute, name), length)
+        return Gradients(lambda: plain_classifier(compute, name, root), length)
 
     explainers = {"model": explainer("model")}
     base = None
@@ -109,7 +111,10 @@ def serve_adapter(compute: ComputeParams, with_base: bool) -> Served:
         explainers["base"] = explainer("base")
     return Served(
         model=scorer(
-            predictor.adapter, f"adapter: {manifest['method']}", temperatures[0], adapter_sha256
+            predictor.adapter,
+            f"adapter: {METHODS[manifest['method']].title}",
+            temperatures[0],
+            adapter_sha256,
         ),
         base=base,
         explainers=explainers,
@@ -119,8 +124,14 @@ def serve_adapter(compute: ComputeParams, with_base: bool) -> Served:
     )
 
 
-def plain_classifier(compute: ComputeParams, name: str) -> tuple[Classifier, Any]:
-    """Return adapter ("model") or base ("base") in float32 without any speed-up, and its device."""
+def plain_classifier(compute: ComputeParams, name: str, root: Path) -> tuple[Classifier, Any]:
+    """Return a classifier in float32 without any speed-up, and where it runs.
+
+    Args:
+        compute: device and threads.
+        name: "model" for the adapter, "base" for the base.
+        root: the folder that holds models/.
+    """
     from stages.model.base import load_base
     from stages.model.device import resolve
     from stages.model.head import load_head
@@ -128,13 +139,13 @@ def plain_classifier(compute: ComputeParams, name: str) -> tuple[Classifier, Any
     from stages.serving.predictor import SEED
 
     device = resolve(compute.model_copy(update={"precision": "fp32"}))
-    manifest = read_manifest(paths.ADAPTER)
-    fresh = load_base(paths.BASE_MODEL, manifest["labels"], SEED, device, manifest["pooling"])
+    base, adapter = root / paths.BASE_MODEL, root / paths.ADAPTER
+    manifest = read_manifest(adapter)
+    classifier = load_base(base, manifest["labels"], SEED, device, manifest["pooling"])
     if name == "model":
-        classifier = load_adapter(fresh, paths.ADAPTER, paths.BASE_MODEL)
+        classifier = load_adapter(classifier, adapter, base)
     else:
-        load_head(fresh, paths.HEAD)
-        classifier = fresh
+        load_head(classifier, root / paths.HEAD)
     classifier.model.to(device.torch_device).eval().requires_grad_(False)
     return classifier, device.torch_device
 
@@ -148,7 +159,7 @@ def temperature_of(path: Path) -> float:
     if not path.exists():
         return 1.0
     value = read_object(path, "temperature")["temperature"]
-    if not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if type(value) not in (int, float) or not 0 < value < float("inf"):
         what = f"{path}: temperature: expected a positive number, got {printable(value)}"
         raise DataError(what, remake(path))
     return float(value)

@@ -20,9 +20,9 @@ from stages.core.errors import UserError
 from stages.serving.attribution import MOST_WORDS, Explainer, count_words
 from stages.serving.http import schema
 from stages.serving.http.answers import Question, Scored, answer, score
-from stages.serving.http.batching import Batcher, Closed, Full
-from stages.serving.http.body import Refused, check_texts, read_request
-from stages.serving.http.envelope import RETRY_AFTER, Envelope, State
+from stages.serving.http.batching import Batcher, ClosedError, FullError
+from stages.serving.http.body import RefusedError, check_texts, read_request
+from stages.serving.http.envelope import INTERNAL, RETRY_AFTER, Envelope, State
 from stages.serving.http.limits import Limits
 from stages.serving.http.meters import Meters
 from stages.serving.http.page import PAGE, PARTS, interface_page, read_static
@@ -95,9 +95,10 @@ def make_app(service: Service) -> ASGIApp:
     _add_answers(app, service)
     _add_state(app, service)
     _add_pages(app)
-    app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(RefusedError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
     app.add_exception_handler(UserError, _fail)
+    app.add_exception_handler(Exception, lambda *_: JSONResponse(INTERNAL, 500))
     app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=400))
     return Envelope(app, [route.path for route in app.routes], service.meters, service.state)  # type: ignore[attr-defined]  # all are plain routes
 
@@ -117,7 +118,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         texts = wanted.all_texts()
         check_texts(texts, service.limits)
         if wanted.with_base and service.served.base is None:
-            raise Refused(422, "with_base: no base is served", "leave it out")
+            raise RefusedError(422, "with_base: no base is served", "leave it out")
         questions = [Question(text, wanted.with_base) for text in texts]
         rows: list[Scored] = await _done(lambda: service.batcher.submit(questions))
         show = partial(answer, service.served)
@@ -137,7 +138,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         check_texts([text], service.limits)
         if (words := count_words(text)) > MOST_WORDS:
             what = f"text: {words:,} words, at most {MOST_WORDS} are explained"
-            raise Refused(413, what, "send a shorter text")
+            raise RefusedError(413, what, "send a shorter text")
         done: schema.ExplainResponse = await _done(
             lambda: service.batcher.call(lambda: explained(service.served, text))
         )
@@ -154,7 +155,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/ready", summary="Say whether requests are accepted.", responses={503: REFUSALS[503]})
     async def ready() -> schema.Status:
         if service.state.stopping or not service.batcher.alive:
-            raise Refused(503, "not ready", "try again later", RETRY_AFTER)
+            raise RefusedError(503, "not ready", "try again later", RETRY_AFTER)
         return schema.Status(status="ready")
 
     @app.get("/info", summary="Say what is served, by sha256, and within which limits.")
@@ -210,11 +211,11 @@ async def _done(start: Callable[[], Future[Any]]) -> Any:
     """Return the result of work that the batcher accepts."""
     try:
         future = start()
-    except Full as full:
+    except FullError as full:
         what = "too many requests wait"
-        raise Refused(503, what, "try again later", full.retry_after) from None
-    except Closed:
-        raise Refused(503, "the server is stopping", "try again later", RETRY_AFTER) from None
+        raise RefusedError(503, what, "try again later", full.retry_after) from None
+    except ClosedError:
+        raise RefusedError(503, "the server is stopping", "try again later", RETRY_AFTER) from None
     return await asyncio.wrap_future(future)
 
 

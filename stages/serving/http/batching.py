@@ -22,7 +22,7 @@ FIRST_RATE = 50.0  # texts a second, before any was computed
 MEMORY = 0.9  # weight of the earlier batches in the measured rate
 
 
-class Full(Exception):
+class FullError(Exception):
     """Too much waits already.
 
     Args:
@@ -34,7 +34,7 @@ class Full(Exception):
         self.retry_after = retry_after
 
 
-class Closed(Exception):
+class ClosedError(Exception):
     """The thread takes no more work."""
 
 
@@ -89,15 +89,15 @@ class Batcher(Generic[Question, Answer]):
         """Return the future answers to the questions.
 
         Raises:
-            Full: if too many would wait.
-            Closed: if no more work is taken.
+            FullError: if too many would wait.
+            ClosedError: if no more work is taken.
         """
         job: _Job[Question, Answer] = _Job(questions)
         with self._changed:
             if self._closed:
-                raise Closed
+                raise ClosedError
             if self._waiting + len(questions) > self._limit:
-                raise Full(max(1, math.ceil(self._waiting / self._rate)))
+                raise FullError(max(1, math.ceil(self._waiting / self._rate)))
             self._waiting += len(questions)
             self._jobs.append(job)
             self._changed.notify()
@@ -107,15 +107,15 @@ class Batcher(Generic[Question, Answer]):
         """Return the future result of other work, which is done between two batches.
 
         Raises:
-            Full: if too much of it waits.
-            Closed: if no more work is taken.
+            FullError: if too much of it waits.
+            ClosedError: if no more work is taken.
         """
         future: Future[Any] = Future()
         with self._changed:
             if self._closed:
-                raise Closed
+                raise ClosedError
             if len(self._calls) >= CALLS:
-                raise Full(CALLS)
+                raise FullError(CALLS)
             self._calls.append((work, future))
             self._changed.notify()
         return future

@@ -20,7 +20,7 @@ JSON_TYPE = re.compile(r"application/json\s*(?:;\s*charset\s*=\s*\"?utf-?8\"?\s*
 LOCATION_LIMIT = 60  # characters of a key that the client made up
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that gets no answer.
 
     Args:
@@ -39,12 +39,12 @@ async def read_request(request: Request, kind: type[Model], limits: Limits) -> M
     """Return the request's body as the type.
 
     Raises:
-        Refused: with 400 if it is not JSON, 408 if it comes too slowly, 413 if it is too large, 415
-            if it is not said to be JSON, 422 if it is something else than the type.
+        RefusedError: with 400 if it is not JSON, 408 if it comes too slowly, 413 if it is too
+            large, 415 if it is not said to be JSON, 422 if it is something else than the type.
     """
     content_type = request.headers.get("content-type", "")
     if not JSON_TYPE.fullmatch(content_type.strip()):
-        raise Refused(
+        raise RefusedError(
             415,
             f"Content-Type {printable(content_type) or 'missing'}: not application/json",
             "send JSON in UTF-8 with the header Content-Type: application/json",
@@ -56,43 +56,45 @@ def parse(content: bytes, kind: type[Model]) -> Model:
     """Return the bytes of a JSON document as the type.
 
     Raises:
-        Refused: with 400 or 422, naming every fault without repeating what the client sent.
+        RefusedError: with 400 or 422, naming every fault without repeating what the client sent.
     """
     try:
         # No lone surrogate passes: in the bytes it is no UTF-8, and an escape of one is an error.
         return kind.model_validate_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise Refused(400, f"body: not UTF-8 at byte {error.start}", "send UTF-8") from None
+        raise RefusedError(400, f"body: not UTF-8 at byte {error.start}", "send UTF-8") from None
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
     if faults[0]["type"] == "json_invalid":
         what = printable(faults[0]["msg"].removeprefix("Invalid JSON: "), 200)
-        raise Refused(400, f"body: not valid JSON: {what}", "send one JSON object")
+        escape = "escape" in what or "surrogate" in what
+        fix = "send characters as UTF-8, not as escapes" if escape else "send one JSON object"
+        raise RefusedError(400, f"body: not valid JSON: {what}", fix)
     lines = [f"{_place(fault['loc'])}: {printable(fault['msg'], 200)}" for fault in faults]
     more = [f"and {len(lines) - MOST_FAULTS} more"] if len(lines) > MOST_FAULTS else []
-    raise Refused(422, "; ".join(lines[:MOST_FAULTS] + more), "see /docs for what is expected")
+    raise RefusedError(422, "; ".join(lines[:MOST_FAULTS] + more), "see /docs for what is expected")
 
 
 def check_texts(texts: list[str], limits: Limits) -> None:
     """Check number, length and content of the texts.
 
     Raises:
-        Refused: with 413 for too many or too long ones, otherwise 422.
+        RefusedError: with 413 for too many or too long ones, otherwise 422.
     """
     if not texts:
-        raise Refused(422, "texts: none", "send at least one text")
+        raise RefusedError(422, "texts: none", "send at least one text")
     if len(texts) > limits.texts:
         what = f"texts: {len(texts):,}, at most {limits.texts:,} are allowed"
-        raise Refused(413, what, "send them in several requests")
+        raise RefusedError(413, what, "send them in several requests")
     for number, text in enumerate(texts):
         if len(text) > limits.characters:
             what = f"texts.{number}: {len(text):,} characters, at most {limits.characters:,}"
-            raise Refused(413, what, "send a shorter text")
+            raise RefusedError(413, what, "send a shorter text")
     faults = [(number, fault) for number, text in enumerate(texts) if (fault := fault_of(text))]
     if faults:
         lines = [f"texts.{number}: {fault[0]}" for number, fault in faults[:MOST_FAULTS]]
         more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
-        raise Refused(422, "; ".join(lines + more), faults[0][1][1])
+        raise RefusedError(422, "; ".join(lines + more), faults[0][1][1])
 
 
 async def _read(request: Request, limits: Limits) -> bytes:
@@ -108,10 +110,10 @@ async def _read(request: Request, limits: Limits) -> bytes:
                     break
     except TimeoutError:
         what = f"body: not complete after {limits.body_seconds:g} seconds"
-        raise Refused(408, what, "send it faster, or send less") from None
+        raise RefusedError(408, what, "send it faster, or send less") from None
     if seen > limits.body_bytes:
         what = f"body: more than {limits.body_bytes:,} bytes"
-        raise Refused(413, what, "send the texts in several requests")
+        raise RefusedError(413, what, "send the texts in several requests")
     return bytes(content)
 
 
