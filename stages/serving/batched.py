@@ -1,4 +1,4 @@
-"""From texts to batches of token ids and back to logits in the order of the texts. No torch in here."""
+"""From texts to batches of token ids, and back to logits in the order of the texts. No torch."""
 
 from __future__ import annotations
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.core import paths
-from stages.core.artefacts import read_object, replacing, sha256_of, write_json
+from stages.core.artefacts import Json, read_object, replacing, sha256_of, write_json
 from stages.core.errors import ModelError, UserError, printable
 from stages.core.params import ComputeParams, Params
 from stages.running.provenance import git_state, packages
 from stages.serving.export_check import Check
 
+if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
+    from stages.model.classifier import Classifier
+
 Format = Literal["merged", "onnx"]
+READABLE = 0o644  # the permission of each file
 TOLERANCE = 1e-3  # of a logit; float32 in another order differs by a hundredth of it
 
 
@@ -39,9 +44,7 @@ class Wanted:
         return self.tolerance if self.int8 or self.tolerance is not None else TOLERANCE
 
 
-def write_export(
-    folder: Path, wanted: Wanted, params: Params, say: Callable[[str], None]
-) -> Check:
+def write_export(folder: Path, wanted: Wanted, params: Params, say: Callable[[str], None]) -> Check:
     """Write the folder, check it in a fresh process, and put it in place; or write nothing.
 
     Args:
@@ -58,41 +61,90 @@ def write_export(
         ModelError: if the model cannot be exported, or the export does not run.
         UserError: if a logit differs by more than the tolerance (exit code 1).
     """
+    from stages.model.base import load_base
+    from stages.model.device import resolve
+    from stages.model.saved import load_adapter, read_manifest
     from stages.rows import prepared
+    from stages.scoring.logits import predict_logits
+    from stages.serving.export_card import export_card
     from stages.serving.export_check import check
 
     temperature = read_object(paths.ADAPTER_METRICS, "temperature")["temperature"]
     labels = prepared.read_labels()
     test = prepared.read_split(paths.TEST, labels)
-    classifier, manifest, threads = _load_adapter(labels, params)
+    manifest = read_manifest(paths.ADAPTER)
+    compute = ComputeParams(device="cpu", precision="fp32", threads=params.compute.threads)
+    device = resolve(compute)
+    base = load_base(paths.BASE_MODEL, labels, params.seed, device, manifest["pooling"])
+    classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
     say(f"scoring {len(test.texts):,} test rows with the adapter")
-    adapter = _adapter_logits(classifier, test.texts, manifest["max_length"], threads)
+    adapter = predict_logits(classifier, test.texts, manifest["max_length"], device, "adapter")
     with replacing(folder) as temporary:
-        temporary.mkdir()
         say(f"writing {wanted.format}{', 8-bit weights' if wanted.int8 else ''}")
-        facts = _write_model(temporary, wanted, classifier, manifest["max_length"])
-        record = {
-            "format": wanted.format,
-            "precision": "int8" if wanted.int8 else "fp32",
-            "labels": labels,
-            "temperature": temperature,
-            "max_length": facts.pop("max_length"),
-            "pad_token_id": classifier.tokenizer.pad_token_id,
-            "pooling": manifest["pooling"],
-            "model": facts,
+        record = write_model(temporary, wanted, classifier, manifest["max_length"], temperature)
+        say("checking it on the same rows in a fresh process")
+        found = check(temporary, test.texts, test.targets, adapter.numpy(), device.threads)
+        _refuse_beyond(found, wanted)
+        record |= {
+            "check": found.content(),
             "adapter": manifest["files"],
             "base": manifest["base"],
-            "base_source": params.model.source,
+            "base_source": _public_name(params.model.source),
             "packages": packages(),
             "git": git_state(),
-            "files": {file.name: sha256_of(file) for file in sorted(temporary.iterdir())},
         }
+        card = export_card(record, folder.name)
+        (temporary / paths.EXPORT_CARD).write_text(card, encoding="utf-8", newline="\n")
         write_json(temporary / paths.EXPORT_RECORD, record)
-        say("checking it on the same rows in a fresh process")
-        found = check(temporary, test.texts, test.targets, adapter, threads)
-        _refuse_beyond(found, wanted)
-        _finish(temporary, folder.name, record, found)
     return found
+
+
+def write_model(
+    folder: Path, wanted: Wanted, classifier: Classifier, max_length: int, temperature: float
+) -> Json:
+    """Write a new folder with model, tokenizer and an export.json that lacks the check; return it.
+
+    Args:
+        folder: the folder to make.
+        wanted: format and precision.
+        classifier: the trained one, on the CPU in float32; it is used up.
+        max_length: tokens that training kept of each text.
+        temperature: that calibrates its probabilities.
+
+    Raises:
+        ModelError: if the model or its tokenizer cannot be exported.
+        UserError: if a merged folder would give other answers (exit code 1).
+    """
+    from stages.serving.merge import merged, standard
+    from stages.serving.onnx_graph import quantise, write_onnx
+
+    folder.mkdir()
+    limit = _write_tokenizer(folder, classifier.tokenizer, max_length)
+    model = merged(classifier)
+    facts: Json = {}
+    if wanted.format == "merged":
+        model = standard(model, classifier)
+        model.save_pretrained(folder)
+    else:
+        write_onnx(model, classifier, folder / paths.EXPORT_ONNX)
+        model.config.save_pretrained(folder)
+        if wanted.int8:
+            facts["quantisation"] = quantise(folder / paths.EXPORT_ONNX)
+    for file in folder.iterdir():
+        file.chmod(READABLE)  # Transformers keeps the weights for their owner alone
+    record = {
+        "format": wanted.format,
+        "precision": "int8" if wanted.int8 else "fp32",
+        "labels": list(classifier.labels),
+        "temperature": temperature,
+        "max_length": limit,
+        "pad_token_id": classifier.tokenizer.pad_token_id,
+        "pooling": classifier.pooling,
+        "model": facts | {"class": type(model).__name__},
+        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+    }
+    write_json(folder / paths.EXPORT_RECORD, record)
+    return record
 
 
 def check_target(folder: Path, force: bool) -> None:
@@ -112,52 +164,6 @@ def check_target(folder: Path, force: bool) -> None:
         )
     if not force:
         raise UserError(f"{shown}: an export is there already", "add --force to replace it")
-
-
-def _load_adapter(labels: list[str], params: Params) -> tuple[Any, dict[str, Any], int]:
-    """Return the trained classifier on the CPU in float32, its manifest, and the threads to use."""
-    import torch
-
-    from stages.model.base import load_base
-    from stages.model.device import resolve
-    from stages.model.saved import load_adapter, read_manifest
-
-    compute = ComputeParams(device="cpu", precision="fp32", threads=params.compute.threads)
-    device = resolve(compute)
-    torch.set_num_threads(device.threads)
-    manifest = read_manifest(paths.ADAPTER)
-    base = load_base(paths.BASE_MODEL, labels, params.seed, device, manifest["pooling"])
-    classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
-    return classifier, manifest, device.threads
-
-
-def _adapter_logits(classifier: Any, texts: list[str], max_length: int, threads: int) -> Any:
-    from stages.model.device import resolve
-    from stages.scoring.logits import predict_logits
-
-    device = resolve(ComputeParams(device="cpu", precision="fp32", threads=threads))
-    return predict_logits(classifier, texts, max_length, device, "adapter").numpy()
-
-
-def _write_model(
-    folder: Path, wanted: Wanted, classifier: Any, max_length: int
-) -> dict[str, Any]:
-    """Write model and tokenizer; return max_length as it holds, the class, and the quantisation."""
-    from stages.serving.merge import merged, standard
-    from stages.serving.onnx_graph import quantise, write_onnx
-
-    limit = _write_tokenizer(folder, classifier.tokenizer, max_length)
-    model = merged(classifier)
-    facts: dict[str, Any] = {"max_length": limit}
-    if wanted.format == "merged":
-        model = standard(model, classifier)
-        model.save_pretrained(folder)
-    else:
-        write_onnx(model, classifier, folder / paths.EXPORT_ONNX)
-        model.config.save_pretrained(folder)
-        if wanted.int8:
-            facts["quantisation"] = quantise(folder / paths.EXPORT_ONNX)
-    return facts | {"class": type(model).__name__}
 
 
 def _write_tokenizer(folder: Path, tokenizer: Any, max_length: int) -> int:
@@ -190,11 +196,9 @@ def _refuse_beyond(found: Check, wanted: Wanted) -> None:
     )
 
 
-def _finish(folder: Path, name: str, record: dict[str, Any], found: Check) -> None:
-    """Write the model card and the figures of the check into the folder."""
-    from stages.serving.export_card import export_card
+def _public_name(source: str) -> str:
+    """Return what a model source is called outside of this machine."""
+    from stages.sources.catalogue import PINNED, entries
 
-    content = record | {"check": found.content()}
-    (folder / paths.EXPORT_CARD).write_text(export_card(content, name), encoding="utf-8")
-    write_json(folder / paths.EXPORT_RECORD, content)
-
+    known = source in entries("models") or re.fullmatch(PINNED, source)
+    return source if known else "a model folder of its author"

@@ -131,7 +131,7 @@ def score_and_time(folder: Path, texts: list[str], threads: int) -> dict[str, An
     """
     from stages.serving.exported import open_scorer
 
-    scorer = open_scorer(folder, threads)
+    scorer = open_scorer(folder, threads, finished=False)
     logits = scorer.score(texts)  # warms up
     start = time.perf_counter()
     scorer.score(texts)

@@ -64,8 +64,13 @@ class Export:
         return f"{self.format} {self.precision}"
 
 
-def read_export(folder: Path) -> Export:
+def read_export(folder: Path, finished: bool = True) -> Export:
     """Return what export.json says, with every file checked by its sha256.
+
+    Args:
+        folder: the exported folder.
+        finished: whether it must have been checked against the adapter, as the last step of an
+            export is.
 
     Raises:
         HostError: if there is no such folder.
@@ -79,6 +84,7 @@ def read_export(folder: Path) -> Export:
         content = json.loads(record.read_text(encoding="utf-8"))
         known = {name: content[name] for name in FIELDS}
         right = all(isinstance(known[name], kind) for name, kind in FIELDS.items())
+        right = right and not (finished and "check" not in content)
     except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         right = False
     if not right or known["format"] not in ("merged", "onnx"):
@@ -92,18 +98,19 @@ def read_export(folder: Path) -> Export:
     return Export(folder=folder, **known)
 
 
-def open_scorer(folder: Path, threads: int | None = None) -> Scorer:
+def open_scorer(folder: Path, threads: int | None = None, finished: bool = True) -> Scorer:
     """Return the scorer of a folder that `bert-lora export` wrote, merged or ONNX.
 
     Args:
         folder: the exported folder.
         threads: processor threads; None leaves the number to the library.
+        finished: whether the export must have been checked.
 
     Raises:
         HostError: if there is no such folder, or ONNX Runtime is not installed.
         ModelError: if the folder is damaged or no export.
     """
-    export = read_export(folder)
+    export = read_export(folder, finished)
     return OnnxScorer(export, threads) if export.format == "onnx" else MergedScorer(export, threads)
 
 

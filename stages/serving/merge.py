@@ -32,7 +32,7 @@ UNUSED_IMAGES = {
 
 
 def merged(classifier: Classifier) -> Any:
-    """Return the model with the adapter merged into its weights in float32; `classifier` is used up.
+    """Return the model with the adapter merged into its weights; `classifier` is used up.
 
     The pooling hook stays: see `standard`. A trained head takes the place of PEFT's wrapper first:
     merging some methods breaks on a head of several layers otherwise.

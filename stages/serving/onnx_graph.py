@@ -20,6 +20,7 @@ from stages.model.classifier import Classifier
 # taken for constants.
 SAMPLE = ("a quiet film", "two hours that nobody will give me back, and no laugh in them")
 EXPORTERS = ("torch.onnx", "transformers", "onnxscript", "onnx_ir", "torch.export")  # loggers
+CPU = Path("/proc/cpuinfo")
 LARGEST = 1_900_000_000  # bytes of weights in one file: a protobuf ends at 2 GiB
 
 
@@ -130,7 +131,8 @@ def quantise(path: Path) -> dict[str, Any]:
     integers = [
         tensor.name
         for tensor in onnx.load(small).graph.initializer
-        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1
+        if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+        and len(tensor.dims) > 1
     ]
     if not integers:
         raise ModelError("ONNX Runtime quantised no weight of this model", "leave out --int8")
@@ -143,7 +145,7 @@ def has_vnni() -> bool:
     if platform.machine().lower() in ("arm64", "aarch64"):
         return True  # its dot product sums in 32 bits
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+        flags = CPU.read_text(encoding="utf-8").split()
     except OSError:  # not Linux: unknown
         return False
     return bool({"avx512_vnni", "avx_vnni"} & set(flags))

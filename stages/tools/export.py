@@ -93,7 +93,7 @@ def rows_of(found: Check) -> list[tuple[str, str]]:
         ("accuracy", f"{found.accuracy:.2%}, adapter {found.adapter_accuracy:.2%}"),
         ("only this right, only the adapter", f"{found.fixed:,}, {found.broken:,}"),
         ("exact McNemar p-value", f"{found.mcnemar_p:.3g}"),
-        ("rows a second", f"{found.rows_per_second:,.0f} on {found.threads} threads"),
+        ("rows a second", f"{found.rows_per_second:,.0f}, threads: {found.threads}"),
         ("one text alone", f"{found.single_ms:.1f} ms"),
         ("size", f"{found.bytes / 1e6:.1f} MB"),
     ]
