@@ -59,3 +59,10 @@ STUDIES = Path("models/.search")
 CHECKPOINTS = Path("models/.checkpoints")
 # How the last run went: its machine, versions and times. Neither tracks it, as it never repeats.
 PROVENANCE = Path("models/provenance.json")
+
+# Names inside a folder that `bert-lora export` writes, wherever it is.
+EXPORT_RECORD = "export.json"
+EXPORT_ONNX = "model.onnx"
+EXPORT_WEIGHTS = "model.safetensors"
+EXPORT_TOKENIZER = "tokenizer.json"
+EXPORT_CARD = "README.md"
