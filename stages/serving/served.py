@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.core import paths
-from stages.core.artefacts import read_object, remake, require, sha256_of
+from stages.core.artefacts import read_object, remake, sha256_of
 from stages.core.errors import DataError, printable
 from stages.core.params import ComputeParams
+from stages.serving.attribution import Explainer, Gradients
 from stages.serving.scorer import Logits, Scorer
 
 if TYPE_CHECKING:  # ONNX needs no torch
     from stages.model.classifier import Classifier
     from stages.model.device import Device
-    from stages.serving.attribution import Explainer
 
 # By how much a probability may differ from that of another batch: padding and the number of rows
 # change the order of sums, and bf16 keeps eight bits of each number.
@@ -80,48 +80,74 @@ def serve_adapter(compute: ComputeParams, with_base: bool) -> Served:
     """
     from stages.model.methods import METHODS
     from stages.model.saved import read_manifest
-    from stages.serving.attribution import Gradients
     from stages.serving.predictor import Predictor
 
-    for folder in (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if with_base else [])):
-        require(folder)
-    temperatures = temperature_of(paths.ADAPTER_METRICS), temperature_of(paths.BASE_METRICS)
+    temperature = temperature_of(paths.ADAPTER_METRICS)
     predictor = Predictor.load(compute, with_base)
     manifest = read_manifest(paths.ADAPTER)
-    root = Path.cwd()
-    length = min(predictor.max_length, predictor.adapter.tokenizer.model_max_length)
-    adapter_sha256 = manifest["files"][paths.ADAPTER_WEIGHTS.name]
-    files = {(paths.BASE_MODEL / name).as_posix(): sha for name, sha in manifest["base"].items()}
-    files[paths.ADAPTER_WEIGHTS.as_posix()] = adapter_sha256
-
-    def scorer(classifier: Classifier, what: str, temperature: float, sha256: str) -> Scorer:
-        labels = predictor.labels
-        return ClassifierScorer(
-            classifier, predictor.device, what, labels, length, temperature, sha256
-        )
-
-    def explainer(name: str) -> Explainer:
-        return Gradients(lambda: plain_classifier(compute, name, root), length)
-
-    explainers = {"model": explainer("model")}
-    base = None
-    if predictor.base is not None:
-        head_sha256 = files[paths.HEAD_WEIGHTS.as_posix()] = sha256_of(paths.HEAD_WEIGHTS)
-        base = scorer(predictor.base, "base: linear probe", temperatures[1], head_sha256)
-        explainers["base"] = explainer("base")
-    return Served(
-        model=scorer(
-            predictor.adapter,
-            f"adapter: {METHODS[manifest['method']].title}",
-            temperatures[0],
-            adapter_sha256,
-        ),
-        base=base,
-        explainers=explainers,
-        files=files,
+    sha256 = manifest["files"][paths.ADAPTER_WEIGHTS.name]
+    model = ClassifierScorer(
+        predictor.adapter,
+        predictor.device,
+        f"adapter: {METHODS[manifest['method']].title}",
+        predictor.labels,
+        predictor.tokens_read,
+        temperature,
+        sha256,
+    )
+    served = Served(
+        model=model,
+        base=None,
+        explainers={"model": _explainer("model", compute, model)},
+        files={**base_files(manifest), paths.ADAPTER_WEIGHTS.as_posix(): sha256},
         facts=predictor.device.facts(),
         tolerance=TOLERANCE[predictor.device.precision],
     )
+    if predictor.base is None:
+        return served
+    return _with_base(served, predictor.base, predictor.device, compute)
+
+
+def serve_base(compute: ComputeParams) -> Served:
+    """Return the base of models/ in the working folder as `base`, and also as the model.
+
+    Raises:
+        HostError: if a folder is missing.
+        ModelError: if a file is damaged, or base and adapter do not belong together.
+        DataError: if the metrics hold no valid temperature.
+    """
+    served = serve_adapter(compute, with_base=True)
+    assert served.base is not None  # noqa: S101  # was asked for
+    files = {name: sha for name, sha in served.files.items() if name != str(paths.ADAPTER_WEIGHTS)}
+    explainers = {"base": served.explainers["base"]}
+    return replace(served, model=served.base, explainers=explainers, files=files)
+
+
+def base_files(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return the sha256 of each file of the base model, as the adapter's manifest has them."""
+    return {(paths.BASE_MODEL / name).as_posix(): sha for name, sha in manifest["base"].items()}
+
+
+def _with_base(
+    served: Served, classifier: Classifier, device: Device, compute: ComputeParams
+) -> Served:
+    sha256 = sha256_of(paths.HEAD_WEIGHTS)
+    labels, length = served.model.labels, served.model.max_length
+    temperature = temperature_of(paths.BASE_METRICS)
+    base = ClassifierScorer(
+        classifier, device, "base: linear probe", labels, length, temperature, sha256
+    )
+    return replace(
+        served,
+        base=base,
+        explainers={**served.explainers, "base": _explainer("base", compute, base)},
+        files={**served.files, paths.HEAD_WEIGHTS.as_posix(): sha256},
+    )
+
+
+def _explainer(name: str, compute: ComputeParams, scorer: Scorer) -> Explainer:
+    root = Path.cwd()
+    return Gradients(lambda: plain_classifier(compute, name, root), scorer.max_length)
 
 
 def plain_classifier(compute: ComputeParams, name: str, root: Path) -> tuple[Classifier, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +41,7 @@ WithBase = Annotated[
     bool | None,
     typer.Option(
         "--base/--no-base",
-        help="Serve the base too; by default where it is at hand.",
+        help="Answer for the base too; by default beside an adapter, not an export.",
         show_default=False,
     ),
 ]
@@ -111,7 +112,7 @@ def check_extra() -> None:
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         what = f"bert-lora serve: {', '.join(missing)} not installed"
-        raise HostError(what, "run: pip install -e '.[serve]'")
+        raise HostError(what, "run: pip install -e '.[serve]' -c .github/constraints.txt")
 
 
 def enter(folder: Path | None) -> Path | None:
@@ -127,8 +128,6 @@ def enter(folder: Path | None) -> Path | None:
         HostError: if there is no such folder.
         ModelError: if it is nothing that can be served.
     """
-    import os
-
     if folder is None:
         enter_models()
         return None
@@ -154,15 +153,13 @@ def load(folder: Path | None, compute: ComputeParams, base: bool | None) -> Serv
         HostError: if a folder is missing.
         ModelError: if a file is damaged.
     """
-    from stages.serving.served import serve_adapter
-
     if folder is None:
-        with_base = paths.HEAD.is_dir() if base is None else base
-        return serve_adapter(compute, with_base)
-    raise ModelError(
-        f"{printable(folder, 200)}: neither an adapter nor an export",
-        "name models/adapter, or leave the folder out",
-    )
+        from stages.serving.served import serve_adapter
+
+        return serve_adapter(compute, paths.HEAD.is_dir() if base is None else base)
+    from stages.serving.served_export import serve_export
+
+    return serve_export(folder, compute, bool(base))
 
 
 def is_loopback(host: str) -> bool:

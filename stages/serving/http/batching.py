@@ -94,7 +94,7 @@ class Batcher(Generic[Question, Answer]):
         """
         job: _Job[Question, Answer] = _Job(questions)
         with self._changed:
-            if self._closed:
+            if self._closed or not self.alive:
                 raise ClosedError
             if self._waiting + len(questions) > self._limit:
                 raise FullError(max(1, math.ceil(self._waiting / self._rate)))
@@ -112,7 +112,7 @@ class Batcher(Generic[Question, Answer]):
         """
         future: Future[Any] = Future()
         with self._changed:
-            if self._closed:
+            if self._closed or not self.alive:
                 raise ClosedError
             if len(self._calls) >= CALLS:
                 raise FullError(CALLS)
@@ -147,12 +147,12 @@ class Batcher(Generic[Question, Answer]):
         taken, room = [], self._batch
         share = max(1, room // len(self._jobs)) if self._jobs else 0
         for job in list(self._jobs):
+            if not room:
+                break
             if job.taken == 0 and not job.future.set_running_or_notify_cancel():
                 self._forget(job)  # whoever asked has left
                 continue
             questions = list(job.questions[job.taken : job.taken + min(share, room)])
-            if not questions:
-                break
             job.taken += len(questions)
             room -= len(questions)
             taken.append((job, questions))
