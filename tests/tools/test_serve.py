@@ -117,8 +117,10 @@ def test_a_folder_that_is_no_export_is_one_line(
 
 @pytest.mark.parametrize(
     ("host", "loopback"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True)]
-    + [("0.0.0.0", False), ("::", False), ("192.0.2.7", False), ("example.org", False)],  # noqa: S104  # not bound
+    [
+        *[(host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")],
+        *[(host, False) for host in ("0.0.0.0", "::", "192.0.2.7", "example.org")],  # noqa: S104
+    ],
 )
 def test_only_loopback_addresses_are_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback

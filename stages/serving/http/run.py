@@ -94,7 +94,7 @@ def run(service: Service, listener: socket.socket) -> int:
     server.run(sockets=[listener])
     service.batcher.close(timeout=0 if server.unanswered else None)
     if server.unanswered:
-        print(f"warning: {server.unanswered} requests were not answered", file=sys.stderr)
+        print(f"warning: accepted requests not answered: {server.unanswered}", file=sys.stderr)
         return 1
     return 0
 

@@ -167,7 +167,7 @@ def test_a_second_signal_ends_it_in_the_middle_of_a_request(server: Running) -> 
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 1
-    assert server.log[1:] == ["warning: 1 requests were not answered\n"]
+    assert server.log[1:] == ["warning: accepted requests not answered: 1\n"]
 
 
 @pytest.mark.slow
