@@ -98,8 +98,8 @@ def command(
     service = Service(served, limits, rows)
     service.batcher.call(lambda: served.model.score(["warm up"])).result()
     name = printable(wanted or paths.ADAPTER, 200)
-    end = "page: /, interface: /docs, end: Ctrl-C"
-    print(f"serving {name} at {url_of(listener)} ({end})", file=sys.stderr, flush=True)
+    where = f"{url_of(listener)} (page: /, interface: /docs)"
+    print(f"serving {name} at {where}", file=sys.stderr, flush=True)
     return run(service, listener)
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ def test_what_a_screen_reader_needs_is_there(watched: Watched) -> None:
     )
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
     for control in page.locator("button, textarea, a").all():
         name = control.get_attribute("aria-label") or control.inner_text()
         if control.evaluate("element => element.labels?.length > 0"):
