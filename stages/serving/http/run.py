@@ -83,7 +83,7 @@ def run(service: Service, listener: socket.socket) -> int:
         http="h11",
         ws="none",
         lifespan="off",
-        log_level="error",
+        log_level="critical",  # the envelope reports what fails
         access_log=False,
         server_header=False,
         backlog=BACKLOG,

@@ -2,7 +2,13 @@
 "use strict";
 
 const byId = (id) => document.getElementById(id);
+const LONGEST = 24; // characters of a word in the list of the strongest
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const signed = (number, digits) => {
+  const shown = Math.abs(number).toFixed(digits);
+  if (Number(shown) === 0) return shown;
+  return `${number > 0 ? "+" : "−"}${shown}`;
+};
 let info = null;
 let latest = 0; // number of the last question: a late answer to an earlier one is dropped
 
@@ -106,12 +112,12 @@ function showWords(id, text, explained) {
     .sort((one, other) => Math.abs(other.score) - Math.abs(one.score))
     .slice(0, 5)
     .map((word) => {
-      const name = characters.slice(word.start, word.end).join("");
-      return `${name} ${word.score >= 0 ? "+" : "−"}${Math.abs(word.score).toFixed(2)}`;
+      const name = characters.slice(word.start, Math.min(word.end, word.start + LONGEST)).join("");
+      return `${name}${word.end - word.start > LONGEST ? "…" : ""} ${signed(word.score, 2)}`;
     });
   const list = element("p", "quiet", `Strongest: ${strongest.join(", ")}.`);
-  const sum = `Together ${explained.total.toFixed(2)} in log-odds of “${explained.label}”`;
-  const error = element("p", "quiet", `${sum}; completeness error ${explained.error.toFixed(3)}.`);
+  const sum = `Together ${signed(explained.total, 2)} in log-odds of “${explained.label}”`;
+  const error = element("p", "quiet", `${sum}; completeness error ${signed(explained.error, 3)}.`);
   error.classList.add("error");
   place.append(shown, list, error);
 }
