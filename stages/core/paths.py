@@ -48,6 +48,9 @@ SEEDS = Path("metrics/seeds.json")
 # Written by `bert-lora benchmark`, kept by git.
 BENCHMARK = Path("metrics/benchmark.json")
 
+# Written by `bert-lora benchmark --serving`, kept by git.
+SERVING = Path("metrics/serving.json")
+
 # Written by `bert-lora search`, kept by git.
 SEARCH_TABLE = Path("metrics/search.csv")
 SEARCH = Path("metrics/search.json")

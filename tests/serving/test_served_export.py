@@ -35,16 +35,10 @@ def test_a_merged_export_answers_as_the_adapter(merged: Path) -> None:
     assert served.model.labels == adapter.model.labels
     assert (served.model.temperature, served.model.max_length) == (TEMPERATURE, MAX_LENGTH)
     assert served.base is None
-    assert served.files == {
-        str(merged / n): sha256_of(merged / n) for n in map(name_of, served.files)
-    }
+    assert served.files == {name: sha256_of(Path(name)) for name in served.files}
+    assert {Path(name).parent for name in served.files} == {merged}
     assert served.model.sha256 == served.files[str(merged / paths.EXPORT_WEIGHTS)]
     assert served.facts == {"device": "cpu", "precision": "fp32", "threads": "1"}
-
-
-def name_of(path: str) -> str:
-    """Return the last part of a path."""
-    return Path(path).name
 
 
 @pytest.mark.usefixtures("project")
