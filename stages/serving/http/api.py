@@ -90,6 +90,7 @@ def make_app(service: Service) -> ASGIApp:
         version="1",
         docs_url=None,  # FastAPI's page loads its scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
     _add_answers(app, service)

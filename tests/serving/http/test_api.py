@@ -171,6 +171,10 @@ def test_a_server_that_stops_refuses_new_requests(service: Service, client: Test
     assert client.get("/metrics").status_code == 200
 
 
+def test_a_path_with_a_slash_at_its_end_is_another_one(client: TestClient) -> None:
+    assert client.post("/predict/", json={"text": "good"}).status_code == 404
+
+
 def test_a_closed_batcher_is_not_ready(service: Service, client: TestClient) -> None:
     service.batcher.close(PATIENCE)
     assert client.get("/ready").status_code == 503

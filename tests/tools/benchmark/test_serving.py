@@ -107,7 +107,7 @@ def test_options_of_training_are_refused_beside_it(command: Command, project: Pa
 def test_a_contender_that_fails_is_one_line(project: Path, tmp_path: Path) -> None:
     assert Path.cwd() == project
     (tmp_path / "texts.json").write_text('["good"]', encoding="utf-8")
-    with pytest.raises(HostError, match="benchmark: onnx: error: .* no such folder"):
+    with pytest.raises(HostError, match=r"benchmark: onnx: error: .* no such folder"):
         measure_contender("onnx", tmp_path / "nothing", tmp_path / "texts.json")
 
 
