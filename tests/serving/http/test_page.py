@@ -7,7 +7,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from stages.serving.http.page import PAGE, PARTS, interface_page, read_static
+from stages.serving.http.page import PAGE, PARTS, interface_page, kind_of, read_static
 
 FILES = ("/", "/page.css", "/page.js", "/page.svg", "/docs")
 TYPES = ("text/html", "text/css", "text/javascript", "image/svg+xml", "text/html")
@@ -68,3 +68,18 @@ def test_the_page_on_the_interface_explains_every_field(client: TestClient) -> N
         assert word in page
     for reference in re.findall(r'href="#([^"]+)"', page):
         assert f'id="{reference}"' in page
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({"type": "string"}, "string"),
+        ({"$ref": "#/components/schemas/Answer"}, "Answer"),
+        ({"type": "array", "items": {"$ref": "#/x/Answer"}}, "list of Answer"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "integer or null"),
+        ({"type": "object", "additionalProperties": {"type": "number"}}, "name to number"),
+        ({}, "anything"),
+    ],
+)
+def test_a_field_s_kind_is_said_in_words(schema: dict[str, object], kind: str) -> None:
+    assert kind_of(schema) == kind
