@@ -49,6 +49,9 @@ SEEDS = Path("metrics/seeds.json")
 # Written by `bert-lora benchmark`, kept by git.
 BENCHMARK = Path("metrics/benchmark.json")
 
+# Written by `bert-lora benchmark --serving`, kept by git.
+SERVING = Path("metrics/serving.json")
+
 # Written by `bert-lora search`, kept by git.
 SEARCH_TABLE = Path("metrics/search.csv")
 SEARCH = Path("metrics/search.json")
@@ -60,3 +63,10 @@ STUDIES = Path("models/.search")
 CHECKPOINTS = Path("models/.checkpoints")
 # How the last run went: its machine, versions and times. Neither tracks it, as it never repeats.
 PROVENANCE = Path("models/provenance.json")
+
+# Names inside a folder that `bert-lora export` writes, wherever it is.
+EXPORT_RECORD = "export.json"
+EXPORT_ONNX = "model.onnx"
+EXPORT_WEIGHTS = "model.safetensors"
+EXPORT_TOKENIZER = "tokenizer.json"
+EXPORT_CARD = "README.md"

@@ -27,8 +27,9 @@ def cached_features(
 ) -> tuple[Tensor, Tensor | None]:
     """Run the encoder over all texts: first-token states (rows, 1, hidden) and pooled or None.
 
-    The encoder computes in the chosen precision; the result is float32 on the CPU. Of several
-    processes the first alone has the states of all rows, the others those of their share.
+    The encoder computes in the chosen precision; the result is float32 on the CPU. `what` is the
+    title of a progress bar on a terminal; without a title there is none. Of several processes the
+    first alone has the states of all rows, the others those of their share.
     """
     rows, first, pooled = _own_features(classifier, texts, max_length, device, what)
     parts = gathered_by_first((rows, first, pooled))
@@ -76,7 +77,8 @@ def _own_features(
     outputs: list[tuple[Tensor, Tensor | None]] = []
     with torch.inference_mode(), device.autocast():
         # A process without a share computes one batch, for the shape of what it has none of.
-        bar = tqdm(own or todo[:1], what, unit="batch", leave=False, disable=rank > 0 or None)
+        quiet = None if what and rank == 0 else True  # None: quiet but on a terminal
+        bar = tqdm(own or todo[:1], what, unit="batch", leave=False, disable=quiet)
         for rows in bar:
             batch = padded([encoded[row] for row in rows], classifier.tokenizer.pad_token_id)
             states, pool = features(

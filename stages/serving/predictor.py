@@ -87,10 +87,14 @@ class Predictor:
             raise ValueError("loaded without the base")
         return self._probabilities(self.base, texts, "base")
 
+    @property
+    def tokens_read(self) -> int:
+        """How many tokens of a text are read at most."""
+        return min(self.max_length, int(self.adapter.tokenizer.model_max_length))
+
     def count_cut(self, texts: list[str]) -> int:
         """Return how many texts have more tokens than are read."""
-        tokenizer = self.adapter.tokenizer
-        limit = min(self.max_length, tokenizer.model_max_length)
+        tokenizer, limit = self.adapter.tokenizer, self.tokens_read
         one_more = tokenizer(texts, truncation=True, max_length=limit + 1)["input_ids"]
         return sum(len(ids) > limit for ids in one_more)
 

@@ -12,7 +12,7 @@ import typer
 
 from stages.core.errors import ParamsError, printable
 from stages.running.exit_codes import exit_code_of
-from stages.tools import compare_revisions, doctor, predict, seeds, verify
+from stages.tools import compare_revisions, doctor, export, predict, seeds, serve, verify
 from stages.tools.benchmark import command as benchmark
 from stages.tools.search import command as search
 
@@ -28,10 +28,12 @@ def bert_lora() -> None:
 
 
 app.command("predict", epilog=predict.EXAMPLE)(predict.command)
+app.command("serve", epilog=serve.EXAMPLE)(serve.command)
 app.command("compare", epilog=compare_revisions.EXAMPLE)(compare_revisions.command)
 app.command("seeds", epilog=seeds.EXAMPLE)(seeds.command)
 app.command("search", epilog=search.EXAMPLE)(search.command)
 app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.command)
+app.command("export", epilog=export.EXAMPLE)(export.command)
 app.command("verify", epilog=verify.EXAMPLE)(verify.command)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.command)
 

@@ -27,6 +27,7 @@ from stages.tools.predict_output import (
 from stages.tools.project import enter_models, file_option
 
 if TYPE_CHECKING:  # heavy libraries are imported once the texts have been checked
+    from stages.serving.export_predictor import ExportPredictor
     from stages.serving.predictor import Predictor
 
 EXAMPLE = 'Example: bert-lora predict "A quiet, lovely film." --with-base'
@@ -58,6 +59,10 @@ WithBase = Annotated[
     bool, typer.Option("--with-base", help="Show also what the base model answers.")
 ]
 EveryClass = Annotated[bool, typer.Option("--all", help="Add the probability of every class.")]
+Model = Annotated[
+    Path | None,
+    file_option("Use a folder of bert-lora export in the place of the adapter.", "FOLDER"),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON lines on a terminal too, not a table.")
 ]
@@ -71,22 +76,27 @@ def command(
     with_base: WithBase = False,
     every_class: EveryClass = False,
     as_json: AsJson = False,
+    model: Model = None,
 ) -> None:
     """Classify texts with the trained adapter: a label and its probability for each.
 
     Prints a table on a terminal, and JSON lines into a pipe or a file.
 
-    Needs nothing but the folder models/, here or in a folder above.
+    Needs nothing but the folder models/, here or in a folder above, or that of --model.
     """
     arguments = tuple(texts or ())
     check_options(arguments, file, text_column, output, as_json)
+    if model and with_base:
+        what = "bert-lora predict: both --model and --with-base"
+        raise ParamsError(what, "leave out one: an exported folder holds no base")
     enter_models()
     compute, default_column = settings()
-    for model in (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if with_base else [])):
-        require(model)  # before anyone types texts
+    folders = (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if with_base else []))
+    for folder in () if model else folders:
+        require(folder)  # before anyone types texts
     checked = read_texts(arguments, file, text_column or default_column)
     set_environment(compute)
-    show(classify(checked, compute, with_base, every_class), output, as_json)
+    show(classify(checked, compute, with_base, every_class, model), output, as_json)
 
 
 def show(rows: list[Row], output: Path | None, as_json: bool) -> None:
@@ -143,16 +153,27 @@ def settings() -> tuple[ComputeParams, str]:
 
 
 def classify(
-    texts: list[str], compute: ComputeParams, with_base: bool, every_class: bool
+    texts: list[str],
+    compute: ComputeParams,
+    with_base: bool,
+    every_class: bool,
+    model: Path | None = None,
 ) -> list[Row]:
     """Return a row for each text: text, label, probability; with base also base_label, ....
 
-    With `every_class`, p_<class> (and base_p_<class>) follow. Probabilities are in [0, 1].
+    With `every_class`, p_<class> (and base_p_<class>) follow. Probabilities are in [0, 1]. A
+    folder of `bert-lora export` as `model` answers in the place of the adapter.
 
     Raises:
         HostError: if a model is missing.
         ModelError: if a file is damaged, or the adapter does not belong to the base.
     """
+    if model:
+        from stages.serving.export_predictor import ExportPredictor
+
+        quick = ExportPredictor.load(model, compute)
+        _note_cut(quick, texts)
+        return _tables(texts, quick.labels, {"": quick.probabilities(texts)}, every_class)
     from stages.serving.predictor import Predictor
 
     predictor = Predictor.load(compute, with_base)
@@ -160,8 +181,15 @@ def classify(
     tables = {"": predictor.probabilities(texts)}
     if with_base:
         tables["base_"] = predictor.base_probabilities(texts)
+    return _tables(texts, predictor.labels, tables, every_class)
+
+
+def _tables(
+    texts: list[str], labels: list[str], tables: dict[str, Any], every_class: bool
+) -> list[Row]:
+    """Return a row for each text; `tables` holds each model's (rows, classes) by its prefix."""
     scores = {who: table.round(DIGITS).tolist() for who, table in tables.items()}
-    return _rows(texts, predictor.labels, scores, every_class)
+    return _rows(texts, labels, scores, every_class)
 
 
 def _rows(
@@ -178,9 +206,8 @@ def _rows(
     return rows
 
 
-def _note_cut(predictor: Predictor, texts: list[str]) -> None:
+def _note_cut(predictor: Predictor | ExportPredictor, texts: list[str]) -> None:
     """Report on standard error how many texts are cut."""
     if cut := predictor.count_cut(texts):
-        tokens = min(predictor.max_length, predictor.adapter.tokenizer.model_max_length)
-        what = f"{cut:,} of {len(texts):,} texts have more than {tokens} tokens"
+        what = f"{cut:,} of {len(texts):,} texts have more than {predictor.tokens_read} tokens"
         print(f"note: {what}; the rest of them is not read", file=sys.stderr)

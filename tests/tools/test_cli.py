@@ -12,8 +12,9 @@ import pytest
 from tests.support.command import Command
 from tests.support.tiny import ROOT
 
-SUBCOMMANDS = ("predict", "compare", "seeds", "benchmark", "verify", "doctor")
+SUBCOMMANDS = ("predict", "serve", "compare", "seeds", "benchmark", "verify", "doctor")
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
+HEAVY |= {"fastapi", "uvicorn", "prometheus_client", "captum"}
 
 
 def run_and_list_heavy(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
@@ -34,20 +35,25 @@ def run_and_list_heavy(folder: Path, arguments: list[str]) -> subprocess.Complet
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["predikt"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["predict", "--help"], ["serve", "--help"], ["predikt"]]
+)
 def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     done = run_and_list_heavy(tmp_path, arguments)
     assert done.stdout.endswith("heavy: []\n")
     if "--help" in arguments:
         assert (done.returncode, done.stderr) == (0, "")
-        assert ("--with-base" if "predict" in arguments else "predict") in done.stdout
+        option = {"predict": "--with-base", "serve": "--port"}.get(arguments[0], "predict")
+        assert option in done.stdout
     else:
         assert done.returncode == 2
         assert done.stderr.startswith("error: bert-lora: No such command 'predikt'")
         assert done.stderr.endswith("Fix: see bert-lora --help\n")
 
 
-@pytest.mark.parametrize("arguments", ["predict x", "compare", "seeds 2", "benchmark", "doctor"])
+@pytest.mark.parametrize(
+    "arguments", ["predict x", "serve", "compare", "seeds 2", "benchmark", "doctor"]
+)
 def test_a_fault_in_params_is_reported_before_anything_heavy_is_imported(
     tmp_path: Path, arguments: str
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from stages.core import paths
 from stages.core.artefacts import write_json
-from stages.core.errors import HostError
+from stages.core.errors import HostError, ParamsError
 from stages.core.params import load_params
 from stages.running.environment import set_environment
 from stages.tools.benchmark.table import NAMES, table_of
@@ -51,6 +51,13 @@ def command(
             metavar="PYTHON",
         ),
     ] = None,
+    serving: Annotated[
+        bool,
+        typer.Option("--serving", help="Time ways to answer texts instead, the server among them."),
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Of each load on a server, with --serving.")
+    ] = 20,
 ) -> None:
     """Time training and scoring next to a tutorial's loop, a tuned one, and full fine-tuning.
 
@@ -58,9 +65,26 @@ def command(
     """
     here = Path.cwd()
     enter_project()
+    if serving:
+        check_serving(steps, accuracy, adapters)
+        from stages.tools.benchmark.serving import benchmark_serving
+
+        benchmark_serving(max(1, repeats), seconds)
+        return
     # Made absolute, but not resolved: the link is what tells Python its environment.
     python = here / adapters if adapters and adapters.name != str(adapters) else adapters
     benchmark(BenchmarkOptions(steps, repeats, accuracy, python, seeds))
+
+
+def check_serving(steps: int, accuracy: bool, adapters: Path | None) -> None:
+    """Check that no option of training stands beside --serving.
+
+    Raises:
+        ParamsError: if one does.
+    """
+    if accuracy or adapters or steps != BenchmarkOptions.steps:
+        what = "bert-lora benchmark: --serving together with an option of training"
+        raise ParamsError(what, "leave out --steps, --accuracy and --adapters")
 
 
 def benchmark(options: BenchmarkOptions) -> None:

@@ -1,0 +1,107 @@
+"""From texts to batches of token ids, and back to logits in the order of the texts. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.core.errors import ModelError, NumericsError, printable
+from stages.serving.scorer import Logits
+
+BATCH_TOKENS = 2048  # padded tokens in a batch: enough to keep a processor busy
+AT_ONCE = 10_000  # texts; the tokenizer keeps kilobytes of each until it is done
+Batch = dict[str, np.ndarray[Any, np.dtype[np.int64]]]
+
+
+class FolderTokenizer:
+    """The tokenizer of an exported folder, without Transformers.
+
+    Args:
+        path: the folder's tokenizer.json, which says where a text is cut off.
+        max_length: tokens that are read of a text.
+        pad_token_id: what fills the shorter rows of a batch.
+
+    Raises:
+        ModelError: if the file is damaged.
+    """
+
+    def __init__(self, path: Path, max_length: int, pad_token_id: int) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises Exception itself
+            what = f"{printable(path)}: cannot be loaded: {printable(error, 200)}"
+            raise ModelError(what, "export the folder again: bert-lora export") from error
+        side = (self._tokenizer.truncation or {}).get("direction", "right")
+        self._tokenizer.enable_truncation(max_length, direction=side)
+        self._tokenizer.no_padding()
+        self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self.pad_token_id = pad_token_id
+
+    def ids(self, texts: list[str]) -> list[list[int]]:
+        """Return the token ids of each text, special tokens included, cut off at max_length."""
+        starts = range(0, len(texts), AT_ONCE)
+        parts = (self._tokenizer.encode_batch_fast(texts[s : s + AT_ONCE]) for s in starts)
+        return [encoding.ids for part in parts for encoding in part]
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Return how many tokens each text has, special tokens included, before it is cut off."""
+        starts = range(0, len(texts), AT_ONCE)
+        parts = (self._tokenizer.encode_batch_fast(texts[s : s + AT_ONCE]) for s in starts)
+        return [
+            len(encoding.ids) + sum(len(rest.ids) - self._special for rest in encoding.overflowing)
+            for part in parts
+            for encoding in part
+        ]
+
+    def padded(self, rows: list[list[int]]) -> Batch:
+        """Return input_ids and attention_mask, shape (rows, longest row)."""
+        lengths = np.array([len(row) for row in rows])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(mask.shape, self.pad_token_id, dtype=np.int64)
+        ids[mask] = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
+        return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+
+
+def in_batches(
+    tokenizer: FolderTokenizer, texts: list[str], run: Callable[[Batch], Logits], classes: int
+) -> Logits:
+    """Return the logits of the texts, shape (texts, classes), computed in batches of like length.
+
+    Args:
+        tokenizer: of the model that `run` is.
+        texts: any number of them.
+        run: the model: from a batch to its logits.
+        classes: how many logits a text has.
+
+    Raises:
+        NumericsError: if a logit is not finite.
+    """
+    rows = tokenizer.ids(texts)
+    logits = np.empty((len(rows), classes), dtype=np.float32)
+    for batch in batches([len(row) for row in rows]):
+        logits[batch] = run(tokenizer.padded([rows[row] for row in batch]))
+    if not np.isfinite(logits).all():
+        raise NumericsError("the export: a logit is not a finite number", "export the folder again")
+    return logits
+
+
+def batches(lengths: list[int]) -> list[list[int]]:
+    """Return the row numbers of each batch, longest rows first, so that little is padding.
+
+    A padded batch holds at most BATCH_TOKENS tokens, or a single row.
+    """
+    made: list[list[int]] = []
+    room = 0  # rows that the last batch still takes
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if not room:
+            made.append([])
+            room = max(1, BATCH_TOKENS // lengths[row])
+        made[-1].append(row)
+        room -= 1
+    return made

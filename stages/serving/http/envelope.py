@@ -1,0 +1,88 @@
+"""What holds for every request: headers, times, errors, and the end of the server."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stages.serving.http.meters import Meters
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+WHILE_STOPPING = ("/health", "/ready", "/metrics")  # are still answered
+RETRY_AFTER = 5  # seconds, after which another server may have taken over
+INTERNAL = {"error": "internal error", "fix": "see the log of the server"}
+
+
+@dataclass
+class State:
+    """Whether the server is stopping, and how many requests it has not answered yet."""
+
+    stopping: bool = False
+    in_flight: int = 0
+
+
+class Envelope:
+    """Wraps the application.
+
+    Args:
+        app: the application.
+        paths: its paths; others are counted together.
+        meters: count the requests.
+        state: shared with the server.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Collection[str], meters: Meters, state: State) -> None:
+        self._app, self._paths, self._meters, self._state = app, frozenset(paths), meters, state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if self._state.stopping or status in (408, 413):  # the rest is not read
+                    headers["Connection"] = "close"
+            await send(message)
+
+        path = scope["path"]
+        self._state.in_flight += 1
+        try:
+            await self._app_for(path)(scope, receive, send_with_headers)
+        except Exception:
+            # Whoever asked sees no more than that it failed.
+            traceback.print_exc(file=sys.stderr)
+            if not status:
+                await JSONResponse(INTERNAL, 500)(scope, receive, send_with_headers)
+        finally:
+            self._state.in_flight -= 1
+            known = path if path in self._paths else "other"
+            self._meters.request(known, status, time.perf_counter() - start)
+
+    def _app_for(self, path: str) -> ASGIApp:
+        if self._state.stopping and path not in WHILE_STOPPING:
+            content = {"error": "the server is stopping", "fix": "try again later"}
+            return JSONResponse(content, 503, headers={"Retry-After": str(RETRY_AFTER)})
+        return self._app

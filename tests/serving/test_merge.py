@@ -1,0 +1,114 @@
+"""Every architecture as a plain Transformers folder: the adapter's logits, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from stages.core.errors import UserError
+from stages.model.plain import train_everything
+from stages.serving.export import Wanted
+from stages.serving.exported import open_scorer
+from tests.support.adapters import shaken
+from tests.support.exports import MAX_LENGTH, TEXTS, exported, trained, wanted_logits
+from tests.support.tiny import MODELS
+
+MERGED = Wanted("merged")
+OWN = "ForSequenceClassification"
+ANY_ENCODER = "UltraVBertForSequenceClassification"
+# Architecture and pooling: the class that the folder names; None where there is none.
+CLASSES: dict[tuple[str, str], str | None] = {
+    ("bert", "auto"): f"Bert{OWN}",
+    ("bert", "first"): ANY_ENCODER,
+    ("bert", "mean"): ANY_ENCODER,
+    ("bert-no-pooler", "auto"): f"Bert{OWN}",
+    ("bert-no-pooler", "first"): ANY_ENCODER,
+    ("bert-no-pooler", "mean"): ANY_ENCODER,
+    ("roberta", "auto"): f"Roberta{OWN}",
+    ("roberta", "first"): f"Roberta{OWN}",
+    ("roberta", "mean"): None,
+    ("mpnet", "auto"): f"MPNet{OWN}",
+    ("mpnet", "first"): f"MPNet{OWN}",
+    ("mpnet", "mean"): None,
+    ("distilbert", "auto"): f"DistilBert{OWN}",
+    ("distilbert", "first"): f"DistilBert{OWN}",
+    ("distilbert", "mean"): None,
+    ("electra", "auto"): f"Electra{OWN}",
+    ("electra", "first"): f"Electra{OWN}",
+    ("electra", "mean"): None,
+    ("deberta", "auto"): f"DebertaV2{OWN}",
+    ("deberta", "first"): f"DebertaV2{OWN}",
+    ("deberta", "mean"): None,
+    ("albert", "auto"): f"Albert{OWN}",
+    ("albert", "first"): ANY_ENCODER,
+    ("albert", "mean"): ANY_ENCODER,
+    ("modernbert", "auto"): f"ModernBert{OWN}",
+    ("modernbert", "first"): f"ModernBert{OWN}",
+    ("modernbert", "mean"): f"ModernBert{OWN}",
+}
+
+
+def test_every_architecture_is_tried() -> None:
+    assert {name for name, _ in CLASSES} == set(MODELS)
+
+
+@pytest.mark.parametrize(("name", "pooling"), CLASSES)
+def test_the_folder_gives_the_adapters_logits_without_this_project(
+    load_tiny_base: Any, tmp_path: Path, name: str, pooling: str
+) -> None:
+    classifier = trained(load_tiny_base(name, pooling=pooling))
+    expected = wanted_logits(classifier)
+    folder = tmp_path / "merged"
+    if CLASSES[name, pooling] is None:
+        with pytest.raises(UserError, match=r"no class of Transformers .*Fix: use --format onnx"):
+            exported(classifier, folder, MERGED)
+        return
+    exported(classifier, folder, MERGED)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert type(model).__name__ == CLASSES[name, pooling]
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert model.config.id2label == dict(enumerate(classifier.labels))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    assert batch["input_ids"].shape[1] == MAX_LENGTH
+    with torch.no_grad():
+        logits = model.eval()(**batch).logits.numpy()
+    np.testing.assert_allclose(logits, expected, atol=2e-5)
+    np.testing.assert_allclose(open_scorer(folder).score(TEXTS), expected, atol=2e-5)
+
+
+def test_pipeline_gives_the_adapters_probabilities(load_tiny_base: Any, tmp_path: Path) -> None:
+    classifier = trained(load_tiny_base("bert", pooling="mean"))
+    expected = torch.softmax(torch.from_numpy(wanted_logits(classifier)), 1).tolist()
+    folder = exported(classifier, tmp_path / "merged", MERGED)
+    classify: Any = pipeline("text-classification", str(folder), device="cpu")
+    answers = classify(TEXTS, truncation=True, top_k=None, batch_size=3)
+    for answer, row in zip(answers, expected, strict=True):
+        scores = {entry["label"]: entry["score"] for entry in answer}
+        assert [scores[label] for label in classifier.labels] == pytest.approx(row, abs=1e-5)
+
+
+@pytest.mark.parametrize("lora", [{"use_dora": True}, {"bias": "all"}, {"use_rslora": True}])
+def test_every_kind_of_lora_is_merged(
+    load_tiny_base: Any, tmp_path: Path, lora: dict[str, Any]
+) -> None:
+    classifier = trained(load_tiny_base("roberta"), **lora)
+    expected = wanted_logits(classifier)
+    folder = exported(classifier, tmp_path / "merged", MERGED)
+    np.testing.assert_allclose(open_scorer(folder).score(TEXTS), expected, atol=2e-5)
+
+
+def test_full_fine_tuning_is_exported_too(load_tiny_base: Any, tmp_path: Path) -> None:
+    classifier = shaken(train_everything(load_tiny_base("mpnet")))
+    classifier.model.eval()
+    expected = wanted_logits(classifier)
+    folder = exported(classifier, tmp_path / "merged", MERGED)
+    np.testing.assert_allclose(open_scorer(folder).score(TEXTS), expected, atol=2e-5)
