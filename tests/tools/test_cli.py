@@ -12,7 +12,7 @@ import pytest
 from tests.support.command import Command
 from tests.support.tiny import ROOT
 
-SUBCOMMANDS = ("predict", "compare", "seeds", "benchmark", "verify", "doctor")
+SUBCOMMANDS = ("predict", "compare", "seeds", "benchmark", "export", "push", "verify", "doctor")
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
 
 
@@ -34,13 +34,16 @@ def run_and_list_heavy(folder: Path, arguments: list[str]) -> subprocess.Complet
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["predikt"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["predict", "--help"], ["export", "--help"], ["predikt"]]
+)
 def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     done = run_and_list_heavy(tmp_path, arguments)
     assert done.stdout.endswith("heavy: []\n")
     if "--help" in arguments:
         assert (done.returncode, done.stderr) == (0, "")
-        assert ("--with-base" if "predict" in arguments else "predict") in done.stdout
+        shown = {"predict": "--with-base", "export": "--int8"}.get(arguments[0], "predict")
+        assert shown in done.stdout
     else:
         assert done.returncode == 2
         assert done.stderr.startswith("error: bert-lora: No such command 'predikt'")
