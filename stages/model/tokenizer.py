@@ -15,6 +15,13 @@ from stages.sources.tokenizer_files import TOKENIZER_CONFIG, TOKENIZER_JSON, max
 
 INPUTS = ["input_ids", "attention_mask"]
 FETCH = "dvc repro -f fetch_base"
+READERS = {  # a class that reads a vocabulary, for the remedy
+    "sentencepiece.bpe.model": "XLMRobertaTokenizer",
+    "spm.model": "DebertaV2Tokenizer",
+    "spiece.model": "AlbertTokenizer",
+    "merges.txt": "RobertaTokenizer",
+    "vocab.txt": "BertTokenizer",
+}
 LIBRARY = re.compile(
     r"pip install (?:-U |--upgrade )?['\"`]?([\w.-]+)|requires? the ([\w.-]+) library"
     r"|need to install ([\w.-]+)|No module named '([\w-]+)"
@@ -74,11 +81,15 @@ def _remedy(error: BaseException, folder: Path) -> str:
         cause = cause.__cause__ or cause.__context__
     if (folder / TOKENIZER_JSON).is_file():
         return f"fetch it again: {FETCH}"
-    return (
-        f"fetch it again: {FETCH}; if that does not help, save it as {TOKENIZER_JSON} where it can "
-        "be read, with AutoTokenizer.from_pretrained(...).save_pretrained(folder), and set "
-        "model.source to that folder"
-    )
+    for file, kind in READERS.items():
+        if (folder / file).is_file():
+            call = f"transformers.{kind}.from_pretrained('FOLDER').save_pretrained('FOLDER')"
+            return (
+                f"fetch it again: {FETCH}; before that, if {file} is intact, write a "
+                f"{TOKENIZER_JSON} beside it, with the model's own folder in place of FOLDER: "
+                f'python -c "import transformers; {call}"'
+            )
+    return f"fetch it again: {FETCH}"
 
 
 def check_tokenizer(tokenizer: Any, model: Any, folder: Path, pooling: str) -> None:

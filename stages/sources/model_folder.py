@@ -50,13 +50,11 @@ def check_model(folder: Path, place: str, hub_id: str | None = None) -> ModelFol
     """
     _refuse_adapter(folder, place)
     if not (folder / CONFIG).is_file():
-        raise ModelError(f"{place}: holds no {CONFIG}", "give a folder saved by Transformers")
+        inside = sorted(path.parent for path in folder.glob(f"*/{WEIGHTS}"))
+        fix = f"give the folder in it: {inside[0]}" if inside else "give a folder of Transformers"
+        raise ModelError(f"{place}: holds no {CONFIG}", fix)
     config = _read_object(folder / CONFIG, place)
-    if "quantization_config" in config:
-        raise ModelError(
-            f"{place}: {CONFIG} has quantization_config: the weights are quantised",
-            "choose the model as it was before its quantisation",
-        )
+    _check_config(config, place)
     weights = check_weights(folder, place, hub_id)
     tokenizer_config = _tokenizer_config(folder, place)
     notices = [*_check_code(config, tokenizer_config, place), *weights.notices]
@@ -96,6 +94,20 @@ def _refuse_adapter(folder: Path, place: str) -> None:
         "merge the adapter into the weights with PEFT's merge_and_unload, or use the model "
         f"without it: mv {shlex.quote(str(adapter))} {shlex.quote(str(adapter))}.unused",
     )
+
+
+def _check_config(config: dict[str, Any], place: str) -> None:
+    """Raise a ModelError if the weights are not plain numbers in the usual files."""
+    if "quantization_config" in config:
+        raise ModelError(
+            f"{place}: {CONFIG} has quantization_config: the weights are quantised",
+            "choose the model as it was before its quantisation",
+        )
+    if config.get("transformers_weights", WEIGHTS) not in (None, WEIGHTS, SHARDS):
+        raise ModelError(
+            f"{place}: {CONFIG} names other weights than {WEIGHTS} (transformers_weights)",
+            f"rename that file to {WEIGHTS}, and remove the line",
+        )
 
 
 def _tokenizer_config(folder: Path, place: str) -> dict[str, Any]:

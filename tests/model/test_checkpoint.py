@@ -170,7 +170,10 @@ def test_shards_are_loaded_as_one_file_is(load_tiny_base: Any) -> None:
     for file, held in parts.items():
         part = {name: tensors[name] for name in held}
         save_file(part, paths.BASE_MODEL / file, metadata={"format": "pt"})
-    index = {"weight_map": {name: file for file, held in parts.items() for name in held}}
+    index = {
+        "metadata": {},
+        "weight_map": {name: file for file, held in parts.items() for name in held},
+    }
     (paths.BASE_MODEL / "model.safetensors.index.json").write_text(json.dumps(index))
     sharded = load().model.bert.state_dict()
     assert all(torch.equal(sharded[name], tensor) for name, tensor in whole.items())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,6 @@ OF_TYPE = {  # model_type: file, how its vocabulary begins, lower-cased, first a
     "camembert": ("sentencepiece.bpe.model", ROBERTA, False, "<s>", "</s>"),
     "albert": ("spiece.model", ALBERT, True, "[CLS]", "[SEP]"),
     "big_bird": ("spiece.model", ALBERT, False, "[CLS]", "[SEP]"),
-    "fnet": ("spiece.model", ALBERT, True, "[CLS]", "[SEP]"),
 }
 
 
@@ -189,3 +191,24 @@ def test_the_tokenizer_is_the_one_of_plain_transformers(load_tiny_base: Any) -> 
     ours = load_tiny_base("bert").tokenizer
     plain = transformers.AutoTokenizer.from_pretrained(paths.BASE_MODEL)
     assert ours("w1 w2 unknown")["input_ids"] == plain("w1 w2 unknown")["input_ids"]
+
+
+def test_a_class_that_cannot_read_the_vocabulary_has_one_that_can_as_remedy(tmp_path: Path) -> None:
+    files = {
+        "config.json": b'{"model_type": "xlm-roberta-xl"}',  # for which no class is known
+        "model.safetensors": SAFETENSORS,
+        "sentencepiece.bpe.model": pieces(**ROBERTA),
+    }
+    folder = write_files(tmp_path / "m", files)
+    assert set(locate_model(str(folder), tmp_path).files) == set(files)
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(folder)
+    ((_, fix),) = caught.value.faults
+    command = fix.partition("in place of FOLDER: ")[2]
+    assert "XLMRobertaTokenizer" in command
+    python, *rest = shlex.split(command.replace("FOLDER", str(folder)))
+    assert python == "python"
+    subprocess.run([sys.executable, *rest], check=True, capture_output=True)
+    read = load_tokenizer(folder)
+    assert read.tokenize("The") == ["▁", "T", "he"]
+    assert "tokenizer.json" in locate_model(str(folder), tmp_path).files
