@@ -41,8 +41,9 @@ def _rows_of_tables(model: Any) -> Iterator[int]:
     encoder = getattr(model, model.base_model_prefix, model)
     for name, module in encoder.named_modules():
         weight = getattr(module, "weight", None)  # (positions, hidden)
-        is_table = isinstance(weight, torch.Tensor) and weight.ndim == MATRIX
-        if not is_table or not POSITIONS.fullmatch(name.rpartition(".")[2]):
+        if not isinstance(weight, torch.Tensor) or weight.ndim != MATRIX:
+            continue
+        if not POSITIONS.fullmatch(name.rpartition(".")[2]):
             continue
         padding = getattr(module, "padding_idx", None)  # RoBERTa counts from padding_idx + 1
         yield int(weight.shape[0]) - (0 if padding is None else int(padding) + 1)

@@ -116,6 +116,13 @@ def _faults(tokenizer: Any, model: Any, pooling: str) -> Iterator[tuple[str, str
     own = "use an encoder together with its own tokenizer"
     if tokenizer.pad_token_id is None:
         yield "the tokenizer has no padding token", own
+    special = tokenizer.num_special_tokens_to_add()
+    if tokenizer.model_max_length <= special:
+        yield (
+            f"the tokenizer keeps {tokenizer.model_max_length} tokens of a text, {special} of "
+            "which are its own",
+            f"set model_max_length in the model's {TOKENIZER_CONFIG} to what the model can read",
+        )
     if not set(vocabulary) - set(tokenizer.all_special_tokens):
         yield (
             "the tokenizer has no tokens but its special ones: a file of it is damaged or missing",

@@ -62,7 +62,8 @@ def test_the_limit_of_each_architecture_is_found_and_can_be_read(name: str) -> N
     fields, expected = FAMILIES[name]
     config = transformers.AutoConfig.for_model(name, **{**SMALL, **fields})
     torch.manual_seed(0)
-    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    kind: Any = transformers.AutoModelForSequenceClassification
+    model = kind.from_config(config).eval()
     assert position_limit(model) == expected
     ids = torch.full((2, expected), 5)
     with torch.no_grad():

@@ -30,7 +30,9 @@ BERT = {
 }
 ALBERT = {**BERT, "unk_id": 1, "bos_id": 2, "eos_id": 3, "pad_piece": "<pad>", "unk_piece": "<unk>"}
 ROBERTA = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1}
-OF_TYPE = {  # model_type: file, how its vocabulary begins, lower-cased, first and last token
+OF_TYPE: dict[
+    str, tuple[str, dict[str, Any], bool, str, str]
+] = {  # model_type: file, how its vocabulary begins, lower-cased, first and last token
     "deberta-v2": ("spm.model", BERT, False, "[CLS]", "[SEP]"),
     "xlm-roberta": ("sentencepiece.bpe.model", ROBERTA, False, "<s>", "</s>"),
     "camembert": ("sentencepiece.bpe.model", ROBERTA, False, "<s>", "</s>"),
@@ -135,6 +137,16 @@ def test_a_length_that_is_no_number_is_one_line(load_tiny_base: Any, value: Any)
     edit(model_max_length=value)
     with pytest.raises(ModelError, match="expected a number of tokens"):
         load()
+
+
+def test_a_length_without_room_for_a_text_is_refused(load_tiny_base: Any) -> None:
+    load_tiny_base("bert")
+    edit(model_max_length=2)
+    message = "the tokenizer keeps 2 tokens of a text, 2 of which are its own"
+    with pytest.raises(ModelError, match=message):
+        load()
+    edit(model_max_length=3)
+    assert len(encode(load().tokenizer, ["w1 w2 w3"], 8)[0]) == 3
 
 
 def without_special_tokens(kept: str = "") -> None:

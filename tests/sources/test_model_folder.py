@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ SHARDED = {
 }
 
 
-def located(folder: Path, files: dict[str, bytes | None]) -> ModelSource:
+def located(folder: Path, files: Mapping[str, bytes | None]) -> ModelSource:
     """Return the model of a new folder with these files; None leaves one out."""
     present = {name: content for name, content in files.items() if content is not None}
     return locate_model(str(write_files(folder / "m", present)), folder)
 
 
-def refusal(folder: Path, files: dict[str, bytes | None]) -> str:
+def refusal(folder: Path, files: Mapping[str, bytes | None]) -> str:
     with pytest.raises(ModelError) as caught:
         located(folder, files)
     assert str(caught.value).startswith("error: params.yaml: model.source: ")
