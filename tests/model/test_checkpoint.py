@@ -83,6 +83,8 @@ def test_a_projection_that_the_model_does_not_have_is_refused(load_tiny_base: An
         "bert.embeddings.token_type_ids",
         "bert.pooler.other.weight",
         "encoder.rotary_emb.inv_freq",
+        "encoder.embed_positions.weight",
+        "bert.embeddings.word_embeddings._weight",
         "cls.predictions.bias",
         "lm_head.dense.weight",
         "qa_outputs.weight",

@@ -30,9 +30,8 @@ BERT = {
 }
 ALBERT = {**BERT, "unk_id": 1, "bos_id": 2, "eos_id": 3, "pad_piece": "<pad>", "unk_piece": "<unk>"}
 ROBERTA = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1}
-OF_TYPE: dict[
-    str, tuple[str, dict[str, Any], bool, str, str]
-] = {  # model_type: file, how its vocabulary begins, lower-cased, first and last token
+# model_type: file, how its vocabulary begins, lower-cased, first and last token
+OF_TYPE: dict[str, tuple[str, dict[str, Any], bool, str, str]] = {
     "deberta-v2": ("spm.model", BERT, False, "[CLS]", "[SEP]"),
     "xlm-roberta": ("sentencepiece.bpe.model", ROBERTA, False, "<s>", "</s>"),
     "camembert": ("sentencepiece.bpe.model", ROBERTA, False, "<s>", "</s>"),
