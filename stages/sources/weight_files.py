@@ -147,14 +147,12 @@ def _about_types(types: dict[str, str], place: str) -> tuple[str, ...]:
 def _no_safetensors(folder: Path, place: str, hub_id: str | None) -> ModelError:
     """Return the error for a folder without weights that can be read, with a remedy that works."""
     if hub_id:  # only safetensors files are fetched from there
-        name, revision = hub_id.split("@")
-        to = f"models/{name.split('/')[1]}"
+        command, to = download_command(hub_id)
         return ModelError(
             f"{place}: the Hub has no {WEIGHTS} of it; pickle weights are refused, "
             "since loading them can run code",
             "take another revision, or if you trust the author, convert them once: "
-            f"hf download {name} --revision {revision} --local-dir {to} && {CONVERT} {to}, "
-            f"then set model.source to {to}",
+            f"{command} && {CONVERT} {to}, then set model.source to {to}",
         )
     if any(folder.glob(PICKLES)):
         return ModelError(
@@ -173,3 +171,10 @@ def _no_safetensors(folder: Path, place: str, hub_id: str | None) -> ModelError:
         f"{place}: holds no {WEIGHTS} and no {SHARDS}{printable(found, 200)}",
         "save the model with model.save_pretrained(folder), or give another folder",
     )
+
+
+def download_command(hub_id: str) -> tuple[str, str]:
+    """Return a command that downloads a Hub model into a folder, and that folder."""
+    name, revision = hub_id.split("@")
+    to = f"models/{name.split('/')[1]}"
+    return f"hf download {name} --revision {revision} --local-dir {to}", to
