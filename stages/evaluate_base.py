@@ -26,6 +26,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
     from stages.model.fit import fit_warnings
+    from stages.model.limits import check_length
     from stages.rows import prepared
     from stages.running import ranks
     from stages.scoring.logits import cached_features, probabilities_of
@@ -40,6 +41,8 @@ def evaluate_base(params: Params) -> dict[str, str]:
     validation = prepared.read_split(paths.VALIDATION, labels)
     test = prepared.read_split(paths.TEST, labels)
     base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
+    longest = min(params.data.max_length, base.tokenizer.model_max_length)
+    check_length(base.model, longest, paths.BASE_MODEL)
     for warning in fit_warnings(base, train.texts, params.data.max_length):
         print(f"warning: {warning}", file=sys.stderr)
     head.freeze_encoder(base)

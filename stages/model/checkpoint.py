@@ -12,10 +12,11 @@ import torch
 from stages.core.errors import ModelError, printable
 
 COMPLETE = "use a complete checkpoint of an encoder, with the config.json that belongs to it"
-# Not weights, or a step after the encoder that another task had.
+# What may be left over: numbers that are worked out, a step after the encoder that another task
+# had, and the second embeddings (_weight) that DeBERTa-v3's pre-training added to the first.
 HARMLESS = re.compile(
-    r"pooler|position_ids|token_type_ids|inv_freq|masked_bias|(^|\.)(attn|attention)\.bias$"
-    r"|num_batches_tracked|(^|\.)version$"
+    r"pooler|position_ids|token_type_ids|inv_freq|embed_positions|masked_bias"
+    r"|\b(attn|attention)\.bias$|\b_weight$|\bversion$"
 )
 
 

@@ -11,12 +11,10 @@ from stages.core.errors import printable
 from stages.model.classifier import Classifier, encoder_of
 from stages.model.tokenizer import marks_the_start
 
-PROBED = 1000  # texts, and entries of the vocabulary
-UNKNOWN_WORDS = 0.02  # share of the texts' words that becomes a warning
-CAPITALS = 0.05  # share of the vocabulary's words that makes it a cased one
-LOST = 0.9  # share of those that the tokenizer never makes
+PROBED = 1000  # texts
+MANY = 0.02  # share of the texts' words that becomes a warning
 WORD = re.compile(r"[^\W\d_]+")
-STARTS = ("▁", "Ġ")  # how vocabularies mark the beginning of a word
+STARTS = ("", "▁", "Ġ")  # how vocabularies mark the beginning of a word
 
 
 def fit_warnings(classifier: Classifier, texts: list[str], max_length: int) -> list[str]:
@@ -28,12 +26,12 @@ def fit_warnings(classifier: Classifier, texts: list[str], max_length: int) -> l
         max_length: tokens that the params keep of each text.
     """
     tokenizer = classifier.tokenizer
-    found = [
+    return [
         *_about_length(tokenizer, max_length),
         *_about_marks(classifier),
         *_about_padding(classifier),
+        *_about_words(tokenizer, texts),
     ]
-    return [*found, *(_about_capitals(tokenizer) or _about_unknown_words(tokenizer, texts))]
 
 
 def _about_length(tokenizer: Any, max_length: int) -> Iterator[str]:
@@ -65,67 +63,49 @@ def _about_padding(classifier: Classifier) -> Iterator[str]:
         )
 
 
-def _about_capitals(tokenizer: Any) -> list[str]:
-    """Return a line if the vocabulary has words with capitals that the tokenizer never makes."""
-    special = set(tokenizer.all_special_tokens)
-    words = {}
-    for token in sorted(set(tokenizer.get_vocab()) - special):
-        word = token[1:] if token.startswith(STARTS) else token
-        if word.isascii() and word.isalpha():
-            words[token] = word
-    capitals = {token: word for token, word in words.items() if word != word.lower()}
-    if len(capitals) < CAPITALS * len(words) or not capitals:
-        return []
-    probes = dict(list(capitals.items())[:: max(1, len(capitals) // PROBED)])
-    read = _tokens(tokenizer, list(probes.values()))
-    lost = [token for token, made in zip(probes, read, strict=True) if token not in made]
-    lower = [
-        word for word, made in zip(probes.values(), read, strict=True) if _is_lower(tokenizer, made)
-    ]
-    if min(len(lost), len(lower)) < LOST * len(probes):
-        return []
-    unknown = sum(tokenizer.unk_token in made for made in read) / len(probes)
-    return [
-        f"the tokenizer lower-cases every text, and {len(capitals)} of the vocabulary's "
-        f"{len(words)} words have capitals, for example {printable(capitals[lost[0]])}: none of "
-        f"them is ever read ({unknown:.0%} become {tokenizer.unk_token}). If the model is a cased "
-        'one, put "do_lower_case": false into its tokenizer_config.json'
-    ]
-
-
-def _is_lower(tokenizer: Any, tokens: list[str]) -> bool:
-    return all(token == token.lower() or token == tokenizer.unk_token for token in tokens)
-
-
-def _about_unknown_words(tokenizer: Any, texts: list[str]) -> list[str]:
-    """Return a line if many words of the texts are unknown, with the cause if it is their case."""
-    if tokenizer.unk_token is None:
-        return []
+def _about_words(tokenizer: Any, texts: list[str]) -> Iterator[str]:
+    """Yield a line with the cause if many words of the texts lose their capitals or are unknown."""
     sample = texts[:: max(1, len(texts) // PROBED)]
     counted = Counter(word for text in sample for word in WORD.findall(text))
     total, words = counted.total(), list(counted)
     if not total:
-        return []
+        return
+    read = dict(zip(words, _tokens(tokenizer, words), strict=True))
+    unknown = [word for word in words if tokenizer.unk_token in read[word]]
+    vocabulary = tokenizer.get_vocab()
+    lost = [  # the vocabulary has them as they are written, and the tokenizer does not make them
+        word
+        for word in words
+        if word != word.lower()
+        and any(f"{start}{word}" in vocabulary for start in STARTS)
+        and read[word] == _tokens(tokenizer, [word.lower()])[0]
+    ]
 
-    def unknown(forms: list[str]) -> int:
-        """Return how many words of the texts have an unknown token, written in this way."""
-        read = _tokens(tokenizer, forms)
-        return sum(
-            counted[word]
-            for word, made in zip(words, read, strict=True)
-            if tokenizer.unk_token in made
+    def share(of: list[str]) -> float:
+        return sum(counted[word] for word in of) / total
+
+    if share(lost) >= MANY:
+        yield (
+            f"the tokenizer lower-cases the texts, though the vocabulary has words with capitals, "
+            f"such as {printable(lost[0])}: {share(lost):.0%} of the words of the training texts "
+            f"are read as others ({share([w for w in lost if w in unknown]):.0%} as "
+            f'{tokenizer.unk_token}). If the model is a cased one, put "do_lower_case": false into '
+            "its tokenizer_config.json"
         )
-
-    as_written = unknown(words)
-    if as_written < UNKNOWN_WORDS * total:
-        return []
-    share = f"{as_written / total:.0%} of the words of the training texts"
-    if unknown([word.lower() for word in words]) < as_written / 2:
-        return [
-            f"{share} are {tokenizer.unk_token} to the tokenizer for their capitals alone: if the "
-            'model is an uncased one, put "do_lower_case": true into its tokenizer_config.json'
+    elif tokenizer.unk_token is not None and share(unknown) >= MANY:
+        capitals = [word for word in unknown if word != word.lower()]
+        lower = _tokens(tokenizer, [word.lower() for word in capitals])
+        mended = [
+            w for w, made in zip(capitals, lower, strict=True) if tokenizer.unk_token not in made
         ]
-    return [f"{share} are {tokenizer.unk_token} to the tokenizer: is it made for their language?"]
+        what = f"{share(unknown):.0%} of the words of the training texts are {tokenizer.unk_token}"
+        if share(mended) > share(unknown) / 2:
+            yield (
+                f"{what} to the tokenizer, most of them for their capitals alone: if the model is "
+                'an uncased one, put "do_lower_case": true into its tokenizer_config.json'
+            )
+        else:
+            yield f"{what} to the tokenizer: is it made for their language?"
 
 
 def _tokens(tokenizer: Any, texts: list[str]) -> list[list[str]]:

@@ -15,6 +15,13 @@ from stages.sources.tokenizer_files import TOKENIZER_CONFIG, TOKENIZER_JSON, max
 
 INPUTS = ["input_ids", "attention_mask"]
 FETCH = "dvc repro -f fetch_base"
+READERS = {  # a class that reads a vocabulary, for the remedy
+    "sentencepiece.bpe.model": "XLMRobertaTokenizer",
+    "spm.model": "DebertaV2Tokenizer",
+    "spiece.model": "AlbertTokenizer",
+    "merges.txt": "RobertaTokenizer",
+    "vocab.txt": "BertTokenizer",
+}
 LIBRARY = re.compile(
     r"pip install (?:-U |--upgrade )?['\"`]?([\w.-]+)|requires? the ([\w.-]+) library"
     r"|need to install ([\w.-]+)|No module named '([\w-]+)"
@@ -74,11 +81,15 @@ def _remedy(error: BaseException, folder: Path) -> str:
         cause = cause.__cause__ or cause.__context__
     if (folder / TOKENIZER_JSON).is_file():
         return f"fetch it again: {FETCH}"
-    return (
-        f"fetch it again: {FETCH}; if that does not help, save it as {TOKENIZER_JSON} where it can "
-        "be read, with AutoTokenizer.from_pretrained(...).save_pretrained(folder), and set "
-        "model.source to that folder"
-    )
+    for file, kind in READERS.items():
+        if (folder / file).is_file():
+            call = f"transformers.{kind}.from_pretrained('FOLDER').save_pretrained('FOLDER')"
+            return (
+                f"fetch it again: {FETCH}; before that, if {file} is intact, write a "
+                f"{TOKENIZER_JSON} beside it, with the model's own folder in place of FOLDER: "
+                f'python -c "import transformers; {call}"'
+            )
+    return f"fetch it again: {FETCH}"
 
 
 def check_tokenizer(tokenizer: Any, model: Any, folder: Path, pooling: str) -> None:
@@ -105,6 +116,13 @@ def _faults(tokenizer: Any, model: Any, pooling: str) -> Iterator[tuple[str, str
     own = "use an encoder together with its own tokenizer"
     if tokenizer.pad_token_id is None:
         yield "the tokenizer has no padding token", own
+    special = tokenizer.num_special_tokens_to_add()
+    if tokenizer.model_max_length <= special:
+        yield (
+            f"the tokenizer keeps {tokenizer.model_max_length} tokens of a text, {special} of "
+            "which are its own",
+            f"set model_max_length in the model's {TOKENIZER_CONFIG} to what the model can read",
+        )
     if not set(vocabulary) - set(tokenizer.all_special_tokens):
         yield (
             "the tokenizer has no tokens but its special ones: a file of it is damaged or missing",

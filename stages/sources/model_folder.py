@@ -16,7 +16,13 @@ from stages.sources.tokenizer_files import (
     check_tokenizer_config,
     tokenizer_of,
 )
-from stages.sources.weight_files import SHARDS, WEIGHTS, check_weights, shards_of
+from stages.sources.weight_files import (
+    SHARDS,
+    WEIGHTS,
+    check_weights,
+    download_command,
+    shards_of,
+)
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -49,16 +55,14 @@ def check_model(folder: Path, place: str, hub_id: str | None = None) -> ModelFol
         ModelError: if the configuration, the weights as safetensors files or the tokenizer is
             missing or damaged, the model needs code of its own, or an adapter belongs to it.
     """
-    _refuse_adapter(folder, place)
+    _refuse_adapter(folder, place, hub_id)
     if not (folder / CONFIG).is_file():
-        raise ModelError(f"{place}: holds no {CONFIG}", "give a folder saved by Transformers")
+        inside = sorted(path.parent for path in folder.glob(f"*/{WEIGHTS}"))
+        fix = f"give the folder in it: {inside[0]}" if inside else "give a folder of Transformers"
+        raise ModelError(f"{place}: holds no {CONFIG}", fix)
     config = _read_object(folder / CONFIG, place)
     refuse_unsupported(config, place)
-    if "quantization_config" in config:
-        raise ModelError(
-            f"{place}: {CONFIG} has quantization_config: the weights are quantised",
-            "choose the model as it was before its quantisation",
-        )
+    _check_config(config, place)
     weights = check_weights(folder, place, hub_id)
     tokenizer_config = _tokenizer_config(folder, place)
     notices = [*_check_code(config, tokenizer_config, place), *weights.notices]
@@ -82,7 +86,7 @@ def wanted_files(folder: Path, place: str) -> list[str]:
     return sorted({WEIGHTS, *shards_of(folder, place), *tokenizer.names, *TOKENIZER_EXTRAS})
 
 
-def _refuse_adapter(folder: Path, place: str) -> None:
+def _refuse_adapter(folder: Path, place: str, hub_id: str | None) -> None:
     """Raise a ModelError if Transformers would load an adapter from the folder."""
     adapter = folder / ADAPTER_CONFIG
     if not adapter.is_file():
@@ -93,12 +97,31 @@ def _refuse_adapter(folder: Path, place: str) -> None:
             f"{place}: holds an adapter ({ADAPTER_CONFIG}), not a model",
             f"give the model that it was trained on: {printable(base or 'see its model card')}",
         )
+    if hub_id:
+        command, to = download_command(hub_id)
+        without = f"{command} --exclude 'adapter_*', then set model.source to {to}"
+    else:
+        without = f"mv {shlex.quote(str(adapter))} {shlex.quote(str(adapter))}.unused"
     raise ModelError(
         f"{place}: an adapter lies beside the model ({ADAPTER_CONFIG}), and Transformers would "
         "load both",
         "merge the adapter into the weights with PEFT's merge_and_unload, or use the model "
-        f"without it: mv {shlex.quote(str(adapter))} {shlex.quote(str(adapter))}.unused",
+        f"without it: {without}",
     )
+
+
+def _check_config(config: dict[str, Any], place: str) -> None:
+    """Raise a ModelError if the weights are not plain numbers in the usual files."""
+    if "quantization_config" in config:
+        raise ModelError(
+            f"{place}: {CONFIG} has quantization_config: the weights are quantised",
+            "choose the model as it was before its quantisation",
+        )
+    if config.get("transformers_weights", WEIGHTS) not in (None, WEIGHTS, SHARDS):
+        raise ModelError(
+            f"{place}: {CONFIG} names other weights than {WEIGHTS} (transformers_weights)",
+            f"rename that file to {WEIGHTS}, and remove the line",
+        )
 
 
 def _tokenizer_config(folder: Path, place: str) -> dict[str, Any]:

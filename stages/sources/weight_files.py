@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ PICKLES = "pytorch_model*.bin"
 CONVERT = "python -m stages.sources.to_safetensors"
 AGAIN = "fetch it again (a Git LFS pointer needs: git lfs pull)"
 WIDENED = {"F16": "fp16", "BF16": "bf16"}
-QUANTISED = ("F8", "F4", "F6", "I8", "U8", "I4", "U4")
+QUANTISED = re.compile(r"F4|F[468]_\w+|[IU][48]")
 OTHER_KINDS = {"tf_model.h5": "TensorFlow", "flax_model.msgpack": "Flax", "*.gguf": "GGUF"}
 
 
@@ -92,10 +93,16 @@ def _check_shards(folder: Path, place: str) -> tuple[list[str], dict[str, str]]:
 
 def _weight_map(index: Path, place: str) -> dict[str, str]:
     try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        sound = bool(listed) and all(
-            isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors")
-            for file in listed.values()
+        content = json.loads(index.read_text(encoding="utf-8"))
+        listed = content["weight_map"]
+        # Transformers reads the metadata too.
+        sound = (
+            bool(listed)
+            and isinstance(content["metadata"], dict)
+            and all(
+                isinstance(file, str) and Path(file).name == file and file.endswith(".safetensors")
+                for file in listed.values()
+            )
         )
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         sound = False
@@ -124,12 +131,14 @@ def _about_types(types: dict[str, str], place: str) -> tuple[str, ...]:
     """Return what is said of the tensors' types."""
     weights = {name: kind for name, kind in types.items() if name.endswith(".weight")}
     for name, kind in sorted(weights.items()):
-        if kind.startswith(QUANTISED):
+        if QUANTISED.fullmatch(kind):
             raise ModelError(
                 f"{place}: the weights are quantised: {printable(name)} is stored as {kind}",
                 "choose the model as it was before its quantisation",
             )
     halves = sorted({WIDENED[kind] for kind in types.values() if kind in WIDENED})
+    if "F64" in types.values():
+        return ("the weights are stored in fp64: rounded to fp32",)
     if halves:
         return (f"the weights are stored in {' and '.join(halves)}: widened to fp32, without loss",)
     return ()
@@ -138,14 +147,12 @@ def _about_types(types: dict[str, str], place: str) -> tuple[str, ...]:
 def _no_safetensors(folder: Path, place: str, hub_id: str | None) -> ModelError:
     """Return the error for a folder without weights that can be read, with a remedy that works."""
     if hub_id:  # only safetensors files are fetched from there
-        name, revision = hub_id.split("@")
-        to = f"models/{name.split('/')[1]}"
+        command, to = download_command(hub_id)
         return ModelError(
             f"{place}: the Hub has no {WEIGHTS} of it; pickle weights are refused, "
             "since loading them can run code",
             "take another revision, or if you trust the author, convert them once: "
-            f"hf download {name} --revision {revision} --local-dir {to} && {CONVERT} {to}, "
-            f"then set model.source to {to}",
+            f"{command} && {CONVERT} {to}, then set model.source to {to}",
         )
     if any(folder.glob(PICKLES)):
         return ModelError(
@@ -164,3 +171,10 @@ def _no_safetensors(folder: Path, place: str, hub_id: str | None) -> ModelError:
         f"{place}: holds no {WEIGHTS} and no {SHARDS}{printable(found, 200)}",
         "save the model with model.save_pretrained(folder), or give another folder",
     )
+
+
+def download_command(hub_id: str) -> tuple[str, str]:
+    """Return a command that downloads a Hub model into a folder, and that folder."""
+    name, revision = hub_id.split("@")
+    to = f"models/{name.split('/')[1]}"
+    return f"hf download {name} --revision {revision} --local-dir {to}", to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 import transformers
 from torch import nn
 
+from stages.core.errors import ModelError
 from stages.model import limits
-from stages.model.limits import position_limit
+from stages.model.limits import check_length, position_limit
 
 POSITIONS = 40
 SMALL = {
@@ -60,7 +62,8 @@ def test_the_limit_of_each_architecture_is_found_and_can_be_read(name: str) -> N
     fields, expected = FAMILIES[name]
     config = transformers.AutoConfig.for_model(name, **{**SMALL, **fields})
     torch.manual_seed(0)
-    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    kind: Any = transformers.AutoModelForSequenceClassification
+    model = kind.from_config(config).eval()
     assert position_limit(model) == expected
     ids = torch.full((2, expected), 5)
     with torch.no_grad():
@@ -99,6 +102,17 @@ def test_where_nothing_says_a_limit_it_is_tried(
     model = Model(positions).train()
     assert position_limit(model) == (None if positions == 100 else positions)
     assert model.training
+
+
+def test_a_length_that_cannot_be_read_is_refused_with_the_one_that_can() -> None:
+    folder = Path("models/base")
+    check_length(Model(64), 64, folder)
+    with pytest.raises(ModelError) as caught:
+        check_length(Model(64, n_positions=100), 100, folder)
+    message = "models/base: the encoder reads 64 tokens at most, not 100"
+    assert caught.value.faults == [(message, "set data.max_length to 64")]
+    with pytest.raises(ModelError, match="choose another encoder"):
+        check_length(Model(3), 100, folder)
 
 
 @pytest.mark.parametrize("name", limits.SPELLINGS)

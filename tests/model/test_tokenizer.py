@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +30,13 @@ BERT = {
 }
 ALBERT = {**BERT, "unk_id": 1, "bos_id": 2, "eos_id": 3, "pad_piece": "<pad>", "unk_piece": "<unk>"}
 ROBERTA = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1}
-OF_TYPE = {  # model_type: file, how its vocabulary begins, lower-cased, first and last token
+# model_type: file, how its vocabulary begins, lower-cased, first and last token
+OF_TYPE: dict[str, tuple[str, dict[str, Any], bool, str, str]] = {
     "deberta-v2": ("spm.model", BERT, False, "[CLS]", "[SEP]"),
     "xlm-roberta": ("sentencepiece.bpe.model", ROBERTA, False, "<s>", "</s>"),
     "camembert": ("sentencepiece.bpe.model", ROBERTA, False, "<s>", "</s>"),
     "albert": ("spiece.model", ALBERT, True, "[CLS]", "[SEP]"),
     "big_bird": ("spiece.model", ALBERT, False, "[CLS]", "[SEP]"),
-    "fnet": ("spiece.model", ALBERT, True, "[CLS]", "[SEP]"),
 }
 
 
@@ -135,6 +138,16 @@ def test_a_length_that_is_no_number_is_one_line(load_tiny_base: Any, value: Any)
         load()
 
 
+def test_a_length_without_room_for_a_text_is_refused(load_tiny_base: Any) -> None:
+    load_tiny_base("bert")
+    edit(model_max_length=2)
+    message = "the tokenizer keeps 2 tokens of a text, 2 of which are its own"
+    with pytest.raises(ModelError, match=message):
+        load()
+    edit(model_max_length=3)
+    assert len(encode(load().tokenizer, ["w1 w2 w3"], 8)[0]) == 3
+
+
 def without_special_tokens(kept: str = "") -> None:
     """Let the tokenizer add no special token, or [SEP] alone at the end."""
     path = paths.BASE_MODEL / "tokenizer.json"
@@ -189,3 +202,24 @@ def test_the_tokenizer_is_the_one_of_plain_transformers(load_tiny_base: Any) -> 
     ours = load_tiny_base("bert").tokenizer
     plain = transformers.AutoTokenizer.from_pretrained(paths.BASE_MODEL)
     assert ours("w1 w2 unknown")["input_ids"] == plain("w1 w2 unknown")["input_ids"]
+
+
+def test_a_class_that_cannot_read_the_vocabulary_has_one_that_can_as_remedy(tmp_path: Path) -> None:
+    files = {
+        "config.json": b'{"model_type": "xlm-roberta-xl"}',  # for which no class is known
+        "model.safetensors": SAFETENSORS,
+        "sentencepiece.bpe.model": pieces(**ROBERTA),
+    }
+    folder = write_files(tmp_path / "m", files)
+    assert set(locate_model(str(folder), tmp_path).files) == set(files)
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(folder)
+    ((_, fix),) = caught.value.faults
+    command = fix.partition("in place of FOLDER: ")[2]
+    assert "XLMRobertaTokenizer" in command
+    python, *rest = shlex.split(command.replace("FOLDER", str(folder)))
+    assert python == "python"
+    subprocess.run([sys.executable, *rest], check=True, capture_output=True)
+    read = load_tokenizer(folder)
+    assert read.tokenize("The") == ["▁", "T", "he"]
+    assert "tokenizer.json" in locate_model(str(folder), tmp_path).files

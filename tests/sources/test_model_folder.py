@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,19 @@ SHARDED = {
     "vocab.txt": MODEL["vocab.txt"],
     ONE: safetensors({"a.weight": "F32", "b.weight": "F32"}),
     TWO: safetensors({"c.weight": "F32"}),
-    INDEX: json.dumps({"weight_map": {"a.weight": ONE, "b.weight": ONE, "c.weight": TWO}}).encode(),
+    INDEX: json.dumps(
+        {"metadata": {}, "weight_map": {"a.weight": ONE, "b.weight": ONE, "c.weight": TWO}}
+    ).encode(),
 }
-ONE_FILE = {"weight_map": {"w": "model.safetensors"}}
 
 
-def located(folder: Path, files: dict[str, bytes | None]) -> ModelSource:
+def located(folder: Path, files: Mapping[str, bytes | None]) -> ModelSource:
     """Return the model of a new folder with these files; None leaves one out."""
     present = {name: content for name, content in files.items() if content is not None}
     return locate_model(str(write_files(folder / "m", present)), folder)
 
 
-def refusal(folder: Path, files: dict[str, bytes | None]) -> str:
+def refusal(folder: Path, files: Mapping[str, bytes | None]) -> str:
     with pytest.raises(ModelError) as caught:
         located(folder, files)
     assert str(caught.value).startswith("error: params.yaml: model.source: ")
@@ -61,6 +63,7 @@ def config(**fields: Any) -> bytes:
         ({"config.json": config(quantization_config={"bits": 4})}, "the weights are quantised"),
         ({"model.safetensors": safetensors({"a.weight": "I8"})}, "a.weight is stored as I8"),
         ({"model.safetensors": safetensors({"a.weight": "F8_E4M3"})}, "the weights are quantised"),
+        ({"config.json": config(transformers_weights="x.safetensors")}, "names other weights"),
         ({"vocab.txt": None}, "BertTokenizer reads tokenizer.json or vocab.txt"),
         ({"tokenizer_config.json": b"[]"}, "tokenizer_config.json: not a JSON object"),
     ],
@@ -92,6 +95,14 @@ def test_code_beside_a_model_that_transformers_knows_is_not_needed(tmp_path: Pat
     assert second.startswith("tokenizer_config.json names code of its own")
 
 
+def test_a_folder_around_the_model_is_refused_with_the_one_inside(tmp_path: Path) -> None:
+    inside = write_files(tmp_path / "m" / "0_Transformer", MODEL)
+    write_files(tmp_path / "m" / "1_Pooling", {"config.json": b"{}"})
+    message = refusal(tmp_path, {"modules.json": b"[]"})
+    assert message.endswith(f"Fix: give the folder in it: {inside}")
+    assert set(locate_model(str(inside), tmp_path).files) == set(MODEL)
+
+
 def test_an_index_and_its_shards_are_read(tmp_path: Path) -> None:
     found = located(tmp_path, {**SHARDED, "model-00003-of-00003.safetensors": b"of another run"})
     assert set(found.files) == set(SHARDED)
@@ -111,11 +122,12 @@ def test_one_file_counts_before_an_index_as_in_transformers(tmp_path: Path) -> N
         ({TWO: safetensors({"c.weight": "I8"})}, "the weights are quantised"),
         ({INDEX: b"{}"}, "not an index"),
         ({INDEX: b"{"}, "not an index"),
-        ({INDEX: b'{"weight_map": {}}'}, "not an index"),
-        ({INDEX: b'{"weight_map": {"a": "../x.safetensors"}}'}, "not an index"),
-        ({INDEX: b'{"weight_map": {"a": "x.bin"}}'}, "not an index"),
-        ({INDEX: b'{"weight_map": {"a": 3}}'}, "not an index"),
-        ({INDEX: b'{"weight_map": ["a"]}'}, "not an index"),
+        ({INDEX: b'{"metadata": {}, "weight_map": {}}'}, "not an index"),
+        ({INDEX: json.dumps({"weight_map": {"a.weight": ONE}}).encode()}, "not an index"),
+        ({INDEX: b'{"metadata": {}, "weight_map": {"a": "../x.safetensors"}}'}, "not an index"),
+        ({INDEX: b'{"metadata": {}, "weight_map": {"a": "x.bin"}}'}, "not an index"),
+        ({INDEX: b'{"metadata": {}, "weight_map": {"a": 3}}'}, "not an index"),
+        ({INDEX: b'{"metadata": {}, "weight_map": ["a"]}'}, "not an index"),
     ],
 )
 def test_incomplete_shards_are_refused(
@@ -129,6 +141,7 @@ def test_incomplete_shards_are_refused(
     [
         ({"a.weight": "F32", "position_ids": "I64"}, ()),
         ({"a.weight": "BF16"}, ("the weights are stored in bf16: widened to fp32, without loss",)),
+        ({"a.weight": "F64"}, ("the weights are stored in fp64: rounded to fp32",)),
         ({"a.weight": "F16"}, ("the weights are stored in fp16: widened to fp32, without loss",)),
     ],
 )

@@ -9,7 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-SIZES = {"F32": 4, "I64": 8, "F16": 2, "BF16": 2, "I8": 1, "F8_E4M3": 1}  # bytes of a number
+SIZES = {
+    "F64": 8,
+    "F32": 4,
+    "I64": 8,
+    "F16": 2,
+    "BF16": 2,
+    "I8": 1,
+    "F8_E4M3": 1,
+}  # bytes of a number
 
 
 def safetensors(types: dict[str, str]) -> bytes:
