@@ -87,7 +87,8 @@ def load_base(
     _limit_length(tokenizer, model)
     pooling = set_pooling(model, pooling)
     head = _head_modules(model, fresh, folder)
-    return find_halves(Classifier(model, tokenizer, head, tuple(labels), pooling), folder)
+    classifier = Classifier(model, tokenizer, head, tuple(labels), pooling)
+    return find_halves(classifier, folder, device.bf16)
 
 
 def _check_tokenizer(tokenizer: Any, model: Any, folder: Path) -> None:
