@@ -66,8 +66,8 @@ COLUMNS = ("pipeline", "attention", "all-linear", "plain PEFT", "merged", "bf16"
 EXCEPTIONS: dict[str, tuple[str, str]] = {
     "DeBERTa v1": ("bf16", "refused: Transformers' own code for it fails in bf16"),
     "X-MOD": ("bf16", "refused: Transformers' own code for it fails in bf16"),
-    "EuroBERT": ("auto", "refused: its own head averages over logits; use first or mean"),
-    "Funnel": ("mean", "refused: it has fewer states than tokens; use auto or first"),
+    "EuroBERT": ("auto", "is refused: its own head averages the logits of all tokens"),
+    "Funnel": ("mean", "is refused: it has fewer states than tokens"),
 }
 
 
@@ -82,7 +82,8 @@ def table_of_architectures() -> str:
     for fault, names in rows.items():
         column, reason = fault or ("", "")
         cells = [reason if column == each else "yes" for each in COLUMNS[:-2]]
-        pooling = reason if column in ("auto", "mean") else "auto, first, mean"
+        works = [each for each in ("auto", "first", "mean") if each != column]
+        pooling = ", ".join(works) + (f" ({column} {reason})" if len(works) < 3 else "")
         lines.append(" | ".join([", ".join(names), *cells, pooling]))
     reasons: dict[str, list[str]] = {}
     for name, reason in REASONS.items():
