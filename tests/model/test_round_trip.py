@@ -16,6 +16,7 @@ from stages.core.params import Params
 from stages.model import lora
 from stages.model.classifier import Classifier
 from stages.model.lora import attach_lora
+from stages.model.methods import method_of
 from stages.model.round_trip import check_round_trip
 from stages.train_lora import train_lora
 from tests.support.adapters import logits
@@ -44,8 +45,6 @@ def test_what_can_be_loaded_is_left_as_it_was(
     load_tiny_base: Any, params: Params, change: dict[str, Any]
 ) -> None:
     wanted = changed(params, **change)
-    from stages.model.methods import method_of
-
     classifier = method_of(wanted).attach(load_tiny_base("bert"), wanted)
     before, numbers = state(classifier), torch.get_rng_state()
     check_round_trip(classifier, wanted, lambda: load_tiny_base("bert"))
