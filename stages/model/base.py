@@ -89,7 +89,8 @@ def load_base(
     pooling = set_pooling(model, pooling)
     check_tokenizer(tokenizer, model, folder, pooling)
     head = _head_modules(model, fresh)
-    return find_halves(Classifier(model, tokenizer, head, tuple(labels), pooling), folder)
+    classifier = Classifier(model, tokenizer, head, tuple(labels), pooling)
+    return find_halves(classifier, folder, device.bf16)
 
 
 def _head_modules(model: Any, fresh: set[str]) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ from torch import Tensor
 from stages.core.errors import ModelError, printable
 from stages.model.classifier import Classifier, encoder_of, features, head_logits
 from stages.model.pooling import set_pooling
+from stages.model.tokens import encode, padded
 from stages.model.unchanged import restore, state_of, unchanged, undo_switches
 
+LONGEST = 32  # tokens
 PROBE = ["a", "a longer text"]
 ANOTHER = "choose an architecture from the table in README.md"
 # What the forward pass of a model raises that is no encoder, or has inputs or outputs of its own.
@@ -25,11 +27,11 @@ FAILURES = (
 
 def probe_batch(tokenizer: Any, texts: list[str] | None = None) -> dict[str, Tensor]:
     """Return a few short texts as a batch: input_ids and attention_mask, (texts, tokens)."""
-    batch = tokenizer(texts or PROBE, padding=True, return_tensors="pt")
-    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+    encoded = encode(tokenizer, texts or PROBE, LONGEST)
+    return padded([encoded[row] for row in range(len(encoded))], tokenizer.pad_token_id)
 
 
-def find_halves(classifier: Classifier, folder: Path) -> Classifier:
+def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
     """Return the classifier with the path from encoder to head, which is checked on a few texts.
 
     Where a batch changes the encoder for the batches that follow, this is undone from now on.
@@ -37,9 +39,11 @@ def find_halves(classifier: Classifier, folder: Path) -> Classifier:
     Args:
         classifier: as it was loaded, with its pooling set.
         folder: where it was loaded from, for the error.
+        bf16: whether it will compute in bfloat16.
 
     Raises:
-        ModelError: if encoder and head, run apart, do not give the model's own logits.
+        ModelError: if encoder and head, run apart, do not give the model's own logits, or if the
+            architecture cannot compute in bfloat16 and should.
     """
     batch, model = probe_batch(classifier.tokenizer), classifier.model
     encoder, name = encoder_of(model), type(model).__name__
@@ -61,6 +65,11 @@ def find_halves(classifier: Classifier, folder: Path) -> Classifier:
         classifier = replace(classifier, pooler=_pooler_of(classifier, batch))
         if not _same(classifier, batch, together):
             raise _unsupported(classifier, batch, folder)
+        if bf16 and not _computes_in_bf16(model, batch):
+            raise ModelError(
+                f"{folder}: {name} cannot compute in bf16 in this version of Transformers",
+                "set compute.precision to fp32",
+            )
     if switches:
         undo_switches(encoder)
     return classifier
@@ -100,6 +109,15 @@ def _same(classifier: Classifier, batch: dict[str, Tensor], together: Tensor) ->
     except FAILURES:
         return False
     return together.shape == apart.shape and torch.allclose(together, apart, rtol=1e-4, atol=1e-5)
+
+
+def _computes_in_bf16(model: Any, batch: dict[str, Tensor]) -> bool:
+    """Return whether the model, which is still on the CPU, runs with products in bfloat16."""
+    try:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            return bool(torch.isfinite(model(**batch).logits).all())
+    except FAILURES:
+        return False
 
 
 def _unreadable(classifier: Classifier, error: Exception, folder: Path) -> ModelError:

@@ -9,7 +9,7 @@ import pytest
 from stages.core.errors import ParamsError
 from stages.core.params import LoraParams, Params
 from stages.model.classifier import Classifier, within
-from stages.model.lora import attach_lora
+from stages.model.lora import attach_lora, describe_lora
 from stages.model.lora_targets import linear_names, resolve_targets
 from tests.support.tiny import MODELS
 
@@ -101,3 +101,34 @@ def test_all_faults_are_reported_together(load_tiny_base: Any, lora: LoraParams)
     with pytest.raises(ParamsError) as caught:
         attach_lora(load_tiny_base("distilbert"), lora.model_copy(update=changes))
     assert len(caught.value.faults) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "inside"),
+    [
+        ("roberta", ["query", "out_proj"], "out_proj"),
+        ("distilbert", ["q_lin", "pre_classifier", "classifier"], "classifier, pre_classifier"),
+        ("modernbert", ["Wqkv", "head.dense"], "head.dense"),
+        ("bert-no-pooler", ["query", "bert.pooler.dense"], "bert.pooler.dense"),
+    ],
+)
+def test_a_layer_of_the_head_is_no_target(
+    load_tiny_base: Any, lora: LoraParams, name: str, targets: list[str], inside: str
+) -> None:
+    base = load_tiny_base(name)
+    with pytest.raises(ParamsError) as caught:
+        attach_lora(base, lora.model_copy(update={"target_modules": targets}))
+    assert f"lora.target_modules: {inside}: in the head" in str(caught.value)
+    assert f"Fix: leave {inside} out" in str(caught.value)
+    rest = [target for target in targets if target not in inside.split(", ")]
+    assert adapted(attach_lora(base, lora.model_copy(update={"target_modules": rest})))
+
+
+def test_a_name_that_the_head_shares_is_adapted_outside_of_it(
+    load_tiny_base: Any, lora: LoraParams
+) -> None:
+    dense = attach_lora(
+        load_tiny_base("roberta"), lora.model_copy(update={"target_modules": ["dense"]})
+    )
+    assert len(adapted(dense)) == 2 * 3
+    assert describe_lora(dense) == "LoRA r=4 on dense (6 modules), head"

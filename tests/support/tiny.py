@@ -91,8 +91,8 @@ def save_tiny_model(name: str, folder: Path) -> Path:
     body = getattr(transformers, kind)
     sizes = {"vocab_size": len(VOCABULARY), "max_position_embeddings": LONGEST + 2}
     config = body.config_class(
-        **{"hidden_size": 32, "pad_token_id": 0, **sizes, **fields},
-        initializer_range=0.2,  # large enough that two layers separate the words
+        # The range is large enough that two layers separate the words.
+        **{"hidden_size": 32, "pad_token_id": 0, "initializer_range": 0.2, **sizes, **fields}
     )
     torch.manual_seed(1)
     body(config).save_pretrained(folder)

@@ -14,6 +14,7 @@ from stages.core.params import Params
 from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import resolve
+from stages.model.fast import layer
 from stages.model.fast.dropout import PooledDropout, pool_dropout
 from stages.model.fast.layer import speed_up
 from stages.model.lora_targets import ATTENTION
@@ -137,3 +138,60 @@ def test_with_the_same_dropout_masks_the_same_weights_are_trained(
     assert any(isinstance(module, PooledDropout) for module in classifier.model.modules())
     for weight, tensor in trained(classifier).items():
         torch.testing.assert_close(tensor, plain[weight], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["fuse_projections", "compute_first_token_only", "round_frozen"])
+def test_a_speed_up_that_gives_other_logits_is_taken_off_and_named_once(
+    load_tiny_base: Any,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+) -> None:
+    device = BF16 if part == "round_frozen" else FP32
+    classifier = without_dropout(attached(load_tiny_base, "bert", params))
+
+    def wrong(*_: Any) -> Any:
+        head = classifier.model.base_model.model.classifier
+        return head.register_forward_hook(lambda _, __, logits: logits * 1.1).remove
+
+    monkeypatch.setattr(layer, part, wrong)
+    speed_up(classifier, device, SEED)
+    assert capsys.readouterr().out.count("note: without a speed-up (") == 1
+    assert not classifier.model.base_model.model.classifier._forward_hooks
+    plain = trained(without_dropout(attached(load_tiny_base, "bert", params)), device)
+    for weight, tensor in trained(classifier, device).items():
+        torch.testing.assert_close(tensor, plain[weight], rtol=0.02, atol=0.005)
+
+
+def test_a_wrong_gradient_of_what_is_zero_at_the_start_is_seen(
+    load_tiny_base: Any,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fuse = layer.fuse_projections
+
+    def wrong(model: Any, forward: Any) -> Any:
+        undo = fuse(model, forward)
+        for module in model.modules():
+            if "forward" in vars(module):
+                module.lora_A["default"].weight.data += 0.1
+        return undo
+
+    monkeypatch.setattr(layer, "fuse_projections", wrong)
+    classifier = attached(load_tiny_base, "bert", params)  # B is zero: the logits cannot tell
+    speed_up(classifier, FP32, SEED)
+    assert "note: without a speed-up (fused projections)" in capsys.readouterr().out
+
+
+def test_speeding_up_moves_no_weight_and_draws_no_random_number(
+    load_tiny_base: Any, params: Params
+) -> None:
+    classifier = attached(load_tiny_base, "bert", params)
+    before = {name: p.clone() for name, p in classifier.model.named_parameters()}
+    numbers = torch.get_rng_state()
+    speed_up(classifier, FP32, SEED)
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert all(torch.equal(p, before[n]) for n, p in classifier.model.named_parameters())
+    assert all(p.grad is None for p in classifier.model.parameters())

@@ -91,3 +91,31 @@ def test_what_is_not_plain_is_left_to_peft(
 ) -> None:
     assert_same(attach_lora(load_tiny_base("bert"), params.lora.model_copy(update=PLAIN | change)))
     assert used == []
+
+
+def test_projections_that_read_other_states_are_not_fused(
+    load_tiny_base: Any, params: Params, used: list[int]
+) -> None:
+    mobile = attach_lora(load_tiny_base("MobileBERT"), params.lora.model_copy(update=PLAIN))
+    assert_same(mobile)
+    assert sorted(used) == [1, 1, 2, 2]  # query and key read the bottleneck, value does not
+
+
+def test_they_are_told_apart_by_what_they_read_and_not_by_name_or_width(
+    load_tiny_base: Any, params: Params, used: list[int]
+) -> None:
+    classifier = attach_lora(load_tiny_base("bert"), params.lora.model_copy(update=PLAIN))
+    attention = classifier.model.base_model.model.bert.encoder.layer[0].attention.self
+    own = attention.value.forward
+    attention.value.register_forward_pre_hook(lambda _, states: (states[0] * 2,))
+    assert attention.value.forward == own
+    assert_same(classifier)
+    assert sorted(used) == [1, 2, 3]
+
+
+def test_what_was_put_on_is_taken_off(load_tiny_base: Any, params: Params) -> None:
+    classifier = attach_lora(load_tiny_base("bert"), params.lora.model_copy(update=PLAIN))
+    undo = fuse_projections(classifier.model, lambda: run(classifier))
+    assert [m for m in classifier.model.modules() if "forward" in vars(m)]
+    undo()
+    assert not [m for m in classifier.model.modules() if "forward" in vars(m)]

@@ -1,0 +1,94 @@
+"""How the head is reached: seen in the model, checked, and refused with the true cause."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stages.core import paths
+from stages.core.errors import ModelError
+from stages.model.base import load_base
+from stages.model.device import resolve
+from stages.model.halves import probe_batch
+from tests.support.tiny import COMPUTE
+
+CPU = resolve(COMPUTE)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("ALBERT", ("pooler", "pooler_activation")),
+        ("bert-no-pooler", ("pooler",)),
+        ("bert", ("pooler",)),
+        ("BigBird", ("pooler", "activation")),
+        ("NomicBERT", ("pooler",)),
+        ("roberta", ()),
+        ("distilbert", ()),
+    ],
+)
+def test_the_modules_of_the_pooler_are_seen_in_the_model(
+    load_tiny_base: Any, name: str, steps: tuple[str, ...]
+) -> None:
+    assert load_tiny_base(name).pooler == steps
+
+
+def test_albert_without_a_pooler_trains_one_with_its_head(load_tiny_base: Any) -> None:
+    classifier = load_tiny_base("ALBERT")
+    assert classifier.head == ("albert.pooler", "classifier")
+    assert classifier.has_new_pooler
+    assert not load_tiny_base("albert").has_new_pooler
+
+
+def test_a_head_that_reads_all_tokens_is_refused_with_a_remedy_that_works(
+    load_tiny_base: Any,
+) -> None:
+    with pytest.raises(ModelError, match="reads more of a text than one state") as caught:
+        load_tiny_base("EuroBERT")
+    remedy = re.search(r"set model\.pooling to (\w+) or (\w+)", str(caught.value))
+    assert remedy
+    for pooling in remedy.groups():
+        assert load_tiny_base("EuroBERT", pooling=pooling).pooling == pooling
+
+
+def test_an_encoder_with_fewer_states_than_tokens_has_no_mean(load_tiny_base: Any) -> None:
+    with pytest.raises(ModelError, match=r"model\.pooling: mean: Funnel.* pooling to auto"):
+        load_tiny_base("Funnel", pooling="mean")
+    assert load_tiny_base("Funnel").pooling == "auto"
+
+
+def test_logits_that_are_not_finite_are_not_taken_for_an_unsupported_head(
+    load_tiny_base: Any,
+) -> None:
+    load_tiny_base("bert")
+    file = paths.BASE_MODEL / "model.safetensors"
+    weights = load_file(file)
+    weights["encoder.layer.0.output.LayerNorm.weight"] *= 1e38
+    weights["encoder.layer.0.output.LayerNorm.bias"] *= 1e38
+    save_file({k: w * 1e30 if "pooler" in k else w for k, w in weights.items()}, file)
+    weights["encoder.layer.1.attention.self.query.weight"] *= float("inf")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="not finite") as caught:
+        load_base(Path("models/base"), ["a", "b"], 1, CPU)
+    assert "not supported" not in str(caught.value)
+
+
+def test_a_refused_architecture_is_named_when_it_is_loaded(load_tiny_base: Any) -> None:
+    load_tiny_base("bert")
+    file = paths.BASE_MODEL / "config.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"bert"', '"fnet"'), encoding="utf-8")
+    with pytest.raises(ModelError, match="fnet is not supported: it has no attention mask"):
+        load_base(paths.BASE_MODEL, ["a", "b"], 1, CPU)
+
+
+def test_the_probe_is_padded_and_has_no_token_types(load_tiny_base: Any) -> None:
+    batch = probe_batch(load_tiny_base("bert").tokenizer)
+    assert set(batch) == {"input_ids", "attention_mask"}
+    assert batch["input_ids"].shape == (2, 5)
+    assert batch["attention_mask"].sum(1).tolist() == [3, 5]
+    assert batch["input_ids"].dtype == torch.int64

@@ -1,0 +1,108 @@
+"""A check leaves no trace in the model, and no batch in what the next one is computed with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from stages.core import paths
+from stages.core.params import Params
+from stages.model.device import resolve
+from stages.model.fast.layer import speed_up
+from stages.model.lora import attach_lora
+from stages.model.unchanged import unchanged, undo_switches
+from tests.support.adapters import shaken
+from tests.support.tiny import COMPUTE
+
+LONG, SHORT = " ".join(f"w{n % 60}" for n in range(60)), "good w1"
+
+
+class Switching(nn.Module):
+    """A model that changes a setting, a child and a buffer at its first short batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kind = "sparse"
+        self.inner: nn.Module = nn.Linear(2, 2)
+        self.register_buffer("table", torch.zeros(2))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the states, after the change."""
+        if len(states) < 3:
+            self.kind, self.inner = "full", nn.Linear(2, 2)
+            self.table = torch.ones(2)
+        torch.rand(1)
+        return states
+
+
+def test_settings_children_buffers_mode_and_random_numbers_come_back() -> None:
+    model = Switching().train()
+    inner, table = model.inner, model.table
+    before = torch.get_rng_state()
+    with unchanged(model):
+        model.eval()
+        model(torch.zeros(1))
+        assert model.kind == "full"
+    assert (model.kind, model.training) == ("sparse", True)
+    assert model.inner is inner
+    assert model.table is table
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_they_come_back_from_an_error_too() -> None:
+    model = Switching()
+    with pytest.raises(RuntimeError), unchanged(model):
+        model.inner(model(torch.zeros(1)))
+    assert model.kind == "sparse"
+
+
+def test_every_batch_finds_the_model_as_it_was() -> None:
+    model = Switching()
+    inner = model.inner
+    undo_switches(model)
+    model(torch.zeros(1))
+    assert model.kind == "sparse"
+    assert model.inner is inner
+
+
+def texts_of(classifier: Any, text: str) -> dict[str, Tensor]:
+    batch = classifier.tokenizer([text], return_tensors="pt", truncation=True, max_length=64)
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+
+def logits_of(classifier: Any, text: str) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = classifier.model.eval()(**texts_of(classifier, text)).logits
+    return logits
+
+
+def test_bigbird_stays_sparse_whatever_was_scored_before(load_tiny_base: Any) -> None:
+    ours = load_tiny_base("BigBird")
+    config = AutoConfig.from_pretrained(paths.BASE_MODEL, num_labels=2)
+    plain = AutoModelForSequenceClassification.from_pretrained(paths.BASE_MODEL, config=config)
+    plain.classifier.load_state_dict(ours.model.classifier.state_dict())
+    with torch.no_grad():
+        expected = plain.eval()(**texts_of(ours, LONG)).logits
+        plain.bert.set_attention_type("original_full")
+        full = plain(**texts_of(ours, LONG)).logits
+    assert not torch.allclose(expected, full, atol=1e-3)  # else the test shows nothing
+    assert ours.model.bert.attention_type == "block_sparse"
+    for text in (LONG, SHORT, LONG):
+        found = logits_of(ours, text)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bigbird_keeps_its_adapter_in_both_kinds_of_attention(
+    load_tiny_base: Any, params: Params
+) -> None:
+    trained = shaken(attach_lora(load_tiny_base("BigBird"), params.lora))
+    before = [logits_of(trained, text) for text in (LONG, SHORT)]
+    speed_up(trained, resolve(COMPUTE), 0)
+    for text, expected in zip((LONG, SHORT, LONG), [*before, before[0]], strict=True):
+        torch.testing.assert_close(logits_of(trained, text), expected, rtol=1e-4, atol=1e-5)
+    base = [logits_of(load_tiny_base("BigBird"), text) for text in (LONG, SHORT)]
+    assert all(not torch.allclose(a, b, atol=1e-3) for a, b in zip(base, before, strict=True))
