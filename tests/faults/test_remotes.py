@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.core import paths
 from tests.support import sshd
 from tests.support.faults import (
     assert_soon,
@@ -63,7 +64,7 @@ def transfer(verb: str) -> Started:
 
 
 def objects(folder: Path) -> list[Path]:
-    """Return the complete objects of a cache or a remote; what is still written has another name."""
+    """Return the objects of a cache or a remote; one that is still written has another name."""
     return [p for p in folder.rglob("*") if p.is_file() and len(p.name.removesuffix(".dir")) == 30]
 
 
@@ -88,12 +89,12 @@ def test_a_push_and_a_pull_that_are_broken_off_are_taken_up_again(
     run_successfully("git", "add", "-A")
     run_successfully("git", "commit", "-qm", "many files")
     before = file_hashes()
-    wanted = {path.name for path in objects(clone / ".dvc/cache")}
     break_off(transfer("push"), store, server, broken_by)
-    assert 0 < len(objects(store)) < len(wanted)
+    assert 0 < len(objects(store)) < FILES
     assert_sound(store)
     dvc("push", "-q")
-    assert {path.name for path in objects(store)} == wanted
+    assert len(objects(store)) > FILES
+    assert dvc("status", "--cloud", "--json").strip() == "{}"
     assert_sound(store)
 
     forget_everything()
@@ -103,6 +104,7 @@ def test_a_push_and_a_pull_that_are_broken_off_are_taken_up_again(
     assert_sound(cache)
     dvc("pull", "-q")
     after = file_hashes()
+    del before[paths.PROVENANCE.as_posix()]  # neither git nor DVC keeps it
     assert {path: after.get(path) for path in before} == before
     assert dvc("status", "--json").strip() == "{}"
     assert bert_lora("verify").returncode == 0
