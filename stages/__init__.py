@@ -19,6 +19,6 @@ A folder may import from those below it, never from one above (checked by import
   model      the classifier: base, head, training methods, saved adapters, device, tokens; fast/
   rows       from files to rows: tables, checks, labels, splits
   sources    from a name in params.yaml to files on disk: catalogue, package index, Hub, folders
-  running    how a stage starts and ends: environment, locks, disk, DVC's files, provenance
+  running    how a stage starts and ends: environment, locks, disk, DVC's files, processes
   core       what all of them use: paths, errors, params, artefacts
 """

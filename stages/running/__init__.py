@@ -1,1 +1,1 @@
-"""How a stage or a command starts and ends: environment, locks, disk, DVC's files, provenance."""
+"""How a stage or a command starts and ends: environment, locks, disk, DVC's files, processes."""

@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +90,7 @@ def enter() -> World:
     end_with(_world.launcher or os.getppid())
     if not _world.leads:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # until the end
+        warnings.simplefilter("ignore")  # the first process has the same ones
     return _world
 
 

@@ -19,7 +19,10 @@ from stages.running.processes import World, lost, world
 T = TypeVar("T")
 JOIN_SECONDS = "BERT_LORA_JOIN_SECONDS"  # in the environment: how long all may take to join
 WAIT = timedelta(minutes=30)  # for one another, later on: one may write a checkpoint meanwhile
-LOST = re.compile(r"gloo|nccl|xccl|connection (closed|reset)|broken pipe", re.IGNORECASE)
+LOST = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|time(d )?out|communicator was aborted",
+    re.IGNORECASE,
+)
 
 
 def join(backend: str) -> None:

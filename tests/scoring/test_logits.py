@@ -12,7 +12,8 @@ import torch
 
 from stages.core.errors import NumericsError
 from stages.model.device import resolve, set_up
-from stages.scoring.logits import predict_logits, probabilities_of
+from stages.scoring import logits
+from stages.scoring.logits import cached_features, predict_logits, probabilities_of
 from tests.support.tiny import COMPUTE, MODELS, table
 
 TEXTS = [text for text, _ in table(classes=2, rows=20)]
@@ -37,6 +38,35 @@ def test_the_batch_size_changes_no_prediction(load_tiny_base: Any, name: str) ->
         found = predict_logits(classifier, TEXTS, 32, device, "test")
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
+
+
+@pytest.mark.parametrize(("size", "tokens"), [(2, 40), (3, 40), (4, 1 << 10)])
+@pytest.mark.parametrize("name", ["bert", "roberta"])  # with a pooler, and without one
+def test_what_several_processes_score_is_put_together_in_the_rows_order(
+    load_tiny_base: Any, monkeypatch: pytest.MonkeyPatch, name: str, size: int, tokens: int
+) -> None:
+    classifier = load_tiny_base(name)
+    device = replace(set_up(COMPUTE), batch_tokens=tokens)
+    alone = predict_logits(classifier, TEXTS, 32, device, "test")
+    states = cached_features(classifier, TEXTS, 32, device, "test")
+    parts: dict[str, list[Any]] = {"gathered": [], "gathered_by_first": []}
+    for gather, kept in parts.items():
+        monkeypatch.setattr(logits, gather, lambda item, kept=kept: kept.append(item) or [item])
+    for rank in reversed(range(size)):  # each is the last of them: the first gets all
+        monkeypatch.setattr(logits, "share", lambda rank=rank: (rank, size))
+        if rank == 0:
+            for gather, kept in parts.items():
+                monkeypatch.setattr(logits, gather, lambda item, kept=kept: [item, *kept[::-1]])
+        together = predict_logits(classifier, TEXTS, 32, device, "test")
+        features = cached_features(classifier, TEXTS, 32, device, "test")
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    for own, expected in zip(features, states, strict=True):
+        assert (own is None) == (expected is None)
+        if own is not None:
+            torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
+    shares = [len(rows) for rows, _ in parts["gathered"]]
+    assert len(shares) == size - 1
+    assert (0 in shares) == (tokens > 40)  # one batch for all leaves some without
 
 
 def test_each_text_gets_its_own_logits_in_any_order(load_tiny_base: Any) -> None:
