@@ -54,9 +54,8 @@ def open_text(path: Path, newline: str) -> tuple[IO[str], str]:
         head = file.read(4)
     encoding = next((name for mark, name in MARKS if head.startswith(mark)), "")
     if not encoding:  # pandas packs UTF-16 without a mark; the first two are letters of the header
-        zeros = [byte == 0 for byte in head]
-        unmarked = {(False, True) * 2: "utf-16-le", (True, False) * 2: "utf-16-be"}
-        encoding = unmarked.get(tuple(zeros), "utf-8")
+        unmarked = {"0101": "utf-16-le", "1010": "utf-16-be"}
+        encoding = unmarked.get("".join("10"[bool(byte)] for byte in head), "utf-8")
     return io.TextIOWrapper(open_bytes(path), encoding=encoding, newline=newline), encoding
 
 

@@ -54,7 +54,7 @@ def open_table(
         table = open_xlsx(path, names)
     packed = compression_of(path)
     understood = f"{table.understood}, {packed}" if packed else table.understood
-    return Table(understood, _some(path, table.rows, faults))
+    return Table(understood, _some(path, table.rows, faults), table.check)
 
 
 def _some(path: Path, rows: Iterator[Row], faults: Faults) -> Iterator[Row]:

@@ -35,8 +35,14 @@ def open_json(path: Path, names: list[str], faults: Faults) -> Table:
     file, encoding = open_text(path, newline="\n" if lines else "")
     values = _lines(file, faults) if lines else _values(path, file)
 
+    absent, there = set(names), dict[str, None]()
+
+    def check() -> None:
+        for name in names:
+            if name in absent:
+                raise no_column(path, name, list(there))
+
     def rows() -> Iterator[Row]:
-        absent, there = set(names), dict[str, None]()
         count = 0
         with file, faults_of(path, encoding):
             for line, value in values:
@@ -45,7 +51,8 @@ def open_json(path: Path, names: list[str], faults: Faults) -> Table:
                     continue
                 cells = [field_of(value, name) for name in names]
                 if absent:
-                    absent -= {n for n, c in zip(names, cells, strict=True) if c is not MISSING}
+                    found = zip(names, cells, strict=True)
+                    absent.difference_update(name for name, cell in found if cell is not MISSING)
                     if count < SAMPLE:
                         there.update(dict.fromkeys(islice(names_of(value), SAMPLE)))
                 count += 1
@@ -55,12 +62,10 @@ def open_json(path: Path, names: list[str], faults: Faults) -> Table:
             raise DataError(
                 f"{printable(path)}: line 1: the file is empty", "give a file with rows"
             )
-        for name in names:
-            if name in absent:
-                raise no_column(path, name, list(there))
+        check()
 
     kind = "one JSON object to a line" if lines else "JSON"
-    return Table(f"{kind}, {NAMES[encoding]}", rows())
+    return Table(f"{kind}, {NAMES[encoding]}", rows(), check)
 
 
 def _lines(file: IO[str], faults: Faults) -> Iterator[Value]:

@@ -1,29 +1,48 @@
-"""The texts that `bert-lora predict` is given: arguments, standard input or a file, all checked."""
+"""The texts that `bert-lora predict` is given: arguments, standard input or a file, as a stream.
+
+They come in blocks, each checked as a whole before it is handed on, so that the faults of a file of
+usual size are reported together and before a model is loaded, and a larger one fits into memory.
+"""
 
 from __future__ import annotations
 
+import glob
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from stages.core.errors import DataError, printable
 from stages.rows.faults import Faults
 
+FILE_ROWS = 65_536  # of a block of a file, and
+FILE_CHARACTERS = 16_000_000
+LINES = 16  # of a block of standard input, whose writer may be slow
+Checked = tuple[int, str | None, tuple[str, str] | None]  # line, text, fault and remedy
 
-def read_texts(arguments: tuple[str, ...], file: Path | None, text_column: str) -> list[str]:
-    """Return the texts of the file, standard input or the arguments, verbatim.
+
+def text_blocks(
+    arguments: tuple[str, ...], file: Path | None, text_column: str
+) -> Iterator[list[str]]:
+    """Yield the texts of the file, standard input or the arguments, verbatim, in blocks.
 
     Args:
         arguments: the texts; none of them, or "-" alone, is standard input.
-        file: a table to read instead, or None.
+        file: a table to read instead, or a pattern of several, or None.
         text_column: its column with the text.
 
     Raises:
-        DataError: naming every empty or unreadable text by its line or number.
+        DataError: naming every empty or unreadable text of a block by its line or number.
     """
     if file:
-        return _from_file(file, text_column)
-    if arguments in ((), ("-",)):
-        return _from_standard_input()
+        for path in _files(file):
+            yield from _blocks_of_file(path, text_column)
+    elif arguments in ((), ("-",)):
+        yield from _blocks(Faults(Path("standard input")), _lines(), LINES)
+    else:
+        yield _arguments(arguments)
+
+
+def _arguments(arguments: tuple[str, ...]) -> list[str]:
     checked = [(number, _fault(text)) for number, text in enumerate(arguments, start=1)]
     faults = [(f"text {number}: {fault[0]}", fault[1]) for number, fault in checked if fault]
     if faults:
@@ -31,44 +50,95 @@ def read_texts(arguments: tuple[str, ...], file: Path | None, text_column: str) 
     return list(arguments)
 
 
-def _from_file(file: Path, column: str) -> list[str]:
-    from stages.rows.tables import ENDINGS, read_table  # pandas is imported for a file alone
+def _files(file: Path) -> list[Path]:
+    from stages.sources.data_files import ENDINGS, format_of, is_pattern
 
-    if not file.is_file():
+    files = [file]
+    if not file.exists() and is_pattern(str(file)):
+        names = glob.glob(str(file), recursive=True)  # noqa: PTH207  # the pattern is absolute
+        files = [path for path in sorted(map(Path, names)) if path.is_file()]
+    if not files or not files[0].is_file():
         raise DataError(f"{printable(file, 200)}: no such file", "check the name after --file")
-    if file.suffix not in ENDINGS:
-        raise DataError(
-            f"{printable(file, 200)}: unknown ending",
-            f"use one of {' '.join(ENDINGS)}; for plain lines: bert-lora predict < FILE",
-        )
-    frame = read_table(file, column)
-    return _checked(file, [text or "" for text in frame["text"]], frame["line"].tolist())
+    for path in files:
+        if format_of(path) is None:
+            raise DataError(
+                f"{printable(path, 200)}: unknown ending",
+                f"use one of {ENDINGS}; for plain lines: bert-lora predict < FILE",
+            )
+    return files
 
 
-def _from_standard_input() -> list[str]:
+def _blocks_of_file(file: Path, column: str) -> Iterator[list[str]]:
+    from stages.rows.formats import open_table  # pyarrow is imported for a file alone
+    from stages.rows.values import NoValueError, text_of
+
+    faults = Faults(file)
+    table = open_table(file, [column], faults)
+
+    def checked() -> Iterator[Checked]:
+        for line, (value,) in table.rows:
+            try:
+                text = text_of(value) or ""
+                yield line, text, _fault(text, "holds half of a surrogate pair")
+            except NoValueError as error:
+                yield line, None, (error.what, error.fix)
+
+    understood = f"read: {printable(file, 200)} ({table.understood})"
+    for block in _blocks(faults, checked(), FILE_ROWS, table.check):
+        if understood:
+            print(understood, file=sys.stderr)
+        understood = ""
+        yield block
+
+
+def _lines() -> Iterator[Checked]:
     if sys.stdin.isatty():
         print("one text a line; Ctrl-D ends", file=sys.stderr)
-    # What is not UTF-8 becomes a surrogate, which _fault finds: so every such line is named.
-    content = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
-    texts = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
-    return _checked(Path("standard input"), texts, list(range(1, len(texts) + 1)))
+    number = 0
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        # What is not UTF-8 becomes a surrogate, which _fault finds: so every such line is named.
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
+        text = text.removesuffix("\n").removesuffix("\r")
+        yield number, text, _fault(text)
+    if not number:
+        yield 1, "", _fault("")
 
 
-def _checked(name: Path, texts: list[str], lines: list[int]) -> list[str]:
-    faults = Faults(name)
-    for line, text in zip(lines, texts, strict=True):
-        if fault := _fault(text):
+def _blocks(
+    faults: Faults,
+    rows: Iterable[Checked],
+    size: int,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[list[str]]:
+    """Yield the texts, at most `size` at once, each block after the check of all of it.
+
+    `check` goes before the faults: without a column, every text is empty.
+    """
+    block: list[str] = []
+    count = characters = 0
+    for line, text, fault in rows:
+        count += 1
+        if fault:
             faults.add(line, *fault)
+        elif text is not None and not faults.lines:
+            block.append(text)
+            characters += len(text)
+        if count >= size or characters >= FILE_CHARACTERS:
+            check()
+            faults.check()
+            yield block
+            block, count, characters = [], 0, 0
     faults.check()
-    return texts
+    if block:
+        yield block
 
 
-def _fault(text: str) -> tuple[str, str] | None:
+def _fault(text: str, surrogate: str = "not UTF-8") -> tuple[str, str] | None:
     """Return what is wrong with a text and the remedy, or None."""
     if not text.strip():
         return "empty text", "fill it in or leave it out"
     if "\x00" in text:
         return "holds a NUL character", "remove it; the input may be binary"
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        return "not UTF-8", "give the text as UTF-8"
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        return surrogate, "give the text as UTF-8"
     return None

@@ -139,7 +139,9 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path, tem
     ],
 )
 def test_a_split_may_be_several_files(names: list[str], tmp_path: Path, temp: Path) -> None:
-    folder = write_files(tmp_path / "d", {name: name.encode() for name in names})
+    for name in names:
+        write_files((tmp_path / "d" / name).parent, {Path(name).name: name.encode()})
+    folder = tmp_path / "d"
     found = locate_data(str(folder), temp)
     assert set(found.splits) == {"train", "test"}
     assert found.files("train") == (folder / names[0], folder / names[1])
@@ -158,6 +160,7 @@ def test_a_split_may_be_several_files(names: list[str], tmp_path: Path, temp: Pa
 def test_a_split_in_two_ways_is_refused(
     names: list[str], message: str, tmp_path: Path, temp: Path
 ) -> None:
-    folder = write_files(tmp_path / "d", dict.fromkeys(names, b""))
+    for name in names:
+        write_files((tmp_path / "d" / name).parent, {Path(name).name: b""})
     with pytest.raises(ParamsError, match=message):
-        locate_data(str(folder), temp)
+        locate_data(str(tmp_path / "d"), temp)
