@@ -18,7 +18,8 @@ from types import FrameType
 import uvicorn
 
 from stages.core.errors import HostError, printable
-from stages.serving.http.api import Service, make_app
+from stages.serving.http.api import make_app
+from stages.serving.http.service import Service
 
 BACKLOG = 512
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
