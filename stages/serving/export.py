@@ -182,18 +182,16 @@ def _write_tokenizer(folder: Path, tokenizer: Any, max_length: int) -> int:
 
 
 def _refuse_beyond(found: Check, wanted: Wanted) -> None:
-    """Raise a UserError if a logit differs by more than the tolerance, or is not a number."""
+    """Raise a UserError if a logit differs by more than the tolerance; all are numbers by now."""
     limit = wanted.limit
-    if limit is None or found.largest_difference <= limit:  # guard: tolerance of an export
-        return
-    raise UserError(
-        f"bert-lora export: a logit differs from the adapter's by {found.largest_difference:.3g}, "
-        f"more than the tolerance of {limit:g} ({found.flipped} of {found.rows:,} rows flipped); "
-        "nothing was written",
-        "leave out --int8, or raise --tolerance if that is close enough for you"
-        if wanted.int8
-        else "try another --format, or raise --tolerance if that is close enough for you",
-    )
+    if limit is not None and found.largest_difference > limit:  # guard: tolerance of an export
+        other = "leave out --int8" if wanted.int8 else "try another --format"
+        raise UserError(
+            "bert-lora export: a logit differs from the adapter's by "
+            f"{found.largest_difference:.3g}, more than the tolerance of {limit:g} "
+            f"({found.flipped} of {found.rows:,} rows flipped); nothing was written",
+            f"{other}, or raise --tolerance if that is close enough for you",
+        )
 
 
 def _public_name(source: str) -> str:
