@@ -12,7 +12,7 @@ A stage file loads, calls one piece of work, and writes. The work is in a folder
 A folder may import from those below it, never from one above (checked by import-linter):
 
   tools      the `bert-lora` command, one module a subcommand; search/, benchmark/
-  serving    a loaded predictor; the server and its page in http/
+  serving    a loaded predictor; exported folders; what may be published; the server in http/
   reporting  what `compare` works out and shows: report, figures, model card
   training   the Trainer, its batches, checkpoints and curves
   scoring    from model and rows to probabilities, scores, significance, records of seeds, searches

@@ -29,7 +29,7 @@ def fetch_hub_data(source: str, folder: Path) -> tuple[dict[str, Path], tuple[st
         DataError: if its files cannot be read as one table per split.
     """
     name, revision = source.split("@")
-    _set_up()
+    set_up()
     import datasets
 
     datasets.disable_progress_bars()
@@ -64,7 +64,7 @@ def fetch_hub_model(source: str) -> Path:
         ModelError: if it has no config.json, or a cached file is damaged.
     """
     name, revision = source.split("@")
-    _set_up()
+    set_up()
     import huggingface_hub
 
     print(f"fetching {source} ...", flush=True)
@@ -106,7 +106,7 @@ def _token() -> str | bool:
     return os.environ.get("HF_TOKEN") or False
 
 
-def _set_up() -> None:
+def set_up() -> None:
     """Limit the time of every request, and silence the libraries; they read this when imported."""
     for name, value in {
         "HF_HUB_ETAG_TIMEOUT": "20",

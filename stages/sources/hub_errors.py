@@ -43,7 +43,7 @@ def explained(error: Exception, source: str, kind: Kind, fault: type[UserError])
         kind: models or data.
         fault: the error for a source whose files cannot be used.
     """
-    causes = _causes(error)
+    causes = causes_of(error)
     missing, unusable = _classes_of(kind)
     why = f"{place_of(kind)}: {source}: {printable(error, limit=200)}"
     if any(isinstance(cause, missing) for cause in causes):
@@ -64,7 +64,7 @@ def explained(error: Exception, source: str, kind: Kind, fault: type[UserError])
     return error
 
 
-def _causes(error: BaseException) -> list[BaseException]:
+def causes_of(error: BaseException) -> list[BaseException]:
     """Return an error and the chain of errors that led to it, the first cause last."""
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:

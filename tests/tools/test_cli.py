@@ -12,7 +12,17 @@ import pytest
 from tests.support.command import Command
 from tests.support.tiny import ROOT
 
-SUBCOMMANDS = ("predict", "serve", "compare", "seeds", "benchmark", "verify", "doctor")
+SUBCOMMANDS = (
+    "predict",
+    "serve",
+    "compare",
+    "seeds",
+    "benchmark",
+    "export",
+    "push",
+    "verify",
+    "doctor",
+)
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
 HEAVY |= {"fastapi", "uvicorn", "prometheus_client", "captum"}
 
@@ -36,15 +46,16 @@ def run_and_list_heavy(folder: Path, arguments: list[str]) -> subprocess.Complet
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["predict", "--help"], ["serve", "--help"], ["predikt"]]
+    "arguments",
+    [["--help"], ["predict", "--help"], ["serve", "--help"], ["export", "--help"], ["predikt"]],
 )
 def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     done = run_and_list_heavy(tmp_path, arguments)
     assert done.stdout.endswith("heavy: []\n")
     if "--help" in arguments:
         assert (done.returncode, done.stderr) == (0, "")
-        option = {"predict": "--with-base", "serve": "--port"}.get(arguments[0], "predict")
-        assert option in done.stdout
+        options = {"predict": "--with-base", "serve": "--port", "export": "--int8"}
+        assert options.get(arguments[0], "predict") in done.stdout
     else:
         assert done.returncode == 2
         assert done.stderr.startswith("error: bert-lora: No such command 'predikt'")
