@@ -16,7 +16,7 @@ from tests.support.tiny import ROOT
 CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 FILES = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}
 DVC = (sys.executable, "-m", "dvc")
-GTO = (sys.executable, "-m", "gto")
+GTO = (sys.executable, "-c", "from gto.cli import app; app()")
 MAKE = """
 import sys
 from pathlib import Path
@@ -60,9 +60,9 @@ def test_a_version_is_registered_promoted_and_fetched(
     (source / "make.py").write_text(MAKE, encoding="utf-8")
     stages = {
         name: {
-            "cmd": f"python make.py params.yaml {' '.join(outs)}",
+            "cmd": f"python make.py weights.txt {' '.join(outs)}",
             "outs": outs,
-            "deps": ["params.yaml"],
+            "deps": ["weights.txt"],
         }
         for name, outs in adapters_outputs().items()
     }
@@ -70,7 +70,7 @@ def test_a_version_is_registered_promoted_and_fetched(
     YAML().dump(pipeline, source / "dvc.yaml")
     run_successfully(*DVC, "remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
     for version in ("v1.0.0", "v1.1.0"):
-        (source / "params.yaml").write_text(version, encoding="utf-8")
+        (source / "weights.txt").write_text(version, encoding="utf-8")
         run_successfully(*DVC, "repro", "-q")
         run_successfully(*DVC, "push", "-q")
         run_successfully("git", "add", "-A")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.core import paths
 from stages.core.artefacts import Json, read_object, replacing, sha256_of, write_json
-from stages.core.errors import ModelError, UserError, printable
+from stages.core.errors import ModelError, ParamsError, UserError, printable
 from stages.core.params import ComputeParams, Params
 from stages.running.provenance import git_state, packages
 from stages.serving.export_check import Check
@@ -59,6 +59,7 @@ def write_export(folder: Path, wanted: Wanted, params: Params, say: Callable[[st
     Raises:
         HostError: if a file of the pipeline or a package is missing.
         ModelError: if the model cannot be exported, or the export does not run.
+        ParamsError: if a merged folder would give other answers.
         UserError: if a logit differs by more than the tolerance (exit code 1).
     """
     from stages.model.base import load_base
@@ -68,6 +69,7 @@ def write_export(folder: Path, wanted: Wanted, params: Params, say: Callable[[st
     from stages.scoring.logits import predict_logits
     from stages.serving.export_card import export_card
     from stages.serving.export_check import check
+    from stages.serving.merge import standard
 
     temperature = read_object(paths.ADAPTER_METRICS, "temperature")["temperature"]
     labels = prepared.read_labels()
@@ -76,6 +78,8 @@ def write_export(folder: Path, wanted: Wanted, params: Params, say: Callable[[st
     compute = ComputeParams(device="cpu", precision="fp32", threads=params.compute.threads)
     device = resolve(compute)
     base = load_base(paths.BASE_MODEL, labels, params.seed, device, manifest["pooling"])
+    if wanted.format == "merged":
+        standard(base.model, base)  # says at once if no class of Transformers will do
     classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
     say(f"scoring {len(test.texts):,} test rows with the adapter")
     adapter = predict_logits(classifier, test.texts, manifest["max_length"], device, "adapter")
@@ -113,7 +117,7 @@ def write_model(
 
     Raises:
         ModelError: if the model or its tokenizer cannot be exported.
-        UserError: if a merged folder would give other answers (exit code 1).
+        ParamsError: if a merged folder would give other answers.
     """
     from stages.serving.merge import merged, standard
     from stages.serving.onnx_graph import quantise, write_onnx
@@ -151,7 +155,7 @@ def check_target(folder: Path, force: bool) -> None:
     """Check that the folder may be written: it is new, or an export and to be replaced.
 
     Raises:
-        UserError: if it holds something else, or `force` was not given (exit code 1).
+        ParamsError: if it holds something else, or `force` was not given.
     """
     if not folder.exists() and not folder.is_symlink():
         return
@@ -159,11 +163,11 @@ def check_target(folder: Path, force: bool) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if not (folder / paths.EXPORT_RECORD).is_file():  # guard: what an export replaces
-        raise UserError(
+        raise ParamsError(
             f"{shown}: exists and is no export; it is never replaced", "name another folder"
         )
     if not force:
-        raise UserError(f"{shown}: an export is there already", "add --force to replace it")
+        raise ParamsError(f"{shown}: an export is there already", "add --force to replace it")
 
 
 def _write_tokenizer(folder: Path, tokenizer: Any, max_length: int) -> int:
@@ -182,18 +186,16 @@ def _write_tokenizer(folder: Path, tokenizer: Any, max_length: int) -> int:
 
 
 def _refuse_beyond(found: Check, wanted: Wanted) -> None:
-    """Raise a UserError if a logit differs by more than the tolerance, or is not a number."""
+    """Raise a UserError if a logit differs by more than the tolerance; all are numbers by now."""
     limit = wanted.limit
-    if limit is None or found.largest_difference <= limit:  # guard: tolerance of an export
-        return
-    raise UserError(
-        f"bert-lora export: a logit differs from the adapter's by {found.largest_difference:.3g}, "
-        f"more than the tolerance of {limit:g} ({found.flipped} of {found.rows:,} rows flipped); "
-        "nothing was written",
-        "leave out --int8, or raise --tolerance if that is close enough for you"
-        if wanted.int8
-        else "try another --format, or raise --tolerance if that is close enough for you",
-    )
+    if limit is not None and found.largest_difference > limit:  # guard: tolerance of an export
+        other = "leave out --int8" if wanted.int8 else "try another --format"
+        raise UserError(
+            "bert-lora export: a logit differs from the adapter's by "
+            f"{found.largest_difference:.3g}, more than the tolerance of {limit:g} "
+            f"({found.flipped} of {found.rows:,} rows flipped); nothing was written",
+            f"{other}, or raise --tolerance if that is close enough for you",
+        )
 
 
 def _public_name(source: str) -> str:

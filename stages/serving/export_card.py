@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,7 +28,11 @@ def export_card(record: dict[str, Any], name: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["plain"] = lambda value: printable(value).replace("`", "'")
+    environment.filters |= {
+        "plain": lambda value: html.escape(printable(value), quote=False),
+        "shell": lambda value: shlex.quote(printable(value, 200)),
+        "python": lambda value: ascii(str(value)),
+    }
     template = environment.get_template("export.md.j2")
     return template.render(r=record, check=record["check"], name=name, head=_head(record))
 

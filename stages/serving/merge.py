@@ -17,7 +17,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from stages.core.errors import ModelError, UserError, printable
+from stages.core.errors import ModelError, ParamsError, printable
 from stages.model.classifier import Classifier
 from stages.model.lora import ADAPTER
 
@@ -66,7 +66,7 @@ def standard(model: Any, classifier: Classifier) -> Any:
         classifier: what it was made from: its tokenizer, head and pooling.
 
     Raises:
-        UserError: if no class of Transformers reads this pooling under this head (exit code 1).
+        ParamsError: if no class of Transformers reads this pooling under this head.
     """
     wanted = _logits(model, classifier)
     for build in (_same_class, _any_encoder):
@@ -76,7 +76,7 @@ def standard(model: Any, classifier: Classifier) -> Any:
         ):
             return candidate
     name = type(model).__name__
-    raise UserError(
+    raise ParamsError(
         f"bert-lora export: no class of Transformers has {name}'s head and model.pooling "
         f"{classifier.pooling}, so a merged folder would give other answers",
         "use --format onnx, whose graph has the pooling in it, or train with -S model.pooling=auto",

@@ -21,8 +21,9 @@ if TYPE_CHECKING:  # ONNX needs no torch
     from stages.model.device import Device
 
 # By how much a probability may differ from that of another batch: padding and the number of rows
-# change the order of sums, and bf16 keeps eight bits of each number.
-TOLERANCE = {"fp32": 1e-5, "bf16": 0.03}
+# change the order of sums, and bf16 keeps eight bits of each number. Largest differences seen on
+# 600 test rows, alone, in batches of 17 and all together: 2e-6 in fp32, 0.004 in bf16.
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.02}
 
 
 @dataclass(frozen=True)

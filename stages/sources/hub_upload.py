@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 
 from stages.core.errors import HostError, ParamsError, printable
-from stages.sources.hub import set_up
 
 TOKEN = "HF_TOKEN"  # noqa: S105  # a variable's name
 
@@ -31,6 +30,8 @@ def require_token() -> str:
 def upload(name: str, files: dict[str, Path], private: bool) -> str:
     """Make the repository if there is none, commit the files to it, and return the commit's URL.
 
+    Call `hub.set_up` before anything imports the Hub's library.
+
     Args:
         name: owner/name.
         files: file on disk by its name in the repository.
@@ -41,7 +42,6 @@ def upload(name: str, files: dict[str, Path], private: bool) -> str:
         ParamsError: if the repository is public though a private one is wanted, or the Hub refuses.
     """
     token = require_token()
-    set_up()
     from huggingface_hub import CommitOperationAdd, HfApi
 
     from stages.sources.hub_errors import UNREACHABLE, causes_of
@@ -63,7 +63,7 @@ def upload(name: str, files: dict[str, Path], private: bool) -> str:
             )
     except (OSError, ValueError, *UNREACHABLE) as error:  # the Hub's own errors are OSErrors
         if any(isinstance(cause, UNREACHABLE) for cause in causes_of(error)):
-            what = f"the Hub could not be reached: {printable(error, 200)}"
+            what = f"the Hub could not be reached: {printable(_reason(error), 200)}"
             raise HostError(what, "check the network and run again") from None
         raise ParamsError(
             f"the Hub refuses the upload to {name}: {printable(_reason(error), 300)}",
@@ -75,4 +75,4 @@ def upload(name: str, files: dict[str, Path], private: bool) -> str:
 def _reason(error: Exception) -> str:
     """Return what the Hub says of an error, without the advice that its library adds."""
     said = getattr(error, "server_message", None)
-    return said or str(error).strip().replace("\n", " ")
+    return str(said or error).strip().replace("\n", " ").rstrip(".")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from stages.core.errors import ParamsError, printable
 from stages.core.params import load_params
 from stages.running.environment import set_environment
 from stages.running.locks import sole_run
+from stages.scoring.significance import ALPHA
 from stages.tools.project import enter_project
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
@@ -76,7 +77,7 @@ def command(
     with sole_run("export"):
         check_target(folder, force)
         found = write_export(folder, Wanted(form, int8, tolerance), params, _say)
-    print_table(found)
+    show(found)
     print(f"{printable(folder)}: written")
 
 
@@ -99,9 +100,12 @@ def rows_of(found: Check) -> list[tuple[str, str]]:
     ]
 
 
-def print_table(found: Check) -> None:
-    """Print the figures, one a line."""
-    rows: list[tuple[str, Any]] = rows_of(found)
+def show(found: Check) -> None:
+    """Print the figures, one a line, and a warning if the export is worse than the adapter."""
+    rows = rows_of(found)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+    if found.broken > found.fixed and found.mcnemar_p < ALPHA:
+        what = f"beyond chance: {found.broken} rows broken, {found.fixed} fixed"
+        print(f"warning: less accurate than the adapter, {what}", file=sys.stderr)

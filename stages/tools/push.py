@@ -53,6 +53,7 @@ def command(
     params = load_params()
     for path in NEEDED:
         require(path)
+    from stages.sources.hub import set_up
     from stages.sources.hub_upload import require_token, upload
 
     if not dry_run:
@@ -60,6 +61,7 @@ def command(
         if not yes and not sys.stdin.isatty():
             raise ParamsError("bert-lora push: nobody to ask on standard input", "add --yes")
     set_environment(params.compute)
+    set_up()  # before the model's libraries import the Hub's, which reads the environment once
     with ExitStack() as stack:
         files = _merged(params, stack) if merged else _adapter()
         _show(name, files, public)

@@ -26,6 +26,7 @@ EXAMPLE = "Example: bert-lora serve --port 8080"
 EXTRA = ("fastapi", "uvicorn", "prometheus_client", "captum")
 AUTO = ComputeParams(device="auto", precision="auto", threads="auto")
 DEFAULT = Limits()
+LOCAL = ("localhost", "127.0.0.1", "::1")
 
 Folder = Annotated[
     Path | None,
@@ -53,6 +54,14 @@ WithExamples = Annotated[
         show_default=False,
     ),
 ]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Another name that requests may give the server; may be repeated. By default its "
+        "own on a loopback address, and any on others.",
+        metavar="NAME",
+    ),
+]
 
 
 def _limit(text: str, most: int) -> Any:
@@ -65,6 +74,7 @@ def command(
     port: Port = 8000,
     base: WithBase = None,
     examples: WithExamples = None,
+    allow_host: AllowHost = None,
     max_body: Annotated[int, _limit("Bytes of a request.", 1 << 30)] = DEFAULT.body_bytes,
     max_texts: Annotated[int, _limit("Texts of a request.", 100_000)] = DEFAULT.texts,
     max_characters: Annotated[int, _limit("Of a text.", 10_000_000)] = DEFAULT.characters,
@@ -88,14 +98,14 @@ def command(
     set_environment(compute)
 
     from stages.serving.examples import read_examples
-    from stages.serving.http.api import Service
     from stages.serving.http.run import listen, run, url_of
+    from stages.serving.http.service import Service
 
     listener = listen(host, port)
     shows = is_loopback(host) if examples is None else examples
     rows = read_examples(paths.FLIPS) if shows else {}
     served = load(wanted, compute, base)
-    service = Service(served, limits, rows)
+    service = Service(served, limits, rows, hosts_of(host, allow_host or []))
     service.batcher.call(lambda: served.model.score(["warm up"])).result()
     name = printable(wanted or paths.ADAPTER, 200)
     where = f"{url_of(listener)} (page: /, interface: /docs)"
@@ -160,6 +170,13 @@ def load(folder: Path | None, compute: ComputeParams, base: bool | None) -> Serv
     from stages.serving.served_export import serve_export
 
     return serve_export(folder, compute, bool(base))
+
+
+def hosts_of(host: str, allowed: list[str]) -> frozenset[str] | None:
+    """Return the names that requests may give the server, None for any."""
+    if not is_loopback(host) and not allowed:
+        return None
+    return frozenset(name.lower() for name in (*LOCAL, host, *allowed))
 
 
 def is_loopback(host: str) -> bool:

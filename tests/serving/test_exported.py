@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from tests.support.exports import (
 )
 from tests.support.tiny import COMPUTE, ROOT
 
-Folders = dict[str, tuple[Path, Any]]
+LABELS = ("negative", "positive")
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_a_scorer_says_what_it_is(folders: Any, form: str) -> None:
     folder, logits = folders(form)
     scorer = open_scorer(folder, threads=1)
     assert scorer.description == f"{form} fp32"
-    assert scorer.labels == ["negative", "positive"]
+    assert scorer.labels == list(LABELS)
     assert (scorer.max_length, scorer.temperature) == (MAX_LENGTH, TEMPERATURE)
     weights = "model.onnx" if form == "onnx" else "model.safetensors"
     assert scorer.sha256 == read_json(folder / "export.json")["files"][weights]
@@ -81,23 +82,29 @@ def test_probabilities_are_the_softmax() -> None:
     np.testing.assert_allclose(halved, [[0.25, 0.75]], atol=1e-7)
 
 
-def test_an_onnx_export_imports_neither_torch_nor_transformers(folders: Any) -> None:
+def test_an_onnx_export_answers_without_torch_and_transformers(
+    folders: Any, tmp_path: Path
+) -> None:
     folder, logits = folders("onnx")
     code = (
-        "import json, sys; from pathlib import Path\n"
-        "from stages.core.params import ComputeParams\n"
-        "from stages.serving.export_predictor import ExportPredictor\n"
-        "compute = ComputeParams(device='cpu', precision='fp32', threads=1)\n"
-        f"predictor = ExportPredictor.load(Path({str(folder)!r}), compute)\n"
-        f"print(json.dumps(predictor.scorer.score({TEXTS!r}).tolist()))\n"
-        "print(sorted({'torch', 'transformers', 'peft', 'pandas'} & set(sys.modules)))\n"
+        "import sys; from stages.tools import cli\n"
+        f"try: cli.main(['predict', '--all', '--model', {str(folder)!r}, *{TEXTS!r}])\n"
+        "finally: print(sorted({'torch', 'transformers', 'peft', 'pandas'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
-    scores, heavy = done.stdout.splitlines()
-    assert heavy == "[]"
-    np.testing.assert_allclose(json.loads(scores), logits, atol=2e-5)
+    *rows, heavy = done.stdout.splitlines()
+    assert (done.returncode, heavy) == (0, "[]"), done.stderr
+    assert (
+        done.stderr == "note: 1 of 5 texts have more than 12 tokens; the rest of them is not read\n"
+    )
+    answers = [[json.loads(row)[f"p_{label}"] for label in LABELS] for row in rows]
+    np.testing.assert_allclose(answers, probabilities_of(logits), atol=1e-5)
 
 
 def test_batches_hold_every_row_once_and_are_bounded() -> None:

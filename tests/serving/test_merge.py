@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from stages.core.errors import UserError
+from stages.core.errors import ParamsError
 from stages.model.plain import train_everything
 from stages.serving.export import Wanted
 from stages.serving.exported import open_scorer
@@ -65,7 +65,7 @@ def test_the_folder_gives_the_adapters_logits_without_this_project(
     expected = wanted_logits(classifier)
     folder = tmp_path / "merged"
     if CLASSES[name, pooling] is None:
-        with pytest.raises(UserError, match=r"no class of Transformers .*Fix: use --format onnx"):
+        with pytest.raises(ParamsError, match=r"no class of Transformers .*Fix: use --format onnx"):
             exported(classifier, folder, MERGED)
         return
     exported(classifier, folder, MERGED)

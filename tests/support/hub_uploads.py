@@ -84,7 +84,8 @@ class UploadHandler(BaseHTTPRequestHandler):
     def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.server.repos:
-            self._send(409, b'{"error": "exists already"}')
+            known = {"error": "exists already", "url": f"{self.server.address}/{name}"}
+            self._send(409, json.dumps(known).encode())
             return
         if asked["organization"] != "owner":
             self._send(403, b'{"error": "no right to create a model under this namespace"}')
@@ -94,7 +95,9 @@ class UploadHandler(BaseHTTPRequestHandler):
         self._json({"url": f"{self.server.address}/{name}"})
 
     def _of_repo(self, name: str, step: str | None, body: bytes) -> None:
-        if step is None:
+        if name not in self.server.repos:
+            self._send(404, b'{"error": "Repository not found"}', "RepoNotFound")
+        elif step is None:
             about = {
                 "id": name,
                 "sha": REVISION,
@@ -132,8 +135,10 @@ class UploadHandler(BaseHTTPRequestHandler):
     def _json(self, content: dict[str, Any]) -> None:
         self._send(200, json.dumps(content).encode())
 
-    def _send(self, state: int, body: bytes = b"{}") -> None:
+    def _send(self, state: int, body: bytes = b"{}", error: str = "") -> None:
         self.send_response(state)
+        if error:
+            self.send_header("X-Error-Code", error)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

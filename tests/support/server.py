@@ -16,8 +16,8 @@ from typing import IO, Any
 import numpy as np
 
 from stages.serving.attribution import Occlusion
-from stages.serving.http.api import Service
 from stages.serving.http.limits import Limits
+from stages.serving.http.service import Service
 from stages.serving.scorer import Logits
 from stages.serving.served import Served
 from tests.support.tiny import ROOT

@@ -17,6 +17,7 @@ from stages.core import paths
 from stages.core.artefacts import read_json, sha256_of
 from stages.serving import export_check
 from stages.serving.exported import open_scorer
+from stages.tools.export import show
 from tests.support.command import Command
 from tests.support.tiny import ROOT
 
@@ -73,7 +74,7 @@ def test_a_merged_folder_is_written_checked_and_described(
     assert str(project) not in card
     assert not any(text in card for text in test["text"])
     again = call("export", str(folder))
-    assert again.code == 1
+    assert again.code == 2
     assert again.err == (
         f"error: {folder}: an export is there already. Fix: add --force to replace it\n"
     )
@@ -129,12 +130,13 @@ def test_an_export_that_does_not_run_is_not_written(
     assert not (project / "out").exists()
 
 
+@pytest.mark.guard("what an export replaces")
 def test_force_replaces_an_export_and_nothing_else(call: Command, project: Path) -> None:
     (project / "mine").mkdir()
     (project / "mine/notes.txt").write_text("mine", encoding="utf-8")
     for name in ("mine", "models/adapter", "params.yaml"):
         result = call("export", name, "--force")
-        assert result.code == 1
+        assert result.code == 2
         assert f"{name}: exists and is no export; it is never replaced" in result.err
     assert (project / "mine/notes.txt").read_text(encoding="utf-8") == "mine"
     (project / "empty").mkdir()
@@ -170,7 +172,7 @@ def test_killed_while_it_writes_leaves_nothing_that_looks_whole(
     [
         (["out", "--int8"], 2, "--int8 without --format onnx"),
         (["out", "--format", "onxx"], 2, "'onxx' is not one of 'merged', 'onnx'"),
-        (["out", "--tolerance", "-1"], 2, "-1.0 is not in the range x>=0"),
+        (["out", "--tolerance", "-1"], 2, "should be greater than or equal to 0"),
         ([], 2, "Missing argument 'FOLDER'"),
     ],
 )
@@ -200,6 +202,28 @@ def test_model_and_base_together_are_refused(call: Command) -> None:
     result = call("predict", "good", "--model", "out", "--with-base")
     assert result.code == 2
     assert "both --model and --with-base" in result.err
+
+
+def test_an_export_that_is_worse_beyond_chance_is_said_to_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    figures: dict[str, Any] = {
+        **{"rows": 100, "largest_difference": 1.5, "flipped": 12, "fixed": 2, "broken": 10},
+        **{"accuracy": 0.8, "adapter_accuracy": 0.88, "mcnemar_p": 0.0386, "bytes": 2_500_000},
+        **{"rows_per_second": 1234.5, "single_ms": 2.25, "threads": 2},
+    }
+    show(export_check.Check(**figures))
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "warning: less accurate than the adapter, beyond chance: 10 rows broken, 2 fixed\n"
+    )
+    lines = [line.rsplit("  ", 1) for line in shown.out.splitlines()]
+    assert [value.strip() for _, value in lines] == [
+        *("100", "1.5", "12", "80.00%, adapter 88.00%", "2, 10", "0.0386"),
+        *("1,234, threads: 2", "2.2 ms", "2.5 MB"),
+    ]
+    show(export_check.Check(**figures | {"fixed": 10, "broken": 2}))
+    assert capsys.readouterr().err == ""
 
 
 def test_flips_and_the_paired_test_are_counted(

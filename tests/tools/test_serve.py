@@ -19,7 +19,7 @@ from stages.core import paths
 from stages.core.errors import HostError, ModelError, ParamsError
 from stages.serving.http.limits import Limits
 from stages.serving.http.run import listen
-from stages.tools.serve import check_extra, enter, is_loopback
+from stages.tools.serve import LOCAL, check_extra, enter, hosts_of, is_loopback
 from tests.support.command import Command
 from tests.support.server import serving
 from tests.support.tiny import ROOT
@@ -124,6 +124,13 @@ def test_a_folder_that_is_no_export_is_one_line(
 )
 def test_only_loopback_addresses_are_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_a_loopback_server_answers_to_its_own_names_alone() -> None:
+    assert hosts_of("127.0.0.1", []) == {*LOCAL}
+    assert hosts_of("127.0.0.9", ["Example.org"]) == {*LOCAL, "127.0.0.9", "example.org"}
+    assert hosts_of("192.0.2.7", []) is None
+    assert hosts_of("192.0.2.7", ["example.org"]) == {*LOCAL, "192.0.2.7", "example.org"}
 
 
 def transcript() -> list[tuple[str, str]]:

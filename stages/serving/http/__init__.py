@@ -2,6 +2,7 @@
 
 run       the socket, and how the process ends
 api       the paths and what each of them answers
+service   all that a running server has
 envelope  what holds for every request: headers, times, errors, the end of the server
 body      from the bytes of a request to checked texts
 schema    requests and answers as types

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,14 +18,12 @@ from starlette.types import ASGIApp
 from stages.core.errors import UserError
 from stages.serving.attribution import MOST_WORDS, Explainer, count_words
 from stages.serving.http import schema
-from stages.serving.http.answers import Question, Scored, answer, score
-from stages.serving.http.batching import Batcher, ClosedError, FullError
+from stages.serving.http.answers import Question, Scored, answer
+from stages.serving.http.batching import ClosedError, FullError
 from stages.serving.http.body import RefusedError, check_texts, read_request
-from stages.serving.http.envelope import INTERNAL, RETRY_AFTER, Envelope, State
-from stages.serving.http.limits import Limits
-from stages.serving.http.meters import Meters
+from stages.serving.http.envelope import INTERNAL, RETRY_AFTER, Envelope
 from stages.serving.http.page import PAGE, PARTS, interface_page, read_static
-from stages.serving.scorer import Scorer
+from stages.serving.http.service import Service
 from stages.serving.served import Served
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -38,48 +35,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     503: {"model": schema.Refusal, "description": "Too much waits, or the server is stopping"},
 }
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-
-
-@dataclass
-class Service:
-    """All that a running server has.
-
-    Args:
-        served: what answers.
-        limits: how much a client may ask for.
-        examples: rows `fixed` and `broken`, to be shown on the page.
-    """
-
-    served: Served
-    limits: Limits = field(default_factory=Limits)
-    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    state: State = field(default_factory=State)
-    meters: Meters = field(default_factory=Meters)
-    batcher: Batcher[Question, Scored] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.batcher = Batcher(
-            partial(score, self.served), self.limits.batch, self.limits.waiting, self.meters.batch
-        )
-        self.meters.watch(lambda: self.batcher.waiting)
-        self.meters.set_model(self.served.model.description, self.served.model.sha256)
-
-    def info(self) -> schema.Info:
-        """Return what is served."""
-
-        def about(scorer: Scorer) -> schema.ModelInfo:
-            return schema.ModelInfo.model_validate(scorer, from_attributes=True)
-
-        explainer = self.served.explainers.get("model")
-        return schema.Info(
-            model=about(self.served.model),
-            base=about(self.served.base) if self.served.base else None,
-            files=self.served.files,
-            facts=self.served.facts,
-            tolerance=self.served.tolerance,
-            explained_by=explainer.method if explainer else None,
-            limits=asdict(self.limits),
-        )
 
 
 def make_app(service: Service) -> ASGIApp:
@@ -101,7 +56,8 @@ def make_app(service: Service) -> ASGIApp:
     app.add_exception_handler(UserError, _fail)
     app.add_exception_handler(Exception, lambda *_: JSONResponse(INTERNAL, 500))
     app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=400))
-    return Envelope(app, [route.path for route in app.routes], service.meters, service.state)  # type: ignore[attr-defined]  # all are plain routes
+    paths: list[str] = [route.path for route in app.routes]  # type: ignore[attr-defined]  # all are plain routes
+    return Envelope(app, paths, service.meters, service.state, service.hosts)
 
 
 def _add_answers(app: FastAPI, service: Service) -> None:

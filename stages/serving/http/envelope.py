@@ -8,10 +8,11 @@ import traceback
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stages.core.errors import printable
 from stages.serving.http.meters import Meters
 
 CONTENT_POLICY = (
@@ -45,10 +46,20 @@ class Envelope:
         paths: its paths; others are counted together.
         meters: count the requests.
         state: shared with the server.
+        hosts: names that requests may give the server; None allows any. A page from elsewhere
+            whose name is made to mean this machine (DNS rebinding) so gets no answer.
     """
 
-    def __init__(self, app: ASGIApp, paths: Collection[str], meters: Meters, state: State) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        paths: Collection[str],
+        meters: Meters,
+        state: State,
+        hosts: frozenset[str] | None = None,
+    ) -> None:
         self._app, self._paths, self._meters, self._state = app, frozenset(paths), meters, state
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -70,7 +81,7 @@ class Envelope:
         path = scope["path"]
         self._state.in_flight += 1
         try:
-            await self._app_for(path)(scope, receive, send_with_headers)
+            await self._app_for(scope)(scope, receive, send_with_headers)
         except Exception:
             # Whoever asked sees no more than that it failed.
             traceback.print_exc(file=sys.stderr)
@@ -81,8 +92,20 @@ class Envelope:
             known = path if path in self._paths else "other"
             self._meters.request(known, status, time.perf_counter() - start)
 
-    def _app_for(self, path: str) -> ASGIApp:
-        if self._state.stopping and path not in WHILE_STOPPING:
+    def _app_for(self, scope: Scope) -> ASGIApp:
+        """Return what answers: the application, or a refusal."""
+        if self._state.stopping and scope["path"] not in WHILE_STOPPING:
             content = {"error": "the server is stopping", "fix": "try again later"}
             return JSONResponse(content, 503, headers={"Retry-After": str(RETRY_AFTER)})
+        host = host_of(Headers(scope=scope).get("host", ""))
+        if self._hosts is not None and host not in self._hosts:
+            what = f"Host {printable(host) or 'missing'}: not a name of this server"
+            fix = "use its address, or start it with --allow-host and that name"
+            return JSONResponse({"error": what, "fix": fix}, 403)
         return self._app
+
+
+def host_of(header: str) -> str:
+    """Return the name in a Host header, without a port and the brackets of an IPv6 address."""
+    name = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
+    return name.lower().removesuffix(".")

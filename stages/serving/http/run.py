@@ -18,7 +18,8 @@ from types import FrameType
 import uvicorn
 
 from stages.core.errors import HostError, printable
-from stages.serving.http.api import Service, make_app
+from stages.serving.http.api import make_app
+from stages.serving.http.service import Service
 
 BACKLOG = 512
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
@@ -114,13 +115,13 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal; uvicorn would raise it again at the end and so change the exit code."""
-        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Stop at a signal; uvicorn would raise it again at the end and so change the exit code.
+
+        The handlers stay: a signal that comes while the process ends changes nothing any more.
+        """
+        for number in SIGNALS:
+            signal.signal(number, self.handle_exit)
+        yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's
         """Begin to stop; at the second signal stop at once."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from stages.serving.http.api import Service, make_app
+from stages.serving.http.api import make_app
+from stages.serving.http.service import Service
 from tests.support.server import word_service
 
 

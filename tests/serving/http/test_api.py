@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from stages.serving.http.api import Service, make_app
+from stages.serving.http.api import make_app
+from stages.serving.http.service import Service
 from tests.support.server import WordScorer, word_service
 
 PATIENCE = 20  # seconds; nothing here takes that long
@@ -173,6 +174,21 @@ def test_a_server_that_stops_refuses_new_requests(service: Service, client: Test
 
 def test_a_path_with_a_slash_at_its_end_is_another_one(client: TestClient) -> None:
     assert client.post("/predict/", json={"text": "good"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *[(host, 200) for host in ("localhost:8000", "127.0.0.1", "[::1]:80", "LocalHost.")],
+        *[(host, 403) for host in ("rebound.example", "localhost.example:8000", "")],
+    ],
+)
+def test_a_request_to_another_name_is_refused(service: Service, host: str, status: int) -> None:
+    service.hosts = frozenset({"localhost", "127.0.0.1", "::1"})
+    client = TestClient(make_app(service))
+    response = client.get("/examples", headers={"Host": host})
+    assert response.status_code == status
+    assert (status == 200) != ("not a name of this server" in response.text)
 
 
 def test_a_closed_batcher_is_not_ready(service: Service, client: TestClient) -> None:

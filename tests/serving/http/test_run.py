@@ -159,7 +159,7 @@ def test_it_ends_at_once_when_nobody_asks(server: Running, number: signal.Signal
 def test_a_second_signal_ends_it_in_the_middle_of_a_request(server: Running) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as client:
-        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         client.sendall(head + b"Content-Length: 100\r\n\r\n{")
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
@@ -175,7 +175,7 @@ def test_a_request_that_came_before_the_signal_is_answered(server: Running) -> N
     host, port = server.url.removeprefix("http://").split(":")
     body = json.dumps({"text": "good w1"}).encode()
     with socket.create_connection((host, int(port))) as client:
-        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
