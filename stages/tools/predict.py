@@ -112,12 +112,13 @@ def command(
     first = next(blocks, [])  # checked before a model is loaded
     stream = chain.from_iterable(chain([first], blocks))
     set_environment(compute)
-    options = {"with_base": with_base, "every_class": every_class, "model": model}
-    ask = partial(answers, compute=compute, **options)
+    ask = partial(
+        answers, compute=compute, with_base=with_base, every_class=every_class, model=model
+    )
     if output:
-        save(stream, output, ask, made_by(compute, **options))
+        save(stream, output, ask, made_by(compute, with_base, every_class, model))
     else:
-        show(ask(stream), as_json)
+        show(ask(texts=stream), as_json)
 
 
 def show(chunks: Iterator[Chunk], as_json: bool) -> None:
@@ -140,7 +141,7 @@ def save(
     texts = part.take_up(texts)
     try:
         if (text := next(texts, None)) is not None:
-            for rows, _ in ask(chain([text], texts), answered=part.rows):
+            for rows, _ in ask(texts=chain([text], texts), answered=part.rows):
                 part.add(rows)
         write_file(part.answers(), output)
         done = True

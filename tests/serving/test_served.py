@@ -14,7 +14,7 @@ from stages.core.artefacts import sha256_of
 from stages.core.errors import DataError, HostError
 from stages.serving.http.answers import Question, answer, score
 from stages.serving.served import serve_adapter, temperature_of
-from stages.tools.predict import classify
+from stages.tools.predict import answers
 from tests.support.tiny import COMPUTE, table
 
 TEXTS = [text for text, _ in table(classes=2, rows=30, seed=5)] + ["w1 " * 40, "good"]
@@ -31,7 +31,8 @@ def temperature(project: Path) -> float:
 
 @pytest.mark.parametrize("size", [1, 5, len(TEXTS)])
 def test_answers_are_those_of_predict_whatever_the_batch(temperature: float, size: int) -> None:
-    rows = classify(TEXTS, COMPUTE, with_base=True, every_class=True)
+    chunks = answers(iter(TEXTS), COMPUTE, with_base=True, every_class=True)
+    rows = [row for chunk, _ in chunks for row in chunk]
     served = serve_adapter(COMPUTE, with_base=True)
     assert served.model.temperature == temperature
     questions = [Question(text, with_base=True) for text in TEXTS]

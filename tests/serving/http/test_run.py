@@ -69,11 +69,11 @@ def server(project: Path) -> Iterator[Running]:
 
 def expected_answers(project: Path) -> dict[str, tuple[str, float]]:
     """Return label and probability of `bert-lora predict` for each text."""
-    from stages.tools.predict import classify
+    from stages.tools.predict import answers
 
     assert Path.cwd() == project
-    rows = classify(TEXTS, COMPUTE, with_base=False, every_class=False)
-    return {row["text"]: (row["label"], row["probability"]) for row in rows}
+    chunks = answers(iter(TEXTS), COMPUTE, with_base=False, every_class=False)
+    return {row["text"]: (row["label"], row["probability"]) for rows, _ in chunks for row in rows}
 
 
 class Clients:
