@@ -176,7 +176,7 @@ def test_a_wrong_gradient_of_what_is_zero_at_the_start_is_seen(
         undo = fuse(model, forward)
         for module in model.modules():
             if "forward" in vars(module):
-                module.lora_A["default"].weight.data += 0.1
+                module.lora_A["default"].weight.data *= 1.5
         return undo
 
     monkeypatch.setattr(layer, "fuse_projections", wrong)
