@@ -25,6 +25,7 @@ class Classifier:
         labels: class names in the order of the logits.
         pooling: the state that the head reads, as `pooling.set_pooling` returned it.
         pooler: the encoder's modules that make the pooled state of the last one, in their order.
+        switches: whether the encoder computes short and long batches in different ways.
     """
 
     model: Any
@@ -33,6 +34,7 @@ class Classifier:
     labels: tuple[str, ...]
     pooling: Pooling = "auto"
     pooler: tuple[str, ...] = ()
+    switches: bool = False
 
     @property
     def has_new_pooler(self) -> bool:

@@ -72,7 +72,7 @@ def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
             )
     if switches:
         undo_switches(encoder)
-    return classifier
+    return replace(classifier, switches=switches)
 
 
 def _pooler_of(classifier: Classifier, batch: dict[str, Tensor]) -> tuple[str, ...]:

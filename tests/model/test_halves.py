@@ -57,7 +57,7 @@ def test_a_head_that_reads_all_tokens_is_refused_with_a_remedy_that_works(
 
 
 def test_an_encoder_with_fewer_states_than_tokens_has_no_mean(load_tiny_base: Any) -> None:
-    with pytest.raises(ModelError, match=r"model\.pooling: mean: Funnel.* pooling to auto"):
+    with pytest.raises(ModelError, match=r"model\.pooling: mean: Funnel.*pooling to auto"):
         load_tiny_base("Funnel", pooling="mean")
     assert load_tiny_base("Funnel").pooling == "auto"
 

@@ -107,10 +107,7 @@ def test_embeddings_that_train_come_back(
 def test_a_module_in_the_head_is_not_saved_twice(load_tiny_base: Any, params: Params) -> None:
     inside = params.lora.model_copy(update={"modules_to_save": ["out_proj"]})
     classifier = attach_lora(load_tiny_base("roberta"), inside)
-    assert sorted(classifier.model.peft_config["default"].modules_to_save) == [
-        "classifier",
-        "score",
-    ]
+    assert set(classifier.model.peft_config["default"].modules_to_save) == {"classifier", "score"}
     norms = params.lora.model_copy(update={"modules_to_save": ["norm"]})
     modern = attach_lora(load_tiny_base("modernbert"), norms)
     saved = modern.model.peft_config["default"].modules_to_save

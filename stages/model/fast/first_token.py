@@ -13,13 +13,15 @@ def compute_first_token_only(classifier: Classifier) -> Callable[[], None]:
     """Let the last layer continue with the first token alone, once its attention has read them all.
 
     `load_base` has checked that the head reads no other state, and three quarters of the layer's
-    work come after its attention. Layers that are not built as BERT's stay as they are.
+    work come after its attention. Layers that are not built as BERT's stay as they are, and so do
+    those of an encoder that pads long texts itself, and counts its states afterwards (BigBird).
 
     Returns:
         What undoes it.
     """
     layers = getattr(getattr(encoder_of(classifier.model), "encoder", None), "layer", None)
-    if classifier.pooling != "mean" and isinstance(layers, nn.ModuleList):
+    reads_first = classifier.pooling != "mean" and not classifier.switches
+    if reads_first and isinstance(layers, nn.ModuleList):
         output = getattr(getattr(layers[-1], "attention", None), "output", None)
         if isinstance(output, nn.Module):
             return output.register_forward_pre_hook(

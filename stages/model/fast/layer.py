@@ -46,7 +46,7 @@ def speed_up(classifier: Classifier, device: Device, seed: int) -> None:
     model = classifier.model
     tried: list[tuple[str, Callable[[], Callable[[], None]], bool]] = [
         ("the first token alone", lambda: compute_first_token_only(classifier), False),
-        ("fused projections", lambda: fuse_projections(model, lambda: run(classifier)), False),
+        ("fused projections", lambda: fuse_projections(model, lambda: _traced(classifier)), False),
         ("rounded frozen weights", lambda: round_frozen(classifier, device), True),
         ("packed weights", lambda: pack_frozen(model), True),
     ]
@@ -74,6 +74,13 @@ def run(classifier: Classifier) -> Tensor:
     at = next(classifier.model.parameters()).device
     logits: Tensor = classifier.model(**{name: each.to(at) for name, each in batch.items()}).logits
     return logits
+
+
+def _traced(classifier: Classifier) -> None:
+    """Run the model for whoever watches it, without dropout and without a trace."""
+    with unchanged(classifier.model):
+        classifier.model.eval()
+        run(classifier)
 
 
 def _seen(classifier: Classifier, context: Callable[[], AbstractContextManager[None]]) -> Seen:

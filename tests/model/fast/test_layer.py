@@ -14,7 +14,7 @@ from stages.core.params import Params
 from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import resolve
-from stages.model.fast import layer
+from stages.model.fast import layer, projections
 from stages.model.fast.dropout import PooledDropout, pool_dropout
 from stages.model.fast.layer import speed_up
 from stages.model.lora_targets import ATTENTION
@@ -170,13 +170,13 @@ def test_a_wrong_gradient_of_what_is_zero_at_the_start_is_seen(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fuse = layer.fuse_projections
+    fuse = projections.fuse_projections
 
     def wrong(model: Any, forward: Any) -> Any:
         undo = fuse(model, forward)
         for module in model.modules():
             if "forward" in vars(module):
-                module.lora_A["default"].weight.data += 0.1
+                module.lora_A["default"].weight.data *= 1.5
         return undo
 
     monkeypatch.setattr(layer, "fuse_projections", wrong)
