@@ -69,7 +69,7 @@ def server(project: Path) -> Iterator[Running]:
 
 def expected_answers(project: Path) -> dict[str, tuple[str, float]]:
     """Return label and probability of `bert-lora predict` for each text."""
-    from stages.tools.predict import answers
+    from stages.tools.predict_answers import answers
 
     assert Path.cwd() == project
     chunks = answers(iter(TEXTS), COMPUTE, with_base=False, every_class=False)
