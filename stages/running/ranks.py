@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from stages.core.errors import HostError, printable
 from stages.running.processes import World, lost, world
@@ -41,7 +42,7 @@ def join(backend: str) -> None:
     patience = timedelta(seconds=int(typed) if re.fullmatch(r"[1-9]\d{0,5}", typed) else 300)
     store = None
     try:
-        store = next(iter(dist.rendezvous("env://", timeout=patience)))[0]
+        store = next(iter(rendezvous("env://", timeout=patience)))[0]
         store.set(f"here/{me.rank}", "1")
         store.wait([f"here/{rank}" for rank in range(me.size)], patience)
         dist.init_process_group(

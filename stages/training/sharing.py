@@ -107,7 +107,8 @@ def shared_batches(
 def loss_of_share(model: Any, inputs: dict[str, Any]) -> Tensor:
     """Return what a share adds to the mean cross entropy (nats) of its batch, times processes."""
     weight, labels = inputs.pop("weight"), inputs.pop("labels")
-    return cross_entropy(model(**inputs).logits.float(), labels, reduction="sum") * weight
+    loss: Tensor = cross_entropy(model(**inputs).logits.float(), labels, reduction="sum") * weight
+    return loss
 
 
 class OwnRandomNumbers(TrainerCallback):

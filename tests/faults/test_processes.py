@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stages.core import paths
@@ -133,10 +134,10 @@ def test_the_processes_end_with_the_one_that_started_them() -> None:
     assert lock_holder("train_lora") is None
 
 
-def alive(process: object) -> bool:
+def alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != "zombie"  # type: ignore[attr-defined]  # psutil's
-    except Exception:  # gone
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 
