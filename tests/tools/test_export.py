@@ -198,6 +198,17 @@ def test_a_missing_input_says_which_stage_makes_it(
     assert f"{path} not found: stage '{stage}' makes it" in result.err
 
 
+def test_a_disk_without_room_is_said_before_anything_is_scored(
+    call: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.running.disk.room", lambda _: 1_000_000)
+    result = call("export", "new/out")
+    assert (result.code, result.out) == (5, "")
+    assert f"{project}/new/out: 1 MB free, 2" in result.err
+    assert result.err.count("\n") == 1
+    assert not (project / "new").exists()
+
+
 def test_model_and_base_together_are_refused(call: Command) -> None:
     result = call("predict", "good", "--model", "out", "--with-base")
     assert result.code == 2
