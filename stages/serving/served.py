@@ -47,7 +47,7 @@ class Served:
     tolerance: float = TOLERANCE["fp32"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClassifierScorer:
     """A classifier in PyTorch as a `Scorer`."""
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import chdir
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,25 @@ SINGLES = 300  # texts that are timed alone
 Classify = Callable[[list[str]], Any]
 
 
-def make_pipeline(folder: Path, compute: ComputeParams) -> tuple[Classify, Classify]:
-    """Return Transformers' pipeline on a merged folder, as its documentation calls it."""
+def load_pipeline(folder: Path, compute: ComputeParams) -> Any:
+    """Return Transformers' pipeline on a merged folder, as its documentation makes it."""
     import torch
     from transformers import pipeline
 
     torch.set_num_threads(threads_of(compute))
-    pipe = pipeline("text-classification", str(folder), device="cpu")
-    return (lambda texts: pipe(texts)), (lambda texts: pipe(texts))
+    return pipeline("text-classification", str(folder), device="cpu")
+
+
+def make_pipeline(folder: Path, compute: ComputeParams) -> tuple[Classify, Classify]:
+    """Return the pipeline with its defaults: one text after another."""
+    pipe = load_pipeline(folder, compute)
+    return pipe, pipe
 
 
 def make_batched_pipeline(folder: Path, compute: ComputeParams) -> tuple[Classify, Classify]:
-    """Return the same with 32 texts in a batch."""
-    classify, single = make_pipeline(folder, compute)
-    del classify
-    return (lambda texts: single(texts, batch_size=32)), single  # type: ignore[call-arg]
+    """Return the pipeline with 32 texts in a batch."""
+    pipe = load_pipeline(folder, compute)
+    return partial(pipe, batch_size=32), pipe
 
 
 def make_predict(folder: Path, compute: ComputeParams) -> tuple[Classify, Classify]:
