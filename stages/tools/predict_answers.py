@@ -87,7 +87,6 @@ def _open(compute: ComputeParams, with_base: bool, model: Path | None) -> Any:
         from stages.serving.export_predictor import ExportPredictor
 
         return ExportPredictor.load(model, compute)
-    from stages.serving.export_predictor import ExportPredictor
     from stages.serving.predictor import Predictor
 
     return Predictor.load(compute, with_base)
