@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ruamel.yaml import YAML
 
@@ -43,3 +45,27 @@ def test_the_card_of_full_fine_tuning_loads_no_adapter(own: Params) -> None:
     card = model_card(example(changed(own, train__method="full"), ["no", "yes"]))
     assert "PeftModel" not in card
     assert "load_state_dict" in card
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lora__use_dora": True, "model__pooling": "auto"}, "the magnitudes of a DoRA adapter"),
+        ({"model__pooling": "mean"}, "(model.pooling: mean)"),
+        ({"model__pooling": "auto"}, None),
+    ],
+)
+def test_the_card_says_what_transformers_alone_would_load_wrongly(
+    own: Params, change: dict[str, Any], words: str | None
+) -> None:
+    card = model_card(example(changed(own, **change), ["no", "yes"]))
+    assert ("raises no error, but gives\nother answers" in card) is (words is not None)
+    assert words is None or words in card
+    assert ("gives the same model, for `pipeline()` too" in card) is (words is None)
+
+
+def test_the_cards_code_takes_no_folder_for_a_hub_id(own: Params) -> None:
+    card = model_card(example(own, ["no", "yes"]))
+    assert card.count(".resolve(strict=True)") == 2
+    assert 'from_pretrained("models/base"' not in card
+    assert "ignore_mismatched_sizes=True" in card
