@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ruamel.yaml import YAML
 
@@ -50,4 +52,28 @@ def test_the_base_is_loaded_as_it_was_trained_whatever_type_it_is_stored_in(
     own: Params, method: str
 ) -> None:
     card = model_card(example(changed(own, train__method=method), ["no", "yes"]))
-    assert card.count('from_pretrained("models/base", num_labels=2, dtype="float32")') == 1
+    assert card.count("base_folder, config=config, dtype=torch.float32") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lora__use_dora": True, "model__pooling": "auto"}, "the magnitudes of a DoRA adapter"),
+        ({"model__pooling": "mean"}, "(model.pooling: mean)"),
+        ({"model__pooling": "auto"}, None),
+    ],
+)
+def test_the_card_says_what_transformers_alone_would_load_wrongly(
+    own: Params, change: dict[str, Any], words: str | None
+) -> None:
+    card = model_card(example(changed(own, **change), ["no", "yes"]))
+    assert ("raises no error, but gives\nother answers" in card) is (words is not None)
+    assert words is None or words in card
+    assert ("gives the same model, for `pipeline()` too" in card) is (words is None)
+
+
+def test_the_cards_code_takes_no_folder_for_a_hub_id(own: Params) -> None:
+    card = model_card(example(own, ["no", "yes"]))
+    assert card.count(".resolve(strict=True)") == 2
+    assert 'from_pretrained("models/base"' not in card
+    assert "ignore_mismatched_sizes=True" in card
