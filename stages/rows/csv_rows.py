@@ -18,6 +18,7 @@ from stages.sources.data_files import format_of
 
 CELL_LIMIT = 100_000_000  # characters of one cell, above what the csv module allows by default
 HEADER_LINES = 100  # that one header may have, with line breaks in its quoted names
+TWICE = 'write a quote inside a quoted cell twice: ""'
 SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 EXCEL_HINT = re.compile(r'"?sep=(.)"?\r?\n?')  # a first line that Excel writes and reads
 
@@ -40,6 +41,10 @@ def open_csv(path: Path, names: list[str], faults: Faults) -> Table:
         headers = {sign: _header(head, sign) for sign in signs}
     sign = _separator(headers, names)
     header = headers[sign]
+    if not header:
+        raise DataError(
+            f"{printable(path)}: line {above + 1}: not valid csv: a quote in the header", TWICE
+        )
     for name in names:
         if header.count(name) > 1:
             raise DataError(
@@ -101,8 +106,7 @@ def _separator(headers: dict[str, list[str]], names: list[str]) -> str:
     """Return the separator that finds the most of the columns, or else makes the most of them."""
 
     def found(sign: str) -> tuple[int, int]:
-        header = headers[sign]
-        return len(set(names) & set(header)), len(header)
+        return len(set(names) & set(headers[sign])), len(headers[sign])
 
     first = next(iter(headers))
     best = max(headers, key=found)  # of equals, the first
@@ -131,7 +135,7 @@ def _cells(
         raise DataError(
             f"{printable(path)}: line {at}: not valid csv: {printable(error)}, "
             f"in the row that starts on line {above + start}",
-            'write a quote inside a quoted cell twice: ""',
+            TWICE,
         ) from None
 
 

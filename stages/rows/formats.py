@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.core.errors import DataError, printable
 from stages.rows.faults import Faults
+from stages.rows.fields import no_column
 from stages.rows.files import NAMES, faults_of, open_text
 from stages.rows.table import Cells, Row, Table
 from stages.sources.data_files import compression_of, format_of
@@ -73,8 +74,11 @@ def _some(path: Path, rows: Iterator[Row], faults: Faults) -> Iterator[Row]:
 
 
 def _open_plain(path: Path, names: list[str], columns: tuple[str, ...], faults: Faults) -> Table:
-    file, encoding = open_text(path, newline="\n")
+    for name in names:
+        if name not in columns:
+            raise no_column(path, name, list(columns))
     places = [columns.index(name) for name in names]
+    file, encoding = open_text(path, newline="\n")
 
     def rows() -> Iterator[Row]:
         with file, faults_of(path, encoding):

@@ -59,6 +59,16 @@ def test_a_headerless_text_file_is_split_at_tabs_and_knows_no_quotes(tmp_path: P
     assert rows == [(1, '"open quote', "pos"), (2, "line\u2028inside, kept", "neg")]
 
 
+def test_a_headerless_text_file_has_the_columns_that_are_known_and_whole_lines(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "m.txt", "1\tpos\ta\n2\tneg\n\n3\tb\n")
+    with pytest.raises(DataError, match="no column text, did you mean texts"):
+        read(path, ("id", "label", "texts"))
+    with pytest.raises(DataError, match="lines 2, 4: 2 cells where there should be 3"):
+        read(path, ("id", "label", "text"))
+
+
 def test_quoted_cells_hold_separators_quotes_and_line_breaks(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", 'text,label\r\n"a, ""b""\r\nc",pos\r\nd,neg\r\n')
     assert read(path) == [(2, 'a, "b"\r\nc', "pos"), (4, "d", "neg")]
@@ -139,6 +149,7 @@ def test_bytes_that_are_not_utf8_are_named_by_line_and_offset(tmp_path: Path) ->
         ("m.csv", "text,label\n", "a header but no rows"),
         ("m.csv", "", "the file is empty"),
         ("m.csv", 'text,label\n"a"b,c\n', "not valid csv"),
+        ("m.csv", '"te"xt,label\na,b\n', "line 1: not valid csv: a quote in the header"),
         ("m.csv", 'text,label\n"a,b\nc,d\n', "not valid csv: unexpected end of data"),
         ("m.parquet", "text,label\n", "not a parquet file"),
         ("m.parquet", "", "not a parquet file"),
