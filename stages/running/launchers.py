@@ -11,7 +11,6 @@ from stages.core.errors import HostError, printable
 SLURM = {
     "RANK": ("SLURM_PROCID",),
     "WORLD_SIZE": ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
-    "LOCAL_RANK": ("SLURM_LOCALID",),
 }
 FIRST_PORT, PORTS = 20_000, 20_000
 

@@ -48,12 +48,12 @@ def store(server: sshd.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def clone(dvc_project: Path, server: sshd.Server, store: Path) -> Path:
     """Work in a project with many files whose remote is the server."""
     assert store.is_dir()
-    many = dvc_project / "data/raw/many"
+    many = dvc_project / "many"  # beside what the stages read
     many.mkdir()
     for number in range(FILES):
         content = hashlib.sha256(str(number).encode()).digest() * (SIZE // 32)
         (many / f"{number}.bin").write_bytes(content)
-    dvc("add", "-q", "data/raw/many")
+    dvc("add", "-q", "many")
     dvc("remote", "add", "-d", "store", server.url)
     dvc("remote", "modify", "--local", "store", "keyfile", str(server.keyfile))
     return dvc_project
@@ -77,7 +77,7 @@ def assert_sound(folder: Path) -> None:
 
 def forget_everything() -> None:
     """Remove the cache and all that DVC tracks from the workspace."""
-    for folder in (".dvc/cache", "data", "models", "metrics/predictions"):
+    for folder in (".dvc/cache", "data", "models", "metrics/predictions", "many"):
         shutil.rmtree(folder)
     run_successfully("git", "checkout", "-q", "--", "data", "models", "metrics")
 
@@ -98,7 +98,7 @@ def test_a_push_and_a_pull_that_are_broken_off_are_taken_up_again(
     assert_sound(store)
 
     forget_everything()
-    assert not Path("data/raw/many").exists()
+    assert not Path("many").exists()
     cache = clone / ".dvc/cache"
     break_off(transfer("pull"), cache, server, broken_by)
     assert_sound(cache)
