@@ -56,7 +56,8 @@ def write_onnx(model: Any, classifier: Classifier, path: Path) -> None:
     """
     import onnx
     import onnx_ir
-    from transformers.exporters import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
 
     if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST:
         what = "the model has more than 1.9 GB of weights, which one ONNX file cannot hold"

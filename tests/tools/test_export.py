@@ -69,7 +69,7 @@ def test_a_merged_folder_is_written_checked_and_described(
     right = [a["label"] == label for a, label in zip(answers, test["label"], strict=True)]
     assert np.mean(right) == pytest.approx(found["accuracy"])
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert 'pipeline("text-classification", "out")' in card
+    assert """pipeline("text-classification", 'out')""" in card
     assert "UltraVBertForSequenceClassification" in card
     assert str(project) not in card
     assert not any(text in card for text in test["text"])
