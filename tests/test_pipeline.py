@@ -24,6 +24,7 @@ OUTPUTS = {
     *(paths.TRAINING_CURVES / f"{name}.csv" for name in ("train", "validation")),
     *(paths.ADAPTER / f"adapter_{name}" for name in ("config.json", "model.safetensors")),
     paths.ADAPTER / "manifest.json",
+    paths.ADAPTER_MODEL_CONFIG,
     *(paths.TFIDF_METRICS, paths.TFIDF_PREDICTIONS, paths.DETAILS, paths.LADDER),
     *(paths.FLIPS, paths.SUSPECTS, paths.REPORT_HTML, paths.REPORT_MD, paths.MODEL_CARD),
     *(paths.FIGURES / f"{name}.png" for name in ("ladder", "gain", "confusion", "roc")),

@@ -14,7 +14,10 @@ from tests.support.small_project import run_successfully
 from tests.support.tiny import ROOT
 
 CONTENT: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
-FILES = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}
+FILES = {
+    *("adapter_config.json", "adapter_model.safetensors", "manifest.json"),
+    *("model_config.json", "README.md"),
+}
 DVC = (sys.executable, "-m", "dvc")
 GTO = (sys.executable, "-c", "from gto.cli import app; app()")
 MAKE = """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stages.serving.scorer import Logits, Scorer
+from stages.serving.scorer import Scorer
 
 if TYPE_CHECKING:  # ONNX needs no torch
     from torch import Tensor
@@ -201,7 +201,7 @@ class Occlusion:
         return Explanation(target, words, 0.0, float(odds[0] - odds[1]))
 
 
-def log_odds_of(logits: Logits, target: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def log_odds_of(logits: np.ndarray[Any, Any], target: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return log(p / (1 - p)) of the class `target`, shape (texts,)."""
     others = np.delete(logits.astype(np.float64), target, axis=1)
     result: np.ndarray[Any, np.dtype[np.float64]] = logits[:, target] - np.logaddexp.reduce(

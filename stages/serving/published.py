@@ -12,6 +12,7 @@ OF_ADAPTER = (
     paths.ADAPTER_CONFIG.name,
     paths.ADAPTER_WEIGHTS.name,
     paths.ADAPTER_MANIFEST.name,
+    paths.ADAPTER_MODEL_CONFIG.name,
     paths.MODEL_CARD.name,
 )
 OF_MERGED = (

@@ -44,6 +44,7 @@ def test_answers_are_those_of_predict_whatever_the_batch(temperature: float, siz
             found = answer(served, one, calibrated, every_class=True, with_base=True)
             assert found.base is not None
             assert (found.label, found.base.label) == (row["label"], row["base_label"])
+        assert found.base is not None
         assert found.probability == pytest.approx(row["probability"], abs=served.tolerance)
         assert found.base.probability == pytest.approx(
             row["base_probability"], abs=served.tolerance

@@ -49,8 +49,8 @@ def test_the_words_of_a_merged_export_are_those_of_the_adapter(merged: Path) -> 
         ours, wanted = (one.explainers["model"].explain(text) for one in (served, adapter))
         assert ours.target == wanted.target
         assert [word[:2] for word in ours.words] == [word[:2] for word in wanted.words]
-        scores = [[word[2] for word in found.words] for found in (ours, wanted)]
-        np.testing.assert_allclose(*scores, atol=0.02)
+        scores = [word[2] for word in ours.words]
+        assert scores == pytest.approx([word[2] for word in wanted.words], abs=0.02)
 
 
 @pytest.mark.usefixtures("project")

@@ -127,10 +127,10 @@ def test_only_loopback_addresses_are_loopback(host: str, loopback: bool) -> None
 
 
 def test_a_loopback_server_answers_to_its_own_names_alone() -> None:
-    assert hosts_of("127.0.0.1", []) == {*LOCAL}
-    assert hosts_of("127.0.0.9", ["Example.org"]) == {*LOCAL, "127.0.0.9", "example.org"}
+    assert hosts_of("127.0.0.1", []) == frozenset(LOCAL)
+    assert hosts_of("127.0.0.9", ["Example.org"]) == frozenset({*LOCAL, "127.0.0.9", "example.org"})
     assert hosts_of("192.0.2.7", []) is None
-    assert hosts_of("192.0.2.7", ["example.org"]) == {*LOCAL, "192.0.2.7", "example.org"}
+    assert hosts_of("192.0.2.7", ["example.org"]) == frozenset({*LOCAL, "192.0.2.7", "example.org"})
 
 
 def transcript() -> list[tuple[str, str]]:

@@ -161,7 +161,7 @@ def explained(served: Served, text: str) -> schema.ExplainResponse:
         )
 
     answers = {name: one(explainer) for name, explainer in served.explainers.items()}
-    return schema.ExplainResponse(method=served.explainers["model"].method, **answers)  # type: ignore[arg-type]  # model and base
+    return schema.ExplainResponse(method=served.explainers["model"].method, **answers)
 
 
 async def _done(start: Callable[[], Future[Any]]) -> Any:

@@ -32,9 +32,10 @@ INTERNAL = {"error": "internal error", "fix": "see the log of the server"}
 
 @dataclass
 class State:
-    """Whether the server is stopping, and how many requests it has not answered yet."""
+    """Whether the server is stopping, how many requests came, and how many wait for an answer."""
 
     stopping: bool = False
+    requests: int = 0
     in_flight: int = 0
 
 
@@ -79,6 +80,7 @@ class Envelope:
             await send(message)
 
         path = scope["path"]
+        self._state.requests += 1
         self._state.in_flight += 1
         try:
             await self._app_for(scope)(scope, receive, send_with_headers)

@@ -23,9 +23,11 @@ from stages.serving.http.service import Service
 
 BACKLOG = 512
 KEEP_ALIVE = 30  # seconds that an idle connection stays open
-# Seconds in which clients learn, by the answers' "Connection: close", that the server stops. A
-# connection that is closed while it is idle may lose what its client is just sending.
-NOTICE = 0.5
+# Ticks of uvicorn's loop, ten a second. In the first, clients learn by "Connection: close" that the
+# server stops, and what has arrived on any connection is read; then no connection is accepted any
+# more. The server ends after some in which nothing came and nothing waits. Ticks and not seconds: a
+# process that gets no time reads nothing, and closing a connection loses what is unread.
+NOTICE, QUIET = 5, 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -112,6 +114,7 @@ class Server(uvicorn.Server):
         self.unanswered = 0
         self._state, self._patience = service.state, service.limits.drain_seconds
         self._told = 0.0
+        self._ticks = self._quiet = self._seen = 0
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -134,10 +137,22 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Return whether to stop: asked ten times a second."""
         if self._state.stopping:
-            passed = time.monotonic() - self._told
-            if passed > self._patience or (passed > NOTICE and not self._state.in_flight):
-                self.should_exit = True
+            self._tick()
         ends = await super().on_tick(counter)
         if ends:
             self.unanswered = self._state.in_flight
         return ends
+
+    def _tick(self) -> None:
+        """Take the next step towards the end."""
+        state = self._state
+        still = not state.in_flight and state.requests == self._seen
+        self._seen = state.requests
+        self._ticks += 1
+        self._quiet = self._quiet + 1 if still else 0
+        if self._ticks == NOTICE:
+            for server in self.servers:
+                server.close()
+        over = time.monotonic() - self._told > self._patience
+        if over or (self._ticks > NOTICE and self._quiet >= QUIET):
+            self.should_exit = True
