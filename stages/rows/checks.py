@@ -115,7 +115,9 @@ def _read_file(
             faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
     faults.check()
     counts["rows_incomplete"] += len(keep) - sum(keep)
-    return frame.assign(folded=folded, split=split, file=str(file))[keep]
+    return frame.assign(
+        folded=pd.Series(folded, index=frame.index, dtype=object), split=split, file=str(file)
+    )[keep]
 
 
 def _pair(group: pd.DataFrame, column: str) -> str:

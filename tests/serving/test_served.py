@@ -64,7 +64,10 @@ def test_files_are_named_by_their_hash(project: Path) -> None:
         served.files
     )
     assert served.model.sha256 == served.files[str(paths.ADAPTER_WEIGHTS)]
-    assert served.facts == {"device": "cpu", "precision": "fp32", "threads": "1"}
+    assert served.facts == {
+        **{"device": "cpu", "precision": "fp32"},
+        **{"threads": "1", "processes": "1"},
+    }
     assert served.model.description == "adapter: LoRA"
 
 

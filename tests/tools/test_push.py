@@ -71,7 +71,7 @@ def test_the_adapter_is_uploaded_as_it_is_and_privately(
     assert server.private[REPO]
     lines = done.stdout.splitlines()
     assert lines[0] == f"to {REPO} on the Hub, private:"
-    listed = {line.split()[0]: line.split()[1].replace(",", "") for line in lines[1:5]}
+    listed = {line.split()[0]: line.split()[1].replace(",", "") for line in lines[1:6]}
     assert listed == {name: str(len(content)) for name, content in local.items()}
     assert lines[-1] == f"uploaded: {server.address}/{REPO}/commit/1"
 
