@@ -101,7 +101,7 @@ def _read_file(
     frame, kind = read_table(file, source, params, counts)
     understood.setdefault(kind, []).append(file if source.is_local else Path(file.name))
     faults = Faults(file)
-    folded = [_digest(text) for text in frame["text"]]
+    folded: list[Any] = [_digest(text) for text in frame["text"]]
     groups = frame["group"] if params.group_column else ["-"] * len(frame)
     keep = []
     for line, seen, label, group in zip(frame["line"], folded, frame["label"], groups, strict=True):
@@ -115,9 +115,7 @@ def _read_file(
             faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
     faults.check()
     counts["rows_incomplete"] += len(keep) - sum(keep)
-    return frame.assign(
-        folded=pd.Series(folded, index=frame.index, dtype=object), split=split, file=str(file)
-    )[keep]
+    return frame.assign(folded=folded, split=split, file=str(file))[keep]
 
 
 def _pair(group: pd.DataFrame, column: str) -> str:
