@@ -9,7 +9,7 @@ import hashlib
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
