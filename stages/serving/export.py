@@ -12,6 +12,7 @@ from stages.core import paths
 from stages.core.artefacts import Json, read_object, replacing, sha256_of, write_json
 from stages.core.errors import ModelError, ParamsError, UserError, printable
 from stages.core.params import ComputeParams, Params
+from stages.running.disk import require_room
 from stages.running.provenance import git_state, packages
 from stages.serving.export_check import Check
 
@@ -57,7 +58,7 @@ def write_export(folder: Path, wanted: Wanted, params: Params, say: Callable[[st
         How it compares with the adapter on the test rows.
 
     Raises:
-        HostError: if a file of the pipeline or a package is missing.
+        HostError: if a file of the pipeline or a package is missing, or the disk lacks room.
         ModelError: if the model cannot be exported, or the export does not run.
         ParamsError: if a merged folder would give other answers.
         UserError: if a logit differs by more than the tolerance (exit code 1).
@@ -71,6 +72,7 @@ def write_export(folder: Path, wanted: Wanted, params: Params, say: Callable[[st
     from stages.serving.export_check import check
     from stages.serving.merge import standard
 
+    require_room(2 * sum(file.stat().st_size for file in paths.BASE_MODEL.iterdir()), folder)
     temperature = read_object(paths.ADAPTER_METRICS, "temperature")["temperature"]
     labels = prepared.read_labels()
     test = prepared.read_split(paths.TEST, labels)

@@ -48,7 +48,7 @@ def merged(classifier: Classifier) -> Any:
         if isinstance(module, ModulesToSaveWrapper):
             inner.set_submodule(name, module.modules_to_save[ADAPTER])
     try:
-        plain: Any = model.merge_and_unload(safe_merge=True)  # type: ignore[operator]  # of the tuner
+        plain: Any = model.merge_and_unload(safe_merge=True)
     except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
         what = f"the adapter cannot be merged into the weights: {printable(error, 200)}"
         raise ModelError(what, "train with another train.method: lora, full or head") from error
@@ -111,7 +111,7 @@ def _any_encoder(model: Any, classifier: Classifier) -> Any:
         label2id=model.config.label2id,
         problem_type=model.config.problem_type,
     )
-    whole = AutoModelForSequenceClassification.from_config(
+    whole = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]  # there
         config, attn_implementation=model.config._attn_implementation
     )
     with torch.no_grad():

@@ -56,7 +56,8 @@ def write_onnx(model: Any, classifier: Classifier, path: Path) -> None:
     """
     import onnx
     import onnx_ir
-    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
 
     if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST:
         what = "the model has more than 1.9 GB of weights, which one ONNX file cannot hold"
@@ -69,7 +70,8 @@ def write_onnx(model: Any, classifier: Classifier, path: Path) -> None:
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings(), _quiet(*EXPORTERS):
             warnings.simplefilter("ignore")
-            program = OnnxExporter().export(model, inputs, config=config).program
+            exporter = OnnxExporter()  # type: ignore[no-untyped-call]  # Transformers leaves it so
+            program: Any = exporter.export(model, inputs, config=config).program
     except Exception as error:  # the exporter meets anything that a model may do
         name = type(model).__name__
         raise ModelError(

@@ -46,6 +46,7 @@ def upload(name: str, files: dict[str, Path], private: bool) -> str:
 
     from stages.sources.hub_errors import UNREACHABLE, causes_of
 
+    failures: tuple[type[BaseException], ...] = (OSError, ValueError, *UNREACHABLE)
     api = HfApi(token=token)
     try:
         with warnings.catch_warnings():
@@ -61,7 +62,7 @@ def upload(name: str, files: dict[str, Path], private: bool) -> str:
                 [CommitOperationAdd(target, source) for target, source in sorted(files.items())],
                 commit_message="Upload the classifier by bert-lora push",
             )
-    except (OSError, ValueError, *UNREACHABLE) as error:  # the Hub's own errors are OSErrors
+    except failures as error:
         if any(isinstance(cause, UNREACHABLE) for cause in causes_of(error)):
             what = f"the Hub could not be reached: {printable(_reason(error), 200)}"
             raise HostError(what, "check the network and run again") from None
@@ -72,7 +73,7 @@ def upload(name: str, files: dict[str, Path], private: bool) -> str:
     return str(done.commit_url)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Return what the Hub says of an error, without the advice that its library adds."""
     said = getattr(error, "server_message", None)
     return str(said or error).strip().replace("\n", " ").rstrip(".")

@@ -58,7 +58,8 @@ def test_a_scorer_says_what_it_is(folders: Any, form: str) -> None:
     weights = "model.onnx" if form == "onnx" else "model.safetensors"
     assert scorer.sha256 == read_json(folder / "export.json")["files"][weights]
     scores = scorer.score(TEXTS)
-    assert (scores.dtype, scores.shape) == (np.float32, (len(TEXTS), 2))
+    assert scores.dtype == np.float32
+    assert scores.shape == (len(TEXTS), 2)
     np.testing.assert_allclose(scores, logits, atol=2e-5)
     np.testing.assert_allclose(scorer.score(TEXTS[::-1]), logits[::-1], atol=2e-5)
     assert scorer.score([]).shape == (0, 2)
@@ -77,7 +78,8 @@ def test_lengths_count_what_is_cut_off_too(folders: Any, load_tiny_base: Any) ->
 
 def test_probabilities_are_the_softmax() -> None:
     logits = np.array([[0, np.log(3)], [1000, 0]], dtype=np.float32)
-    np.testing.assert_allclose(probabilities_of(logits), [[0.25, 0.75], [1, 0]], atol=1e-7)
+    expected = np.array([[0.25, 0.75], [1, 0]])
+    np.testing.assert_allclose(probabilities_of(logits), expected, atol=1e-7)
     halved = probabilities_of(np.array([[0, 2 * np.log(3)]], dtype=np.float32), temperature=2)
     np.testing.assert_allclose(halved, [[0.25, 0.75]], atol=1e-7)
 

@@ -69,7 +69,7 @@ def test_a_merged_folder_is_written_checked_and_described(
     right = [a["label"] == label for a, label in zip(answers, test["label"], strict=True)]
     assert np.mean(right) == pytest.approx(found["accuracy"])
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert 'pipeline("text-classification", "out")' in card
+    assert """pipeline("text-classification", 'out')""" in card
     assert "UltraVBertForSequenceClassification" in card
     assert str(project) not in card
     assert not any(text in card for text in test["text"])
@@ -196,6 +196,17 @@ def test_a_missing_input_says_which_stage_makes_it(
     result = call("export", "out")
     assert result.code == 5
     assert f"{path} not found: stage '{stage}' makes it" in result.err
+
+
+def test_a_disk_without_room_is_said_before_anything_is_scored(
+    call: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.running.disk.room", lambda _: 1_000_000)
+    result = call("export", "new/out")
+    assert (result.code, result.out) == (5, "")
+    assert f"{project}/new/out: 1 MB free, 2" in result.err
+    assert result.err.count("\n") == 1
+    assert not (project / "new").exists()
 
 
 def test_model_and_base_together_are_refused(call: Command) -> None:
