@@ -157,7 +157,8 @@ def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
         path.as_posix()
         for path in (
             *(paths.PARAMS, paths.PIPELINE, paths.LOCK, paths.RWLOCK, paths.CONSTRAINTS),
-            *(paths.CHECKPOINTS, paths.PROVENANCE, paths.BENCHMARK, paths.STUDIES),
+            *(paths.CHECKPOINTS, paths.PROVENANCE, paths.STUDIES),
+            *(paths.BENCHMARK, paths.SERVING),
         )
     }
     named = {path for path in PATHS - unmade if maker_of(Path(path)) is None}
