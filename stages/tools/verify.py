@@ -45,9 +45,9 @@ def verify() -> None:
     faults = [
         *stored_faults(records, cache_folder()),
         *changed_since(_dvc_status()),
-        *source_faults(),
     ]
-    if faults:
+    # Sources are compared with outputs, so these must be intact first.
+    if faults := faults or list(source_faults()):
         raise HostError.from_faults(faults)
     check_meaning()
     size = sum(record.size for record in records)
