@@ -3,7 +3,8 @@
     python .ci/readme.py
 
 Sources: metrics/*.json and ladder.csv of the committed run, metrics/seeds.json by `bert-lora
-seeds`, and metrics/experiments.json, which records runs that take long, each with its command.
+seeds`, metrics/serving.json by `bert-lora benchmark --serving`, and metrics/experiments.json, which
+records runs that take long, each with its command.
 """
 
 import csv
@@ -16,6 +17,7 @@ from typing import Any
 from stages.core.params import load_params
 from stages.reporting.ladder import against_full
 from stages.scoring.seed_records import read_records, settings_of
+from stages.tools.benchmark.serving import table_of as serving_table
 from stages.tools.benchmark.table import table_of
 
 ROOT = Path(__file__).parents[1]
@@ -122,12 +124,25 @@ def benchmark() -> str:
     return table_of(metrics("benchmark"))
 
 
+def serving() -> str:
+    """Return the measured ways to answer texts as a table, and what 8-bit weights changed."""
+    measured = metrics("serving")
+    int8 = measured["exports"]["int8"]
+    return (
+        f"{serving_table(measured)}\n\n8-bit weights changed {int8['flipped']} of "
+        f"{int8['rows']:,} answers ({int8['fixed']} to the right class, {int8['broken']} to the "
+        f"wrong one; accuracy {percent(int8['accuracy'])} instead of "
+        f"{percent(int8['adapter_accuracy'])}, p = {int8['mcnemar_p']:.2f}), the fp32 exports none."
+    )
+
+
 BLOCKS = {
     "benchmark": benchmark,
     "ladder": ladder,
     "headline": headline,
     "diff": diff,
     "experiments": experiments,
+    "serving": serving,
 }
 
 
