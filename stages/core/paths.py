@@ -52,6 +52,9 @@ BENCHMARK = Path("metrics/benchmark.json")
 # Written by `bert-lora benchmark --serving`, kept by git.
 SERVING = Path("metrics/serving.json")
 
+# Written by `bert-lora export`, kept by git.
+EXPORTS = Path("metrics/exports.json")
+
 # Written by `bert-lora search`, kept by git.
 SEARCH_TABLE = Path("metrics/search.csv")
 SEARCH = Path("metrics/search.json")

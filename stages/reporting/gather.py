@@ -26,6 +26,7 @@ def gather(params: Params) -> Results:
         ModelError: if the classes of base and adapter differ.
     """
     from stages.reporting import curves, details, flips, ladder, search
+    from stages.scoring.export_records import exports_of
     from stages.scoring.predictions import labels_of, probabilities_of, targets_of
     from stages.scoring.seed_records import records_of_run
     from stages.training.curves import read_training_curves
@@ -62,6 +63,7 @@ def gather(params: Params) -> Results:
         data=artefacts.read_object(paths.DATA_SUMMARY),
         seeds=records.get(params.train.method),
         search=search.search_of_run(params, hashes["data"]),
+        exports=exports_of(artefacts.read_object(paths.ADAPTER_MANIFEST, "files")["files"]),
         hashes=hashes,
         params=params,
     )

@@ -132,6 +132,7 @@ class Results:
             it, or None.
         search: rows and findings of the last search if it was of this data and base, as
             `search_records.read_search` returns them, or None.
+        exports: how each recorded export of this adapter compares with it, by format and precision.
         hashes: sha256 of what the results depend on: data, base, adapter.
         params: the settings.
     """
@@ -147,5 +148,6 @@ class Results:
     data: dict[str, Any]
     seeds: dict[str, Any] | None
     search: tuple[list[dict[str, Any]], dict[str, Any]] | None
+    exports: dict[str, dict[str, Any]]
     hashes: dict[str, str]
     params: Params

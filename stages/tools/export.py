@@ -57,7 +57,7 @@ def command(
     """Export the trained classifier as a folder that other tools take.
 
     Before it is put in place it is checked against the adapter, on the test rows, in a fresh
-    process; export.json in the folder has the figures.
+    process; export.json in the folder has the figures, and so has metrics/exports.json.
     """
     if int8 and form != "onnx":
         raise ParamsError("bert-lora export: --int8 without --format onnx", "add --format onnx")
@@ -66,6 +66,8 @@ def command(
     for path in NEEDED:
         require(path)
     # Heavy libraries are imported once the params have been checked.
+    from stages.model.saved import read_manifest
+    from stages.scoring.export_records import record_export
     from stages.serving.export import Wanted, check_target, write_export
 
     check_target(folder, force)
@@ -77,7 +79,10 @@ def command(
     with sole_run("export"):
         check_target(folder, force)
         found = write_export(folder, Wanted(form, int8, tolerance), params, _say)
+        name = f"{form} {'int8' if int8 else 'fp32'}"
+        record_export(name, read_manifest(paths.ADAPTER)["files"], found.content())
     show(found)
+    print(f"{paths.EXPORTS} holds this; dvc repro compare brings it into the report")
     print(f"{printable(folder)}: written")
 
 

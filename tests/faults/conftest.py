@@ -39,6 +39,7 @@ def finished_dvc_project(
         shutil.copy(ROOT / name, folder / name)
     with chdir(folder):
         empty = {paths.SEEDS: "[]", paths.SEARCH: "{}", paths.SEARCH_TABLE: ",".join(COLUMNS)}
+        empty[paths.EXPORTS] = "{}"
         for path, text in empty.items():
             path.write_text(f"{text}\n", encoding="utf-8")
         shutil.copytree(params.model.source, "data/raw/model")

@@ -133,3 +133,22 @@ def test_numbers_have_three_significant_digits(value: float | None, shown: str) 
 
 def test_points_have_a_sign_and_no_negative_zero() -> None:
     assert [page.points(value) for value in (0.1234, -0.05, 0.0)] == ["+12.3", "-5.0", "+0.0"]
+
+
+def test_exports_stand_in_page_and_markdown_where_there_are_any(
+    own: Params, tmp_path: Path
+) -> None:
+    check = {
+        **{"rows": 1057, "accuracy": 0.858, "largest_difference": 0.88, "flipped": 20},
+        **{"fixed": 12, "broken": 8, "mcnemar_p": 0.503, "rows_per_second": 998.2},
+        **{"single_ms": 1.19, "threads": 2, "bytes": 23_954_041},
+    }
+    results = example(own, ["no", "yes"])
+    exported = replace(results, exports={"onnx int8": check})
+    text = page.report_md(exported)
+    assert "| onnx int8 | 85.8 % | 20 of 1,057 | 0.88 | 998 | 24.0 MB |" in text
+    page.write_page(exported, figures.draw(exported), tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Exports</h2>" in html
+    assert '<th scope="row">onnx int8</th><td class="n">85.8 %</td><td class="n">20</td>' in html
+    assert "| export |" not in page.report_md(results)

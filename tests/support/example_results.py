@@ -71,6 +71,7 @@ def example(
         data={"rows_train": 1000, "rows_validation": 200, "rows_test": rows},
         seeds=None,
         search=None,
+        exports={},
         hashes={"data": "0" * 64},
         params=params,
     )

@@ -73,6 +73,8 @@ def test_a_merged_folder_is_written_checked_and_described(
     assert "UltraVBertForSequenceClassification" in card
     assert str(project) not in card
     assert not any(text in card for text in test["text"])
+    recorded = read_json(project / paths.EXPORTS)["merged fp32"]
+    assert recorded == {"adapter": record["adapter"], "check": found}
     again = call("export", str(folder))
     assert again.code == 2
     assert again.err == (
