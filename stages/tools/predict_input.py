@@ -13,10 +13,12 @@ from pathlib import Path
 
 from stages.core.errors import DataError, printable
 from stages.rows.faults import Faults
+from stages.serving.texts import fault_of
 
 FILE_ROWS = 65_536  # of a block of a file, and
 FILE_CHARACTERS = 16_000_000
 LINES = 16  # of a block of standard input, whose writer may be slow
+NOT_UTF8 = "not UTF-8"  # what a surrogate means in an argument or a line
 Checked = tuple[int, str | None, tuple[str, str] | None]  # line, text, fault and remedy
 
 
@@ -43,7 +45,7 @@ def text_blocks(
 
 
 def _arguments(arguments: tuple[str, ...]) -> list[str]:
-    checked = [(number, _fault(text)) for number, text in enumerate(arguments, start=1)]
+    checked = [(number, fault_of(text, NOT_UTF8)) for number, text in enumerate(arguments, start=1)]
     faults = [(f"text {number}: {fault[0]}", fault[1]) for number, fault in checked if fault]
     if faults:
         raise DataError.from_faults(faults)
@@ -79,7 +81,7 @@ def _blocks_of_file(file: Path, column: str) -> Iterator[list[str]]:
         for line, (value,) in table.rows:
             try:
                 text = text_of(value) or ""
-                yield line, text, _fault(text, "holds half of a surrogate pair")
+                yield line, text, fault_of(text)
             except NoValueError as error:
                 yield line, None, (error.what, error.fix)
 
@@ -96,12 +98,12 @@ def _lines() -> Iterator[Checked]:
         print("one text a line; Ctrl-D ends", file=sys.stderr)
     number = 0
     for number, line in enumerate(sys.stdin.buffer, start=1):
-        # What is not UTF-8 becomes a surrogate, which _fault finds: so every such line is named.
+        # What is not UTF-8 becomes a surrogate, which fault_of finds: so every such line is named.
         text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
         text = text.removesuffix("\n").removesuffix("\r")
-        yield number, text, _fault(text)
+        yield number, text, fault_of(text, NOT_UTF8)
     if not number:
-        yield 1, "", _fault("")
+        yield 1, "", fault_of("")
 
 
 def _blocks(
@@ -131,14 +133,3 @@ def _blocks(
     faults.check()
     if block:
         yield block
-
-
-def _fault(text: str, surrogate: str = "not UTF-8") -> tuple[str, str] | None:
-    """Return what is wrong with a text and the remedy, or None."""
-    if not text.strip():
-        return "empty text", "fill it in or leave it out"
-    if "\x00" in text:
-        return "holds a NUL character", "remove it; the input may be binary"
-    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        return surrogate, "give the text as UTF-8"
-    return None
