@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -45,18 +45,13 @@ class FolderTokenizer:
 
     def ids(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included, cut off at max_length."""
-        starts = range(0, len(texts), AT_ONCE)
-        parts = (self._tokenizer.encode_batch_fast(texts[s : s + AT_ONCE]) for s in starts)
-        return [encoding.ids for part in parts for encoding in part]
+        return [encoding.ids for encoding in self._encodings(texts)]
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Return how many tokens each text has, special tokens included, before it is cut off."""
-        starts = range(0, len(texts), AT_ONCE)
-        parts = (self._tokenizer.encode_batch_fast(texts[s : s + AT_ONCE]) for s in starts)
         return [
             len(encoding.ids) + sum(len(rest.ids) - self._special for rest in encoding.overflowing)
-            for part in parts
-            for encoding in part
+            for encoding in self._encodings(texts)
         ]
 
     def padded(self, rows: list[list[int]]) -> Batch:
@@ -66,6 +61,10 @@ class FolderTokenizer:
         ids = np.full(mask.shape, self.pad_token_id, dtype=np.int64)
         ids[mask] = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
         return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+
+    def _encodings(self, texts: list[str]) -> Iterator[Any]:
+        for start in range(0, len(texts), AT_ONCE):
+            yield from self._tokenizer.encode_batch_fast(texts[start : start + AT_ONCE])
 
 
 def in_batches(

@@ -6,6 +6,7 @@ What a folder holds is in its export.json, which `bert-lora export` wrote: see `
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def open_scorer(folder: Path, threads: int | None = None, finished: bool = True)
     return OnnxScorer(export, threads) if export.format == "onnx" else MergedScorer(export, threads)
 
 
-class _FolderScorer:
+class _FolderScorer(ABC):
     """What the scorers of the two formats share; see `scorer.Scorer`."""
 
     def __init__(self, export: Export) -> None:
@@ -139,8 +140,9 @@ class _FolderScorer:
         """Return how many tokens each text has before it is cut off."""
         return self._tokenizer.lengths(list(texts))
 
+    @abstractmethod
     def _logits(self, batch: dict[str, Any]) -> Logits:
-        raise NotImplementedError
+        """Return the logits of one padded batch, shape (rows, classes)."""
 
 
 class OnnxScorer(_FolderScorer):
