@@ -38,7 +38,8 @@ def gather(params: Params) -> Results:
     gain = paired_gain(right[0], right[1], params.seed)
     metrics = read_metrics()
     records = records_of_run(base, params)
-    hashes = read_hashes()
+    manifest = artefacts.read_object(paths.ADAPTER_MANIFEST, "base", "files")
+    hashes = read_hashes(manifest)
     return Results(
         labels=labels,
         gain=gain,
@@ -63,7 +64,7 @@ def gather(params: Params) -> Results:
         data=artefacts.read_object(paths.DATA_SUMMARY),
         seeds=records.get(params.train.method),
         search=search.search_of_run(params, hashes["data"]),
-        exports=exports_of(artefacts.read_object(paths.ADAPTER_MANIFEST, "files")["files"]),
+        exports=exports_of(manifest["files"]),
         hashes=hashes,
         params=params,
     )
@@ -119,10 +120,13 @@ def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
     return pd.read_parquet(paths.TEST)
 
 
-def read_hashes() -> dict[str, str]:
-    """Return the sha256 of the source of the data, of the base's weights, of the adapter's."""
+def read_hashes(manifest: artefacts.Json) -> dict[str, str]:
+    """Return the sha256 of the source of the data, of the base's weights, of the adapter's.
+
+    Args:
+        manifest: of the adapter, with the hashes of its files and of its base's.
+    """
     summary = artefacts.read_object(paths.DATA_SUMMARY, "source_sha256")
-    manifest = artefacts.read_object(paths.ADAPTER_MANIFEST, "base", "files")
     weights = {name: sha for name, sha in manifest["base"].items() if name.endswith(".safetensors")}
     return {
         "data": summary["source_sha256"],
