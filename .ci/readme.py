@@ -17,6 +17,7 @@ from typing import Any
 from stages.core.params import load_params
 from stages.reporting.ladder import against_full
 from stages.scoring.seed_records import read_records, settings_of
+from stages.scoring.significance import spread
 from stages.tools.benchmark.serving import table_of as serving_table
 from stages.tools.benchmark.table import table_of
 
@@ -102,19 +103,56 @@ def diff() -> str:
 
 
 def experiments() -> str:
-    """Return the recorded runs as a table; the first is the committed one."""
+    """Return the recorded runs as a table; the first is the committed one.
+
+    An entry with `settings` has its figures in metrics/seeds.json.
+    """
     default, *others = metrics("experiments")
+    seeds = {record["settings"]: record for record in metrics("seeds")}
     lines = [
         "| setting | base | adapter | gain, 95 % interval | minutes |",
         "| --- | ---: | ---: | --- | ---: |",
     ]
     for entry in (default | metrics("comparison"), *others):
+        if record := seeds.get(entry.get("settings")):
+            means = {key.removesuffix("_mean"): value for key, value in record.items()}
+            entry |= means | {"setting": f"{entry['setting']}, {len(record['seeds'])} seeds"}
         gain, low, high = (100 * entry[f"accuracy_gain{end}"] for end in ("", "_low", "_high"))
         minutes = "not timed" if entry["minutes"] is None else f"{entry['minutes']:.1f}"
         lines.append(
             f"| {entry['setting']} | {percent(entry['accuracy_base'])} "
             f"| {percent(entry['accuracy_adapter'])} | {gain:+.1f} points, {low:.1f} to {high:.1f} "
             f"| {minutes} |"
+        )
+    return "\n".join(lines)
+
+
+def transfer() -> str:
+    """Return how the earlier defaults and today's do on data that chose neither."""
+    with (ROOT / "metrics/transfer.csv").open(encoding="utf-8", newline="") as file:
+        runs = list(csv.DictReader(file))
+    lines = [
+        "| data | test rows | earlier base | adapter | today's base | adapter "
+        "| difference of the adapters, 95 % interval |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for data in dict.fromkeys(run["data"] for run in runs):
+        of_data = [run for run in runs if run["data"] == data]
+        earlier, today = (
+            [run for run in of_data if run["defaults"] == defaults]
+            for defaults in ("earlier", "today's")
+        )
+        columns = [
+            [float(run[key]) for run in each]
+            for each in (earlier, today)
+            for key in ("accuracy_base", "accuracy_adapter")
+        ]
+        _, old, _, new = columns
+        gain = spread([later - before for before, later in zip(old, new, strict=True)])
+        means = " | ".join(percent(spread(values).mean) for values in columns)
+        lines.append(
+            f"| {data} | {int(today[0]['test_rows']):,} | {means} | {100 * gain.mean:+.1f} points, "
+            f"{100 * gain.low:.1f} to {100 * gain.high:.1f} |"
         )
     return "\n".join(lines)
 
@@ -143,6 +181,7 @@ BLOCKS = {
     "diff": diff,
     "experiments": experiments,
     "serving": serving,
+    "transfer": transfer,
 }
 
 

@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from tqdm.auto import tqdm
 from transformers import (
     EarlyStoppingCallback,
     ProgressCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
@@ -35,6 +33,7 @@ from stages.scoring.temperature import scaled_log_loss
 from stages.training import checkpoints
 from stages.training.averaging import WeightAverage
 from stages.training.batches import Collator, TrainingRows
+from stages.training.progress import EvaluationLines, LossBar
 from stages.training.sampler import EpochSampler
 from stages.training.sharing import OwnRandomNumbers, loss_of_share, shared_batches
 
@@ -233,24 +232,3 @@ class ClassifierTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-
-class EvaluationLines(TrainerCallback):
-    """One plain line for each evaluation step, above the progress bar where there is one."""
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
-        """Print step, validation loss and accuracy."""
-        latest = state.log_history[-1]
-        tqdm.write(
-            f"step {state.global_step} of {state.max_steps}: "
-            f"validation loss {latest['eval_loss']:.4f}, accuracy {latest['eval_accuracy']:.4f}"
-        )
-
-
-class LossBar(ProgressCallback):
-    """The Trainer's progress bar without its dump of every log entry; the bar shows the loss."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
-        """Show the training loss in the bar."""
-        if self.training_bar is not None and logs and "loss" in logs:
-            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
