@@ -14,6 +14,14 @@ NAMES = {
 }
 
 
+def _shares(values: list[float]) -> str:
+    """Return the mean of shares, with the smallest and the largest where there are several."""
+    mean = f"{100 * statistics.mean(values):.1f} %"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({100 * min(values):.1f} to {100 * max(values):.1f})"
+
+
 def _seconds(values: list[float | None]) -> str:
     return " / ".join("never" if value is None else f"{value:.0f}" for value in values)
 
@@ -38,15 +46,12 @@ def table_of(results: dict[str, Any]) -> str:
     if accuracy := results.get("accuracy"):
         by_name = accuracy["validation"]
         seeds = max(len(values) for values in by_name.values())
-        shown = [
-            f"*{name}* {100 * statistics.mean(values):.1f} % ({100 * min(values):.1f} to "
-            f"{100 * max(values):.1f})"
-            for name, values in sorted(by_name.items())
-        ]
+        shown = [f"*{name}* {_shares(values)}" for name, values in sorted(by_name.items())]
+        over = f"the mean of {seeds} seeds" if seeds > 1 else "one seed"
         lines += [
             "",
-            f"Validation accuracy after all epochs in {accuracy['precision']}, the mean of "
-            f"{seeds} seeds: {', '.join(shown)}.",
+            f"Validation accuracy after all epochs in {accuracy['precision']}, {over}: "
+            f"{', '.join(shown)}.",
         ]
         timed = [
             f"*{name}* {_seconds(values)}"
