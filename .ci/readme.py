@@ -30,6 +30,12 @@ def metrics(name: str) -> Any:
     return json.loads((ROOT / "metrics" / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def table(name: str) -> list[dict[str, str]]:
+    """Return the lines of metrics/<name>.csv."""
+    with (ROOT / "metrics" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def percent(share: float) -> str:
     """Return a share as a percentage with one decimal."""
     return f"{100 * share:.1f} %"
@@ -37,8 +43,7 @@ def percent(share: float) -> str:
 
 def ladder() -> str:
     """Return the ladder as a table."""
-    with (ROOT / "metrics/ladder.csv").open(encoding="utf-8", newline="") as file:
-        rungs = list(csv.DictReader(file))
+    rungs = table("ladder")
     lines = [
         f"| on {metrics('comparison')['rows']:,} held-out movie-review sentences | accuracy "
         "| 95 % interval | over |",
@@ -58,7 +63,11 @@ def default_seeds(method: str = "lora") -> Any:
     """Return the record of the default settings with a method over the most seeds, or None."""
     params = load_params(ROOT / "params.yaml")
     train = params.train.model_copy(update={"method": method})
-    settings = settings_of(params.model_copy(update={"train": train}))
+    return seeds_of(settings_of(params.model_copy(update={"train": train})))
+
+
+def seeds_of(settings: str) -> Any:
+    """Return the record of settings over the most seeds, or None."""
     with chdir(ROOT):
         records = [record for record in read_records() if record["settings"] == settings]
     return max(records, key=lambda record: len(record["seeds"]), default=None)
@@ -108,13 +117,13 @@ def experiments() -> str:
     An entry with `settings` has its figures in metrics/seeds.json.
     """
     default, *others = metrics("experiments")
-    seeds = {record["settings"]: record for record in metrics("seeds")}
     lines = [
         "| setting | base | adapter | gain, 95 % interval | minutes |",
         "| --- | ---: | ---: | --- | ---: |",
     ]
     for entry in (default | metrics("comparison"), *others):
-        if record := seeds.get(entry.get("settings")):
+        if settings := entry.get("settings"):
+            record = seeds_of(settings)
             means = {key.removesuffix("_mean"): value for key, value in record.items()}
             entry |= means | {"setting": f"{entry['setting']}, {len(record['seeds'])} seeds"}
         gain, low, high = (100 * entry[f"accuracy_gain{end}"] for end in ("", "_low", "_high"))
@@ -129,8 +138,7 @@ def experiments() -> str:
 
 def transfer() -> str:
     """Return how the earlier defaults and today's do on data that chose neither."""
-    with (ROOT / "metrics/transfer.csv").open(encoding="utf-8", newline="") as file:
-        runs = list(csv.DictReader(file))
+    runs = table("transfer")
     lines = [
         "| data | test rows | earlier base | adapter | today's base | adapter "
         "| difference of the adapters, 95 % interval |",
