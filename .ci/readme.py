@@ -18,6 +18,7 @@ from stages.core.params import load_params
 from stages.reporting.ladder import against_full
 from stages.scoring.seed_records import read_records, settings_of
 from stages.scoring.significance import spread
+from stages.scoring.verdict import points
 from stages.tools.benchmark.serving import table_of as serving_table
 from stages.tools.benchmark.table import table_of
 
@@ -79,13 +80,13 @@ def headline() -> str:
     records = {"lora": record} | ({"full": full} if (full := default_seeds("full")) else {})
     sentence = against_full(records, "lora")
     versus = f"{sentence}. " if sentence else ""
-    mean, low, high = (100 * record[f"accuracy_gain_{key}"] for key in ("mean", "low", "high"))
-    rows_low, rows_high = 100 * record["gain_rows_low"], 100 * record["gain_rows_high"]
+    ends = ("accuracy_gain_low", "accuracy_gain_high", "gain_rows_low", "gain_rows_high")
+    low, high, rows_low, rows_high = (points(record[end], sign="-") for end in ends)
     accuracy = percent(record["accuracy_adapter_mean"])
     return (
         f"**Over {len(record['seeds'])} seeds in {record['precision']} LoRA reaches {accuracy}, a "
-        f"gain of {mean:+.1f} points over the base** (95 % interval {low:.1f} to {high:.1f} over "
-        f"the seeds, {rows_low:.1f} to {rows_high:.1f} over the test rows). "
+        f"gain of {points(record['accuracy_gain_mean'])} points over the base** (95 % interval "
+        f"{low} to {high} over the seeds, {rows_low} to {rows_high} over the test rows). "
         f"{cost['trainable_percent']:.2f} % of the parameters train, the adapter takes "
         f"{cost['adapter_mb']:.1f} MB, and a whole run takes {cost['minutes']:.1f} minutes on two "
         f"processor cores with bf16 arithmetic. {versus}In the table a line over "
@@ -126,41 +127,38 @@ def experiments() -> str:
             record = seeds_of(settings)
             means = {key.removesuffix("_mean"): value for key, value in record.items()}
             entry |= means | {"setting": f"{entry['setting']}, {len(record['seeds'])} seeds"}
-        gain, low, high = (100 * entry[f"accuracy_gain{end}"] for end in ("", "_low", "_high"))
+        low, high = (points(entry[f"accuracy_gain_{end}"], sign="-") for end in ("low", "high"))
         minutes = "not timed" if entry["minutes"] is None else f"{entry['minutes']:.1f}"
         lines.append(
             f"| {entry['setting']} | {percent(entry['accuracy_base'])} "
-            f"| {percent(entry['accuracy_adapter'])} | {gain:+.1f} points, {low:.1f} to {high:.1f} "
-            f"| {minutes} |"
+            f"| {percent(entry['accuracy_adapter'])} "
+            f"| {points(entry['accuracy_gain'])} points, {low} to {high} | {minutes} |"
         )
     return "\n".join(lines)
 
 
 def transfer() -> str:
-    """Return how the earlier defaults and today's do on data that chose neither."""
+    """Return how two settings do on data that chose neither."""
     runs = table("transfer")
+    settings = list(dict.fromkeys(run["settings"] for run in runs))
+    heads = " | ".join(f"base, {name} | adapter" for name in settings)
     lines = [
-        "| data | test rows | earlier base | adapter | today's base | adapter "
-        "| difference of the adapters, 95 % interval |",
+        f"| data | test rows | {heads} | difference of the adapters, 95 % interval over seeds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for data in dict.fromkeys(run["data"] for run in runs):
         of_data = [run for run in runs if run["data"] == data]
-        earlier, today = (
-            [run for run in of_data if run["defaults"] == defaults]
-            for defaults in ("earlier", "today's")
-        )
         columns = [
-            [float(run[key]) for run in each]
-            for each in (earlier, today)
+            [float(run[key]) for run in of_data if run["settings"] == name]
+            for name in settings
             for key in ("accuracy_base", "accuracy_adapter")
         ]
         _, old, _, new = columns
         gain = spread([later - before for before, later in zip(old, new, strict=True)])
         means = " | ".join(percent(spread(values).mean) for values in columns)
         lines.append(
-            f"| {data} | {int(today[0]['test_rows']):,} | {means} | {100 * gain.mean:+.1f} points, "
-            f"{100 * gain.low:.1f} to {100 * gain.high:.1f} |"
+            f"| {data} | {int(of_data[0]['test_rows']):,} | {means} | {points(gain.mean)} points, "
+            f"{points(gain.low, sign='-')} to {points(gain.high, sign='-')} |"
         )
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, s
 from stages.reporting.results import MODELS, Results, Rung
 from stages.reporting.search import draw_search
 from stages.scoring.significance import interval
+from stages.scoring.verdict import points
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from matplotlib.axes import Axes
@@ -75,11 +76,11 @@ def draw_gain(results: Results) -> Figure:
     gains = 100 * results.curves.gains
     edges = gain_edges(results.curves)
     axes.hist(gains, bins=list(edges), color=COLOURS["adapter"], alpha=0.5)
-    low, high = (100 * end for end in interval(results.curves.gains))
-    gain = 100 * results.gain.gain
-    axes.axvline(gain, color=COLOURS["adapter"], label=f"gain {gain:+.1f} points")
-    axes.axvspan(low, high, color=COLOURS["adapter"], alpha=0.15, linewidth=0,
-                 label=f"95 % interval {low:.1f} to {high:.1f}")  # fmt: skip
+    low, high = interval(results.curves.gains)
+    gain, between = results.gain.gain, f"{points(low, sign='-')} to {points(high, sign='-')}"
+    axes.axvline(100 * gain, color=COLOURS["adapter"], label=f"gain {points(gain)} points")
+    axes.axvspan(100 * low, 100 * high, color=COLOURS["adapter"], alpha=0.15, linewidth=0,
+                 label=f"95 % interval {between}")  # fmt: skip
     axes.axvline(0, color=COLOURS["ink"], linestyle=":", label="no gain")
     axes.set_xlabel("gain in accuracy (points)")
     axes.set_ylabel(f"resamples (of {len(gains):,})")

@@ -9,6 +9,7 @@ from stages.core.artefacts import replacing
 from stages.model.methods import METHODS
 from stages.reporting.results import Rung
 from stages.scoring.significance import LEVEL, difference_of_means, wilson
+from stages.scoring.verdict import points
 
 NAMES = {
     "majority": "majority class",
@@ -122,8 +123,8 @@ def against_full(records: dict[str, dict[str, Any]], method: str) -> str | None:
     return (
         f"{name} {100 * own['accuracy_adapter_mean']:.1f} % over {len(own['seeds'])} seeds, {best} "
         f"{100 * full['accuracy_adapter_mean']:.1f} % over {len(full['seeds'])}: "
-        f"{100 * gain:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} over the "
-        f"seeds, {told}"
+        f"{points(gain)} points, 95 % interval {points(low)} to {points(high)} over the seeds, "
+        f"{told}"
     )
 
 

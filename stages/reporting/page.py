@@ -15,7 +15,7 @@ from stages.core.errors import printable
 from stages.model.methods import method_of
 from stages.reporting.figure_style import svg_of
 from stages.reporting.results import MODELS, Results
-from stages.scoring.verdict import shown_p
+from stages.scoring.verdict import points, shown_p
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from jinja2 import Environment
@@ -59,11 +59,6 @@ SCALED = "with confidence corrected on validation rows"
 def percent(share: float | None) -> str:
     """Return a share as a percentage with one decimal."""
     return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def points(share: float) -> str:
-    """Return a difference of two shares in points, with its sign and one decimal."""
-    return f"{100 * share + 0.0:+.1f}"
 
 
 def number(value: float | None) -> str:

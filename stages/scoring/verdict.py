@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from stages.scoring.significance import Gain
 
 
 def verdict(gain: Gain, names: tuple[str, str]) -> str:
     """Return the comparison as one sentence that can be quoted."""
-    points = [100 * value for value in (gain.gain, gain.low, gain.high)]
     sentence = (
         f"{names[0]} {100 * gain.first:.2f} %, {names[1]} {100 * gain.second:.2f} %: "
-        f"gain {points[0]:+.1f} points, 95 % interval {points[1]:.1f} to {points[2]:.1f}, "
+        f"gain {points(gain.gain)} points, "
+        f"95 % interval {points(gain.low, sign='-')} to {points(gain.high, sign='-')}, "
         f"{shown_p(gain.p)} on {gain.rows:,} rows ({gain.fixed:,} fixed, {gain.broken:,} broken)"
     )
     return sentence if gain.distinguishable else f"{sentence}: not distinguishable from zero"
+
+
+def points(share: float, sign: Literal["+", "-"] = "+") -> str:
+    """Return a difference of two shares in points with one decimal; never "-0.0".
+
+    Args:
+        share: -1 to 1.
+        sign: "+" writes a plus before what is not below zero, "-" does not.
+    """
+    return f"{round(100 * share, 1) + 0.0:{sign}.1f}"
 
 
 def shown_p(p: float) -> str:

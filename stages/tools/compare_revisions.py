@@ -16,7 +16,7 @@ from stages.core.errors import ParamsError, printable
 from stages.core.params import load_params
 from stages.scoring.predictions import aligned
 from stages.scoring.significance import Gain, paired_gain, wilson
-from stages.scoring.verdict import shown_p, verdict
+from stages.scoring.verdict import points, shown_p, verdict
 from stages.tools.project import enter_project
 from stages.tools.revisions import predictions_of
 
@@ -163,7 +163,7 @@ def lines_of(gain: Gain) -> list[tuple[str, str, str]]:
 def closing(gain: Gain) -> str:
     """Return what the rows can show at all."""
     return (
-        f"difference {100 * gain.gain:+.1f} points, {shown_p(gain.p)}; "
+        f"difference {points(gain.gain)} points, {shown_p(gain.p)}; "
         f"the smallest that these {gain.rows:,} rows could show: {100 * gain.smallest:.1f} points"
     )
 

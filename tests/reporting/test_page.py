@@ -131,10 +131,6 @@ def test_numbers_have_three_significant_digits(value: float | None, shown: str) 
     assert page.number(value) == shown
 
 
-def test_points_have_a_sign_and_no_negative_zero() -> None:
-    assert [page.points(value) for value in (0.1234, -0.05, 0.0)] == ["+12.3", "-5.0", "+0.0"]
-
-
 def test_exports_stand_in_page_and_markdown_where_there_are_any(
     own: Params, tmp_path: Path
 ) -> None:
