@@ -92,8 +92,8 @@ class LoraParams(Section):
 
     r: int = field("an integer from 1 to 1024", 8, ge=1, le=1024)
     lora_alpha: Positive = field("a number above 0", 16)
-    target_modules: Literal["attention", "all-linear"] | list[Name] = field(
-        "attention, all-linear, or a list of module names", "attention", min_length=1
+    target_modules: Literal["attention", "mlp", "all-linear"] | list[Name] = field(
+        "attention, mlp, all-linear, or a list of module names", "attention", min_length=1
     )
     lora_dropout: float = field("a number from 0 to below 1", 0.1, ge=0, lt=1)
     bias: Literal["none", "all", "lora_only"] = field("none, all or lora_only", "none")

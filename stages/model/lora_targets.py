@@ -18,6 +18,8 @@ ATTENTION = {
     *("query", "key", "value", "q", "k", "v", "q_lin", "k_lin", "v_lin", "in_proj", "Wqkv"),
     *("query_proj", "key_proj", "value_proj", "q_proj", "k_proj", "v_proj"),
 }
+IN_LAYER = re.compile(r"\.\d+\.")  # encoder.layer.0.output.dense; not pooler.dense
+IN_ATTENTION = re.compile("att(n|ention)")
 
 
 def linear_names(classifier: Classifier) -> list[str]:
@@ -37,19 +39,22 @@ def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str
     """
     linear = linear_names(classifier)
     leaves = sorted({name.rpartition(".")[2] for name in linear})
+    known = [name for name, _ in classifier.model.named_modules()]
     if wanted == "attention":
         names = [leaf for leaf in leaves if leaf in ATTENTION]
+    elif wanted == "mlp":
+        own = [path for path in linear if IN_LAYER.search(path) and not IN_ATTENTION.search(path)]
+        names = sorted({_shortest(path, set(known) - set(own)) for path in own})
     elif wanted == "all-linear":
         names = leaves
     else:
         names = sorted(set(wanted))
-    known = [name for name, _ in classifier.model.named_modules()]
     unknown = [name for name in names if not any(_is_or_ends(path, name) for path in known)]
     if unknown or not names:
         raise ParamsError(
             f"params.yaml: lora.target_modules: {printable(unknown or wanted)} matches no module "
             "of this model",
-            f"use attention, all-linear, or names out of {', '.join(leaves)}",
+            f"use attention, mlp, all-linear, or names out of {', '.join(leaves)}",
         )
     encoder = [path for path in known if not within(path, classifier.head)]
     in_head = [name for name in names if not any(_is_or_ends(path, name) for path in encoder)]
@@ -75,6 +80,13 @@ def modules_saved(classifier: Classifier, wanted: list[str]) -> list[str]:
     outer = [p for p in found if not within(p, tuple(everything - {p}))]
     taken = [path for path in paths if path.endswith(tuple(wanted))]
     return sorted({*classifier.head, *(wanted if outer == found == taken else outer)})
+
+
+def _shortest(path: str, others: set[str]) -> str:
+    """Return the shortest end of a path by which PEFT takes none of the others."""
+    parts = path.split(".")
+    ends = (".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1))
+    return next(end for end in ends if not any(_is_or_ends(other, end) for other in others))
 
 
 def _is_or_ends(path: str, name: str) -> bool:

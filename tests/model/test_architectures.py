@@ -89,15 +89,21 @@ def test_the_full_pipeline(
 
 
 @pytest.mark.parametrize("name", QUICK)
-@pytest.mark.parametrize("role", ["attention", "all-linear"])
-def test_both_roles_are_adapted_fast_and_saved(
+@pytest.mark.parametrize("role", ["attention", "mlp", "all-linear"])
+def test_every_role_is_adapted_fast_and_saved(
     load_tiny_base: Any, params: Params, capsys: pytest.CaptureFixture[str], name: str, role: str
 ) -> None:
     trained = shaken(attached(load_tiny_base, params, name, target_modules=role))
     found = set(trained.model.base_model.targeted_module_names)
     inside = {"q", "k", "v", "query", "key", "value", "in_proj", "Wqkv"}
+    linear = set(linear_names(load_tiny_base(name, LABELS, pooling=pooling_of(name))))
     if role == "all-linear":
-        assert found == set(linear_names(load_tiny_base(name, LABELS, pooling=pooling_of(name))))
+        assert found == linear
+    elif role == "mlp":
+        assert found
+        assert {path for path in linear - found if re.search(r"\.\d+\.", path)} == {
+            path for path in linear if "attention" in path or "attn" in path
+        }
     else:
         leaves = {path.rpartition(".")[2] for path in found}
         assert all(leaf.partition("_")[0] in inside or leaf in inside for leaf in leaves)

@@ -25,6 +25,18 @@ ROLES = {  # attention, and what all-linear has beside it
     "albert": (BERT, ["dense", "embedding_hidden_mapping_in", "ffn", "ffn_output", "pooler"]),
     "modernbert": (["Wqkv"], ["Wi", "Wo"]),
 }
+BERT_MLP = ["0.output.dense", "1.output.dense", "intermediate.dense"]
+MLP = {  # by the shortest names that mean no other layer
+    "bert": BERT_MLP,
+    "bert-no-pooler": BERT_MLP,
+    "roberta": BERT_MLP,
+    "mpnet": ["intermediate.dense", "output.dense"],
+    "distilbert": ["lin1", "lin2"],
+    "electra": BERT_MLP,
+    "deberta": BERT_MLP,
+    "albert": ["ffn", "ffn_output"],
+    "modernbert": ["Wi", "mlp.Wo"],
+}
 LAYERS = {"albert": 1}  # its layers share one set of weights
 
 
@@ -46,6 +58,26 @@ def test_attention_is_query_key_and_value_alone(
     found = adapted(attach_lora(base, lora))
     assert len(found) == len(ROLES[name][0]) * LAYERS.get(name, 2)
     assert {path.rpartition(".")[2] for path in found} == set(ROLES[name][0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mlp_is_the_two_layers_after_each_attention(
+    load_tiny_base: Any, lora: LoraParams, name: str
+) -> None:
+    base = load_tiny_base(name)
+    assert resolve_targets(base, "mlp") == MLP[name]
+    found = adapted(attach_lora(base, lora.model_copy(update={"target_modules": "mlp"})))
+    assert len(found) == 2 * LAYERS.get(name, 2)
+    assert not [path for path in found if "attention" in path or "attn" in path]
+
+
+def test_mlp_of_some_layers_alone(load_tiny_base: Any, lora: LoraParams) -> None:
+    changes = {"target_modules": "mlp", "layers_to_transform": [1]}
+    upper = attach_lora(load_tiny_base("bert"), lora.model_copy(update=changes))
+    assert adapted(upper) == {
+        "bert.encoder.layer.1.intermediate.dense",
+        "bert.encoder.layer.1.output.dense",
+    }
 
 
 @pytest.mark.parametrize("name", MODELS)
