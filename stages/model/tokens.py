@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Array = np.ndarray[Any, Any]
 AT_ONCE = 10_000  # texts; the tokenizer keeps kilobytes of each until it is done
@@ -79,13 +79,11 @@ def batches(lengths: Array, tokens: int) -> list[list[int]]:
 
 def padded(rows: Sequence[Array], pad_token_id: int) -> dict[str, Tensor]:
     """Return input_ids and attention_mask of shape (rows, longest row) as int64."""
-    ids = nn.utils.rnn.pad_sequence(
-        [torch.from_numpy(row.astype(np.int64)) for row in rows],
-        batch_first=True,
-        padding_value=pad_token_id,
-    )
-    lengths = torch.tensor([len(row) for row in rows])
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(mask.shape, pad_token_id, dtype=np.int64)
+    ids[mask] = np.concatenate(rows)  # row by row
     return {
-        "input_ids": ids,
-        "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
     }
