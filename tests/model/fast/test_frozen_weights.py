@@ -92,3 +92,52 @@ def test_nothing_is_rounded_that_trains_or_in_float32(
     assert adapted.model.base_model.model.bert.encoder.layer[0].output.dense.weight.dtype == (
         torch.bfloat16
     )
+
+
+def gradients(classifier: Any) -> dict[str, torch.Tensor]:
+    """Return the gradient of every weight that trains, of one step on TEXTS in bf16."""
+    classifier.model.zero_grad()
+    classifier.model.eval()
+    batch = classifier.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with BF16.autocast():
+        logits = classifier.model(batch["input_ids"], batch["attention_mask"]).logits
+    torch.autograd.backward(logits.float().square().sum())
+    named = classifier.model.named_parameters()
+    return {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+@pytest.mark.skipif(not BF16.packs_bf16, reason="this processor has no such kernels")
+@pytest.mark.parametrize("name", ["bert", "mpnet", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize("target", ["attention", "all-linear"])
+def test_packed_weights_give_the_same_gradients(
+    load_tiny_base: Any, lora: LoraParams, name: str, target: str
+) -> None:
+    changes = {"target_modules": target, "lora_dropout": 0.0}
+    adapted = attach_lora(load_tiny_base(name), lora.model_copy(update=changes))
+    round_frozen(adapted, BF16)
+    plain = gradients(adapted)
+    pack_frozen(adapted.model)
+    packed = gradients(adapted)
+    assert plain.keys() == packed.keys()
+    assert any(gradient.abs().max() > 0 for gradient in plain.values())
+    for weight, gradient in plain.items():
+        assert torch.equal(packed[weight], gradient), weight
+
+
+@pytest.mark.skipif(not BF16.packs_bf16, reason="this processor has no such kernels")
+def test_the_backward_pass_packs_a_weight_that_changes_again(
+    load_tiny_base: Any, lora: LoraParams
+) -> None:
+    changes = {"target_modules": "attention", "lora_dropout": 0.0}
+    adapted = attach_lora(load_tiny_base("bert"), lora.model_copy(update=changes))
+    round_frozen(adapted, BF16)
+    undo = pack_frozen(adapted.model)
+    before = gradients(adapted)
+    with torch.no_grad():
+        adapted.model.base_model.model.bert.encoder.layer[1].output.dense.weight *= 1.5
+    after = gradients(adapted)
+    undo()
+    plain = gradients(adapted)
+    assert any(not torch.equal(before[weight], plain[weight]) for weight in plain)
+    for weight, gradient in plain.items():
+        assert torch.equal(after[weight], gradient), weight
