@@ -3,7 +3,7 @@
 An entry has one of two forms, under the param's dotted path:
 
     train.learning_rate: {low: 0.0003, high: 0.003, log: true}    integers at both ends: an integer
-    lora.target_modules: {choices: [attention, all-linear]}
+    lora.target_modules: {choices: [attention, mlp, all-linear]}
 """
 
 from __future__ import annotations
