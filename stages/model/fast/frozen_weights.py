@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from stages.model.classifier import Classifier, encoder_of, within
 from stages.model.device import Device
@@ -40,10 +39,10 @@ def round_frozen(classifier: Classifier, device: Device) -> Callable[[], None]:
 
 
 def pack_frozen(model: nn.Module) -> Callable[[], None]:
-    """Keep bf16 weights in the order that the processor's kernels read; the results are the same.
+    """Keep bf16 weights in the order that the processor's kernels read, for use without gradients.
 
-    Otherwise each product reorders them anew: a sixth of the time of scoring, and a hundredth or
-    two of that of a training step.
+    Otherwise each product reorders them anew, a sixth of the time of scoring; the results are the
+    same bits.
 
     Returns:
         What undoes it.
@@ -51,7 +50,7 @@ def pack_frozen(model: nn.Module) -> Callable[[], None]:
     packed: list[Any] = []
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16:
-            forward: Any = Packed(module)
+            forward: Any = _packed_forward(module)
             module.forward = forward  # type: ignore[method-assign]  # for this module alone
             packed.append(module)
 
@@ -62,59 +61,19 @@ def pack_frozen(model: nn.Module) -> Callable[[], None]:
     return undo
 
 
-class Packed:
-    """What a layer computes, W x + b with both frozen, from weights packed at their first use.
+def _packed_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    packed: dict[tuple[int, int], Tensor] = {}  # at most one, by the state of the weight
 
-    Those of the backward pass are packed apart, since it multiplies by the transposed ones.
-
-    Args:
-        layer: with its weights in bf16, on a processor that has the kernels.
-    """
-
-    def __init__(self, layer: nn.Linear) -> None:
-        self.layer = layer
-        self.state: tuple[int, int] | None = None  # of the weights that were packed
-        self.weight: Tensor
-        self.transposed: Tensor | None
-
-    def __call__(self, states: Tensor) -> Tensor:
-        """Return the layer's output (..., out) for the states (..., in), in bf16."""
-        weight = self.layer.weight.detach()
-        if self.state != (weight.data_ptr(), weight._version):
-            self.state = (weight.data_ptr(), weight._version)
-            self.weight, self.transposed = _reordered(weight), None
-        states = states.to(torch.bfloat16)
-        if not (torch.is_grad_enabled() and states.requires_grad):
-            return _product(states, self.weight, self.layer.bias)
-        if self.transposed is None:
-            self.transposed = _reordered(weight.t().contiguous())
-        output: Tensor = _FrozenProduct.apply(  # type: ignore[no-untyped-call]  # left untyped
-            states, self.weight, self.transposed, self.layer.bias
+    def forward(states: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return nn.functional.linear(states, layer.weight, layer.bias)
+        state = (layer.weight.data_ptr(), layer.weight._version)
+        if state not in packed:
+            packed.clear()
+            packed[state] = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(
+            states.to(torch.bfloat16), packed[state], layer.bias, "none", [], ""
         )
-        return output
+        return result
 
-
-class _FrozenProduct(torch.autograd.Function):
-    """W x + b, whose gradient is that of x alone."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, states: Tensor, weight: Tensor, transposed: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        ctx.transposed = transposed
-        return _product(states, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return _product(gradient.contiguous(), ctx.transposed, None), None, None, None
-
-
-def _reordered(weight: Tensor) -> Tensor:
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    return packed
-
-
-def _product(states: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
-    return product
+    return forward

@@ -5,7 +5,6 @@ up to rounding and the random masks of dropout. Each part is in a module of its 
 
     first_token      the last layer computes only the state that the head reads
     projections      the LoRA products of one attention are computed together
-    attention        its softmax is computed in float32, on a processor
     frozen_weights   frozen linear weights are kept in bf16, and packed for the processor's kernels
     dropout          dropout masks are cut from a pool on a processor
 
@@ -23,7 +22,6 @@ from torch import Tensor
 
 from stages.model.classifier import Classifier
 from stages.model.device import Device
-from stages.model.fast.attention import soften_in_float32
 from stages.model.fast.dropout import pool_dropout
 from stages.model.fast.first_token import compute_first_token_only
 from stages.model.fast.frozen_weights import pack_frozen, round_frozen
@@ -48,12 +46,7 @@ def speed_up(classifier: Classifier, device: Device, seed: int) -> None:
     model = classifier.model
     tried: list[tuple[str, Callable[[], Callable[[], None]], bool]] = [
         ("the first token alone", lambda: compute_first_token_only(classifier), False),
-        (
-            "fused projections",
-            lambda: fuse_projections(model, lambda: _traced(classifier), device.packs_bf16),
-            False,
-        ),
-        ("attention's softmax", lambda: soften_in_float32(classifier, device), True),
+        ("fused projections", lambda: fuse_projections(model, lambda: _traced(classifier)), False),
         ("rounded frozen weights", lambda: round_frozen(classifier, device), True),
         ("packed weights", lambda: pack_frozen(model), True),
     ]

@@ -18,7 +18,6 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from stages.model.fast.frozen_weights import Packed
 from stages.model.lora import ADAPTER
 
 
@@ -27,13 +26,11 @@ class Projections:
 
     Args:
         members: the layers, whose `forward` this replaces.
-        packs: whether their frozen weights are packed, once they are in bf16.
     """
 
-    def __init__(self, members: list[Any], packs: bool = False) -> None:
-        self.members, self.packs = members, packs
-        self.frozen: nn.Linear | Packed | None = None
-        self.joined: tuple[torch.device, torch.dtype] | None = None  # what they were when joined
+    def __init__(self, members: list[Any]) -> None:
+        self.members = members
+        self.frozen: tuple[Tensor, Tensor] | None = None
         self.states: Tensor | None = None
         self.results: dict[int, Tensor] = {}
 
@@ -57,7 +54,7 @@ class Projections:
             low = linear(dropped, layer.lora_A[ADAPTER].weight)
             return [_with_update(layer.base_layer(states), low, layer)]
         down = [layer.lora_A[ADAPTER].weight for layer in self.members]
-        frozen = self._frozen_layer()(states)
+        frozen = linear(states, *self._frozen_weights())
         low = linear(dropped, torch.cat(down))
         return [
             _with_update(part, inner, layer)
@@ -69,40 +66,31 @@ class Projections:
             )
         ]
 
-    def _frozen_layer(self) -> nn.Linear | Packed:
-        """Return the members' frozen weights and biases as one layer.
+    def _frozen_weights(self) -> tuple[Tensor, Tensor]:
+        """Return the members' frozen weights and biases as one weight and one bias.
 
         They are joined at the first use and kept as long as they are where, and of the type, that
         they were: the trainer moves them to the device, and `round_frozen` rounds them.
         """
         bases = [layer.base_layer for layer in self.members]
         now = (bases[0].weight.device, bases[0].weight.dtype)
-        if self.frozen is None or self.joined != now:
-            layer = nn.Linear(1, 1, device="meta")  # its shape and values follow
-            layer.weight = _constant([base.weight for base in bases])
-            layer.bias = _constant(
-                [b.weight.new_zeros(b.out_features) if b.bias is None else b.bias for b in bases]
-            )
-            packs = self.packs and now[1] == torch.bfloat16
-            self.frozen, self.joined = Packed(layer) if packs else layer, now
+        if self.frozen is None or (self.frozen[0].device, self.frozen[0].dtype) != now:
+            weight = torch.cat([base.weight.detach() for base in bases])
+            biases = [
+                b.weight.new_zeros(b.out_features) if b.bias is None else b.bias for b in bases
+            ]
+            self.frozen = weight, torch.cat([bias.detach() for bias in biases])
         return self.frozen
-
-
-def _constant(parts: list[Tensor]) -> nn.Parameter:
-    return nn.Parameter(torch.cat([part.detach() for part in parts]), requires_grad=False)
 
 
 def _with_update(frozen: Tensor, low: Tensor, layer: Any) -> Tensor:
     """Return frozen (..., out) + scale * B low for the states A x = low (..., r)."""
-    up, scale = layer.lora_B[ADAPTER].weight, layer.scaling[ADAPTER]
-    up = up if scale == 1 else up * scale
+    up = layer.lora_B[ADAPTER].weight * layer.scaling[ADAPTER]
     flat = torch.addmm(frozen.reshape(-1, len(up)), low.reshape(-1, up.shape[1]), up.t())
     return flat.view(frozen.shape)
 
 
-def fuse_projections(
-    model: nn.Module, forward: Callable[[], Any], packs: bool = False
-) -> Callable[[], None]:
+def fuse_projections(model: nn.Module, forward: Callable[[], Any]) -> Callable[[], None]:
     """Compute layers that read the same states together from now on, other layers each alone.
 
     Left as they are: layers with DoRA, biases that train, what LoRA does not adapt, and layers that
@@ -111,14 +99,13 @@ def fuse_projections(
     Args:
         model: with LoRA attached.
         forward: runs the model on a few texts, so that it is seen which layers read the same.
-        packs: whether the frozen weights of those together are packed, once they are in bf16.
 
     Returns:
         What undoes it.
     """
     layers: list[Any] = []
     for members in _same_states(model, forward):
-        together = Projections(members, packs)
+        together = Projections(members)
         for number, layer in enumerate(members):
             layer.forward = _member_forward(together, number)
             layers.append(layer)

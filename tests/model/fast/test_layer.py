@@ -172,8 +172,8 @@ def test_a_wrong_gradient_of_what_is_zero_at_the_start_is_seen(
 ) -> None:
     fuse = projections.fuse_projections
 
-    def wrong(model: Any, *options: Any) -> Any:
-        undo = fuse(model, *options)
+    def wrong(model: Any, forward: Any) -> Any:
+        undo = fuse(model, forward)
         for module in model.modules():
             if "forward" in vars(module):
                 module.lora_A["default"].weight.data *= 1.5

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from stages.core.params import LoraParams, Params
-from stages.model.device import resolve
 from stages.model.fast import projections
-from stages.model.fast.frozen_weights import round_frozen
 from stages.model.fast.layer import run
 from stages.model.fast.projections import Projections, fuse_projections
 from stages.model.lora import attach_lora
-from tests.support.tiny import COMPUTE, MODELS, table
+from tests.support.tiny import MODELS, table
 
 TEXTS = [text for text, _ in table(classes=2, rows=8)]
-BF16 = resolve(COMPUTE.model_copy(update={"precision": "bf16"}))
 ATTENTIONS = 2  # one a layer
 PLAIN = {"lora_dropout": 0.0, "init_lora_weights": False}
 
@@ -29,9 +25,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
 
     class Counting(Projections):
-        def __init__(self, members: list[Any], packs: bool = False) -> None:
+        def __init__(self, members: list[Any]) -> None:
             calls.append(len(members))
-            super().__init__(members, packs)
+            super().__init__(members)
 
     monkeypatch.setattr(projections, "Projections", Counting)
     return calls
@@ -123,16 +119,3 @@ def test_what_was_put_on_is_taken_off(load_tiny_base: Any, params: Params) -> No
     assert [m for m in classifier.model.modules() if "forward" in vars(m)]
     undo()
     assert not [m for m in classifier.model.modules() if "forward" in vars(m)]
-
-
-@pytest.mark.skipif(not BF16.packs_bf16, reason="this processor has no such kernels")
-def test_packed_frozen_weights_give_the_same_bits(load_tiny_base: Any, params: Params) -> None:
-    logits, gradients = {}, {}
-    for packs in (False, True):
-        classifier = attach_lora(load_tiny_base("bert"), params.lora.model_copy(update=PLAIN))
-        fuse_projections(classifier.model, partial(run, classifier), packs)
-        round_frozen(classifier, BF16)
-        with BF16.autocast():
-            logits[packs], gradients[packs] = step(classifier)
-    assert torch.equal(logits[True], logits[False])
-    assert all(torch.equal(gradients[True][name], each) for name, each in gradients[False].items())
