@@ -18,7 +18,7 @@ from stages.core.params import load_params
 from stages.reporting.ladder import against_full
 from stages.scoring.seed_records import read_records, settings_of
 from stages.scoring.significance import spread
-from stages.scoring.verdict import points
+from stages.scoring.verdict import between, points
 from stages.tools.benchmark.serving import table_of as serving_table
 from stages.tools.benchmark.table import table_of
 
@@ -80,13 +80,13 @@ def headline() -> str:
     records = {"lora": record} | ({"full": full} if (full := default_seeds("full")) else {})
     sentence = against_full(records, "lora")
     versus = f"{sentence}. " if sentence else ""
-    ends = ("accuracy_gain_low", "accuracy_gain_high", "gain_rows_low", "gain_rows_high")
-    low, high, rows_low, rows_high = (points(record[end], sign="-") for end in ends)
+    seeds = between(record["accuracy_gain_low"], record["accuracy_gain_high"])
+    rows = between(record["gain_rows_low"], record["gain_rows_high"])
     accuracy = percent(record["accuracy_adapter_mean"])
     return (
         f"**Over {len(record['seeds'])} seeds in {record['precision']} LoRA reaches {accuracy}, a "
         f"gain of {points(record['accuracy_gain_mean'])} points over the base** (95 % interval "
-        f"{low} to {high} over the seeds, {rows_low} to {rows_high} over the test rows). "
+        f"{seeds} over the seeds, {rows} over the test rows). "
         f"{cost['trainable_percent']:.2f} % of the parameters train, the adapter takes "
         f"{cost['adapter_mb']:.1f} MB, and a whole run takes {cost['minutes']:.1f} minutes on two "
         f"processor cores with bf16 arithmetic. {versus}In the table a line over "
@@ -127,12 +127,12 @@ def experiments() -> str:
             record = seeds_of(settings)
             means = {key.removesuffix("_mean"): value for key, value in record.items()}
             entry |= means | {"setting": f"{entry['setting']}, {len(record['seeds'])} seeds"}
-        low, high = (points(entry[f"accuracy_gain_{end}"], sign="-") for end in ("low", "high"))
+        interval = between(entry["accuracy_gain_low"], entry["accuracy_gain_high"])
         minutes = "not timed" if entry["minutes"] is None else f"{entry['minutes']:.1f}"
         lines.append(
             f"| {entry['setting']} | {percent(entry['accuracy_base'])} "
             f"| {percent(entry['accuracy_adapter'])} "
-            f"| {points(entry['accuracy_gain'])} points, {low} to {high} | {minutes} |"
+            f"| {points(entry['accuracy_gain'])} points, {interval} | {minutes} |"
         )
     return "\n".join(lines)
 
@@ -158,7 +158,7 @@ def transfer() -> str:
         means = " | ".join(percent(spread(values).mean) for values in columns)
         lines.append(
             f"| {data} | {int(of_data[0]['test_rows']):,} | {means} | {points(gain.mean)} points, "
-            f"{points(gain.low, sign='-')} to {points(gain.high, sign='-')} |"
+            f"{between(gain.low, gain.high)} |"
         )
     return "\n".join(lines)
 

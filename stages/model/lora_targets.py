@@ -44,7 +44,8 @@ def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str
         names = [leaf for leaf in leaves if leaf in ATTENTION]
     elif wanted == "mlp":
         own = [path for path in linear if IN_LAYER.search(path) and not IN_ATTENTION.search(path)]
-        names = sorted({_shortest(path, set(known) - set(own)) for path in own})
+        others = set(known) - set(own)
+        names = sorted({_shortest(path, others) for path in own})
     elif wanted == "all-linear":
         names = leaves
     else:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.model.padding import padded_arrays
+
 Array = np.ndarray[Any, Any]
 AT_ONCE = 10_000  # texts; the tokenizer keeps kilobytes of each until it is done
 
@@ -79,11 +81,5 @@ def batches(lengths: Array, tokens: int) -> list[list[int]]:
 
 def padded(rows: Sequence[Array], pad_token_id: int) -> dict[str, Tensor]:
     """Return input_ids and attention_mask of shape (rows, longest row) as int64."""
-    lengths = np.array([len(row) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(mask.shape, pad_token_id, dtype=np.int64)
-    ids[mask] = np.concatenate(rows)  # row by row
-    return {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
-    }
+    arrays = padded_arrays(rows, pad_token_id)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

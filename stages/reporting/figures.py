@@ -11,7 +11,7 @@ from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, s
 from stages.reporting.results import MODELS, Results, Rung
 from stages.reporting.search import draw_search
 from stages.scoring.significance import interval
-from stages.scoring.verdict import points
+from stages.scoring.verdict import between, points
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from matplotlib.axes import Axes
@@ -77,10 +77,10 @@ def draw_gain(results: Results) -> Figure:
     edges = gain_edges(results.curves)
     axes.hist(gains, bins=list(edges), color=COLOURS["adapter"], alpha=0.5)
     low, high = interval(results.curves.gains)
-    gain, between = results.gain.gain, f"{points(low, sign='-')} to {points(high, sign='-')}"
+    gain = results.gain.gain
     axes.axvline(100 * gain, color=COLOURS["adapter"], label=f"gain {points(gain)} points")
     axes.axvspan(100 * low, 100 * high, color=COLOURS["adapter"], alpha=0.15, linewidth=0,
-                 label=f"95 % interval {between}")  # fmt: skip
+                 label=f"95 % interval {between(low, high)}")  # fmt: skip
     axes.axvline(0, color=COLOURS["ink"], linestyle=":", label="no gain")
     axes.set_xlabel("gain in accuracy (points)")
     axes.set_ylabel(f"resamples (of {len(gains):,})")

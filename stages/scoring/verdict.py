@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from stages.scoring.significance import Gain
 
@@ -13,20 +12,20 @@ def verdict(gain: Gain, names: tuple[str, str]) -> str:
     sentence = (
         f"{names[0]} {100 * gain.first:.2f} %, {names[1]} {100 * gain.second:.2f} %: "
         f"gain {points(gain.gain)} points, "
-        f"95 % interval {points(gain.low, sign='-')} to {points(gain.high, sign='-')}, "
+        f"95 % interval {between(gain.low, gain.high)}, "
         f"{shown_p(gain.p)} on {gain.rows:,} rows ({gain.fixed:,} fixed, {gain.broken:,} broken)"
     )
     return sentence if gain.distinguishable else f"{sentence}: not distinguishable from zero"
 
 
-def points(share: float, sign: Literal["+", "-"] = "+") -> str:
-    """Return a difference of two shares in points with one decimal; never "-0.0".
+def points(share: float) -> str:
+    """Return a difference of two shares in points, with its sign and one decimal; never "-0.0"."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
 
-    Args:
-        share: -1 to 1.
-        sign: "+" writes a plus before what is not below zero, "-" does not.
-    """
-    return f"{round(100 * share, 1) + 0.0:{sign}.1f}"
+
+def between(low: float, high: float) -> str:
+    """Return an interval of such differences: "-0.4 to 1.6"."""
+    return f"{points(low).removeprefix('+')} to {points(high).removeprefix('+')}"
 
 
 def shown_p(p: float) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.core.errors import ModelError, NumericsError, printable
+from stages.model.padding import Batch, padded_arrays
 from stages.serving.scorer import Logits
 
 BATCH_TOKENS = 2048  # padded tokens in a batch: enough to keep a processor busy
 AT_ONCE = 10_000  # texts; the tokenizer keeps kilobytes of each until it is done
-Batch = dict[str, np.ndarray[Any, np.dtype[np.int64]]]
 
 
 class FolderTokenizer:
@@ -54,14 +53,6 @@ class FolderTokenizer:
             for encoding in self._encodings(texts)
         ]
 
-    def padded(self, rows: list[list[int]]) -> Batch:
-        """Return input_ids and attention_mask, shape (rows, longest row)."""
-        lengths = np.array([len(row) for row in rows])
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.full(mask.shape, self.pad_token_id, dtype=np.int64)
-        ids[mask] = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
-        return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
-
     def _encodings(self, texts: list[str]) -> Iterator[Any]:
         for start in range(0, len(texts), AT_ONCE):
             yield from self._tokenizer.encode_batch_fast(texts[start : start + AT_ONCE])
@@ -84,7 +75,7 @@ def in_batches(
     rows = tokenizer.ids(texts)
     logits = np.empty((len(rows), classes), dtype=np.float32)
     for batch in batches([len(row) for row in rows]):
-        logits[batch] = run(tokenizer.padded([rows[row] for row in batch]))
+        logits[batch] = run(padded_arrays([rows[row] for row in batch], tokenizer.pad_token_id))
     if not np.isfinite(logits).all():
         raise NumericsError("the export: a logit is not a finite number", "export the folder again")
     return logits

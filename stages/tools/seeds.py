@@ -17,7 +17,7 @@ from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import load_params
 from stages.scoring.predictions import aligned
 from stages.scoring.seed_records import FIGURES, read_records, record_of, settings_of, store
-from stages.scoring.verdict import points
+from stages.scoring.verdict import between, points
 from stages.tools.experiments import dvc, experiments_of_head, state_of
 from stages.tools.project import enter_project
 from stages.tools.revisions import Run, read_run
@@ -176,13 +176,15 @@ def _several(record: dict[str, Any]) -> list[str]:
     accuracies = record["accuracy_adapter"]
     worst, best = min(accuracies), max(accuracies)
     of = {value: record["seeds"][accuracies.index(value)] for value in (worst, best)}
-    ends = ("accuracy_gain_low", "accuracy_gain_high", "gain_rows_low", "gain_rows_high")
-    low, high, rows_low, rows_high = (points(record[end], sign="-") for end in ends)
+    seeds, rows = (
+        between(record[f"{name}_low"], record[f"{name}_high"])
+        for name in ("accuracy_gain", "gain_rows")
+    )
     return [
         f"{'sd':>10}  {sds[0]:>8.2f}  {sds[1]:>8.2f}  {sds[2]:>6.2f}",
         f"worst seed {of[worst]} with {100 * worst:.2f} %, best seed {of[best]} "
         f"with {100 * best:.2f} %",
         f"mean gain {points(record['accuracy_gain_mean'])} points: 95 % interval "
-        f"{low} to {high} over the seeds, {rows_low} to {rows_high} over the "
-        f"{record['rows']:,} test rows; what limits the conclusion: {record['limits']}",
+        f"{seeds} over the seeds, {rows} over the {record['rows']:,} test rows; "
+        f"what limits the conclusion: {record['limits']}",
     ]

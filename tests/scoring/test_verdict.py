@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.scoring.significance import Gain
-from stages.scoring.verdict import points, shown_p, verdict
+from stages.scoring.verdict import between, points, shown_p, verdict
 
 
 def gain_of(**changes: float) -> Gain:
@@ -50,4 +50,5 @@ def test_a_small_p_is_bounded_from_above(p: float, shown: str) -> None:
 def test_a_difference_in_points_is_never_minus_zero() -> None:
     assert [points(value) for value in (0.1234, -0.05, 0.0)] == ["+12.3", "-5.0", "+0.0"]
     assert [points(value) for value in (-0.0004, -0.0006)] == ["+0.0", "-0.1"]
-    assert [points(value, sign="-") for value in (0.1234, -0.0004)] == ["12.3", "0.0"]
+    assert between(-0.0004, 0.1234) == "0.0 to 12.3"
+    assert between(-0.05, -0.0004) == "-5.0 to 0.0"
