@@ -16,7 +16,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from stages.core.params import load_params
-from stages.scoring.seed_records import settings_of
+from stages.reporting.seed_records import settings_of
 
 FROZEN = 0.01  # of the base's accuracy and F1: 11 of 1,057 rows
 LOG_LOSS = 2  # times as much, in nats

@@ -16,9 +16,9 @@ from typing import Any
 
 from stages.core.params import load_params
 from stages.reporting.ladder import against_full
-from stages.scoring.seed_records import read_records, settings_of
-from stages.scoring.significance import spread
-from stages.scoring.verdict import between, points
+from stages.reporting.seed_records import read_records, settings_of
+from stages.reporting.significance import spread
+from stages.reporting.verdict import between, points
 from stages.tools.benchmark.serving import table_of as serving_table
 from stages.tools.benchmark.table import table_of
 

@@ -15,7 +15,7 @@ from stages.core import paths
 from stages.core.errors import DataError, HostError, ModelError, UserError
 from stages.core.params import Params
 from stages.core.pipeline import maker_of
-from stages.scoring.seed_records import digest_of_rows, settings_of
+from stages.reporting.seed_records import digest_of_rows, settings_of
 from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")

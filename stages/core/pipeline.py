@@ -50,15 +50,22 @@ def maker_of(path: Path) -> str | None:
 
 
 def code_of(stage: str) -> dict[str, Path]:
-    """Return the files of code that a stage depends on, by their names in dvc.yaml.
+    """Return the files of code that a stage depends on, by their names relative to the repository.
 
-    The dvc.yaml and the files are those of the repository that this code is in.
+    Of a folder in the stage's deps these are all files below it but Python's caches. The dvc.yaml
+    and the files are those of the repository that this code is in.
 
     Raises:
         HostError: if dvc.yaml cannot be read.
     """
     dependencies = _stages(HERE / paths.PIPELINE)[stage]["deps"]
-    return {name: HERE / name for name in dependencies if name.startswith("stages/")}
+    code = [HERE / name for name in dependencies if name.startswith("stages/")]
+    files = [file for path in code for file in (path, *sorted(path.rglob("*"))) if file.is_file()]
+    return {
+        file.relative_to(HERE).as_posix(): file
+        for file in files
+        if file.parent.name != "__pycache__"
+    }
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

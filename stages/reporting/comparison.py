@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.scoring.significance import Gain, wilson
+from stages.reporting.significance import Gain, wilson
 
 
 def comparison_figures(gain: Gain) -> dict[str, float | int]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.artefacts import replacing
 from stages.reporting.results import MODELS, Curves
+from stages.reporting.significance import Gain, resampled_gains
 from stages.scoring.scores import bins_of
-from stages.scoring.significance import Gain, resampled_gains
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import numpy as np

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stages.reporting.significance import wilson
 from stages.scoring.scores import confidence_scores
-from stages.scoring.significance import wilson
 from stages.scoring.temperature import with_temperature
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked

@@ -10,8 +10,8 @@ from stages.reporting.curves import gain_edges
 from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, style
 from stages.reporting.results import MODELS, Results, Rung
 from stages.reporting.search import draw_search
-from stages.scoring.significance import interval
-from stages.scoring.verdict import between, points
+from stages.reporting.significance import interval
+from stages.reporting.verdict import between, points
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from matplotlib.axes import Axes

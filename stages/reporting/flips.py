@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stages.core.artefacts import replacing
 from stages.reporting.results import Flips, Group
-from stages.scoring.significance import paired_gain
+from stages.reporting.significance import paired_gain
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import pandas as pd

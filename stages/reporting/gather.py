@@ -8,8 +8,8 @@ from stages.core import artefacts, paths
 from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting.results import MODELS, Results
-from stages.scoring.significance import paired_gain
-from stages.scoring.verdict import verdict
+from stages.reporting.significance import paired_gain
+from stages.reporting.verdict import verdict
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import pandas as pd
@@ -26,9 +26,9 @@ def gather(params: Params) -> Results:
         ModelError: if the classes of base and adapter differ.
     """
     from stages.reporting import curves, details, flips, ladder, search
-    from stages.scoring.export_records import exports_of
+    from stages.reporting.export_records import exports_of
+    from stages.reporting.seed_records import records_of_run
     from stages.scoring.predictions import labels_of, probabilities_of, targets_of
-    from stages.scoring.seed_records import records_of_run
     from stages.training.curves import read_training_curves
 
     base, adapter = read_both()

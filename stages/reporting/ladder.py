@@ -8,8 +8,8 @@ from typing import Any
 from stages.core.artefacts import replacing
 from stages.model.methods import METHODS
 from stages.reporting.results import Rung
-from stages.scoring.significance import LEVEL, difference_of_means, wilson
-from stages.scoring.verdict import points
+from stages.reporting.significance import LEVEL, difference_of_means, wilson
+from stages.reporting.verdict import points
 
 NAMES = {
     "majority": "majority class",

@@ -15,7 +15,7 @@ from stages.core.errors import printable
 from stages.model.methods import method_of
 from stages.reporting.figure_style import svg_of
 from stages.reporting.results import MODELS, Results
-from stages.scoring.verdict import points, shown_p
+from stages.reporting.verdict import points, shown_p
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from jinja2 import Environment

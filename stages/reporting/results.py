@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # heavy libraries are imported once the params have been chec
     import pandas as pd
 
     from stages.core.params import Params
-    from stages.scoring.significance import Gain
+    from stages.reporting.significance import Gain
 
     Array = np.ndarray[Any, np.dtype[np.float64]]
 

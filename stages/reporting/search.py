@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.params import Params
 from stages.reporting.figure_style import COLOURS
-from stages.scoring.search_records import Row, read_search
+from stages.reporting.search_records import Row, read_search
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from matplotlib.figure import Figure

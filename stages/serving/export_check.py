@@ -79,7 +79,7 @@ def check(
     Raises:
         ModelError: if the process fails.
     """
-    from stages.scoring.significance import paired_gain
+    from stages.reporting.significance import paired_gain
 
     result = _in_fresh_process(folder, texts, threads)
     ours, alone = result["logits"], result["alone"]

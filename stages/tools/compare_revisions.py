@@ -14,9 +14,9 @@ import typer
 from stages.core import paths
 from stages.core.errors import ParamsError, printable
 from stages.core.params import load_params
+from stages.reporting.significance import Gain, paired_gain, wilson
+from stages.reporting.verdict import points, shown_p, verdict
 from stages.scoring.predictions import aligned
-from stages.scoring.significance import Gain, paired_gain, wilson
-from stages.scoring.verdict import points, shown_p, verdict
 from stages.tools.project import enter_project
 from stages.tools.revisions import predictions_of
 

@@ -12,9 +12,9 @@ from stages.core import paths
 from stages.core.artefacts import require
 from stages.core.errors import ParamsError, printable
 from stages.core.params import load_params
+from stages.reporting.significance import ALPHA
 from stages.running.environment import set_environment
 from stages.running.locks import sole_run
-from stages.scoring.significance import ALPHA
 from stages.tools.project import enter_project
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
@@ -67,7 +67,7 @@ def command(
         require(path)
     # Heavy libraries are imported once the params have been checked.
     from stages.model.saved import read_manifest
-    from stages.scoring.export_records import record_export
+    from stages.reporting.export_records import record_export
     from stages.serving.export import Wanted, check_target, write_export
 
     check_target(folder, force)

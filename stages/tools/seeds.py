@@ -15,9 +15,9 @@ import typer
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import load_params
+from stages.reporting.seed_records import FIGURES, read_records, record_of, settings_of, store
+from stages.reporting.verdict import between, points
 from stages.scoring.predictions import aligned
-from stages.scoring.seed_records import FIGURES, read_records, record_of, settings_of, store
-from stages.scoring.verdict import between, points
 from stages.tools.experiments import dvc, experiments_of_head, state_of
 from stages.tools.project import enter_project
 from stages.tools.revisions import Run, read_run

@@ -69,7 +69,9 @@ def test_outputs_say_whether_the_cache_takes_them() -> None:
 def test_the_code_of_a_stage_is_that_of_the_repository() -> None:
     files = code_of("fetch_base")
     assert files["stages/fetch_base.py"] == ROOT / "stages/fetch_base.py"
+    assert files["stages/sources/catalogue.yaml"] == ROOT / "stages/sources/catalogue.yaml"
     assert all(path.is_file() for path in files.values())
+    assert not any("__pycache__" in name or "/tools/" in name for name in files)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "stages: []", "stages:", "other: 1"])

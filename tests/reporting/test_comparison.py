@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.reporting.comparison import comparison_figures
-from stages.scoring.significance import paired_gain
+from stages.reporting.significance import paired_gain
 
 
 def test_a_case_by_hand() -> None:

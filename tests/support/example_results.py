@@ -10,9 +10,9 @@ import pandas as pd
 from stages.core.params import Params
 from stages.reporting import curves, details, flips, ladder
 from stages.reporting.results import MODELS, Results
+from stages.reporting.significance import paired_gain
+from stages.reporting.verdict import verdict
 from stages.scoring.predictions import probabilities_of, targets_of
-from stages.scoring.significance import paired_gain
-from stages.scoring.verdict import verdict
 
 BASE = {"accuracy": 0.6, "majority": 0.4, "untrained": 0.35, "untrained_sd": 0.02, "l2": 0.01}
 HOSTILE = ['<script>alert("x")</script>', "a|b`c`\n---\nx: [@me", "$\\frac{", "\x1b[31m\u202ered"]

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from stages.core import paths
-from stages.scoring.significance import paired_gain
-from stages.scoring.verdict import verdict
+from stages.reporting.significance import paired_gain
+from stages.reporting.verdict import verdict
 from tests.support.small_project import bert_lora, make, run_successfully
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ import pytest
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError
 from stages.core.params import HeadParams, load_params
-from stages.scoring.seed_records import record_of, settings_of
+from stages.reporting.seed_records import record_of, settings_of
 from stages.tools import seeds
 from stages.tools.revisions import Run
 from tests.support.predictions import frame

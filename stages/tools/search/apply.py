@@ -13,7 +13,7 @@ from stages.core.artefacts import replacing
 from stages.core.errors import ParamsError
 from stages.core.params import parse_params
 from stages.core.params_errors import read_text
-from stages.scoring.search_records import shown
+from stages.reporting.search_records import shown
 
 
 def apply(changes: dict[str, Any], path: Path = paths.PARAMS) -> None:

@@ -16,8 +16,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from stages.core.params import Params
-from stages.scoring.search_records import shown
-from stages.scoring.significance import row_interval
+from stages.reporting.search_records import shown
+from stages.reporting.significance import row_interval
 from stages.tools.search.space import Entry, value_at, values_of
 from stages.tools.search.storage import patiently
 from stages.tools.search.study import counted, final_of, trials_of

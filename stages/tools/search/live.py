@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from stages.core.params import Params
-from stages.scoring.search_records import shown
+from stages.reporting.search_records import shown
 from stages.tools.search.conclusion import changes_of, words
 from stages.tools.search.space import Entry
 from stages.tools.search.study import DONE

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from stages.core import paths
 from stages.core.artefacts import read_object
 from stages.core.errors import printable
-from stages.scoring.search_records import Row
+from stages.reporting.search_records import Row
 from stages.tools.search.conclusion import Changes, Finalist
 from stages.tools.search.live import NAMES, option_line
 from stages.tools.search.space import value_at, values_of

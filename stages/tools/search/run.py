@@ -14,8 +14,8 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from stages.core.errors import HostError
+from stages.reporting.search_records import write_search
 from stages.running.environment import threads_of
-from stages.scoring.search_records import write_search
 from stages.tools.search import conclusion
 from stages.tools.search.conclusion import Changes, Finalist
 from stages.tools.search.live import Board

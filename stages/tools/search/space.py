@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from stages.core.errors import ParamsError, printable
 from stages.core.params import Params
 from stages.core.params_errors import parse_yaml, read_text, resolve
-from stages.scoring.search_records import shown
+from stages.reporting.search_records import shown
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from optuna.distributions import BaseDistribution

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from stages.core import paths
 from stages.core.params import Params, load_params
-from stages.scoring.search_records import read_search
+from stages.reporting.search_records import read_search
 from stages.tools.search.storage import open_storage
 from stages.tools.search.study import DONE
 from tests.support import postgres

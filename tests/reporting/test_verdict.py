@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.scoring.significance import Gain
-from stages.scoring.verdict import between, points, shown_p, verdict
+from stages.reporting.significance import Gain
+from stages.reporting.verdict import between, points, shown_p, verdict
 
 
 def gain_of(**changes: float) -> Gain:

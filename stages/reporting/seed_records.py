@@ -16,7 +16,7 @@ from stages.core.artefacts import read_json, write_json
 from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.model.methods import METHODS, method_of
-from stages.scoring.significance import Spread, row_interval, spread
+from stages.reporting.significance import Spread, row_interval, spread
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
     import pandas as pd

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.scoring.significance import (
+from stages.reporting.significance import (
     RESAMPLES,
     interval,
     mcnemar_p,

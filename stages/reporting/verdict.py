@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from stages.scoring.significance import Gain
+from stages.reporting.significance import Gain
 
 
 def verdict(gain: Gain, names: tuple[str, str]) -> str:
