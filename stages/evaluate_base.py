@@ -1,8 +1,8 @@
 """Fit a head on the frozen encoder and score the test rows: what the foundation model knows.
 
-An untrained head scores chance and would make any gain look huge, so the base is a linear probe.
-`train_lora` starts from this head (probing, then fine-tuning: Kumar et al. 2022, arXiv
-2202.10054), so an adapter trained for no epoch scores exactly as the base.
+An untrained head scores chance and would make any gain look huge, so the base is a linear probe. An
+adapter that was trained for no epoch has this head, so it scores exactly as the base. A training
+starts from another head, which is made from the same features.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
     from stages.scoring.metric import score
     from stages.scoring.predictions import write_predictions
     from stages.scoring.scores import majority_accuracy
-    from stages.scoring.temperature import fit_temperature
+    from stages.scoring.temperature import Array, fit_temperature
 
     device = set_up(params.compute)
     labels = prepared.read_labels()
@@ -55,6 +55,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
     if not ranks.leads():
         return device.facts()
     base.model.cpu()
+    start = head.mean_start(base, (features["train"], train.targets))
     penalty = head.fit_head(
         base,
         (features["train"], train.targets),
@@ -62,10 +63,13 @@ def evaluate_base(params: Params) -> dict[str, str]:
         params.head.l2,
     )
     untrained = head.untrained_accuracies(base, features["test"], test.targets)
-    on_validation, probabilities = (
-        probabilities_of(head_logits(base, *features[name]).detach())
-        for name in ("validation", "test")
-    )
+
+    def probabilities_on(name: str) -> Array:
+        return probabilities_of(head_logits(base, *features[name]).detach())
+
+    temperature = fit_temperature(probabilities_on("validation"), validation.targets)
+    head.divide_logits(base, head.last_layer(base), temperature)
+    on_validation, probabilities = probabilities_on("validation"), probabilities_on("test")
     scores = score(probabilities, test.targets) | {
         "temperature": fit_temperature(on_validation, validation.targets),
         "majority": majority_accuracy(train.targets, test.targets),
@@ -73,7 +77,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
         "untrained_sd": stdev(untrained),
     }
 
-    head.save_head(base, paths.HEAD, penalty)
+    head.save_head(base, paths.HEAD, penalty, start)
     write_predictions(paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     artefacts.write_json(paths.BASE_METRICS, scores)
     print(f"base: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows, L2 {penalty:g}")

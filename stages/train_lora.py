@@ -1,4 +1,4 @@
-"""Train the adapter from the base's own head; keep the checkpoint that is best on validation."""
+"""Train the adapter; keep the checkpoint that is best on validation, the base among them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ def train_lora(params: Params) -> dict[str, str]:
     from stages.model.classifier import Classifier, count_parameters
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
-    from stages.model.head import load_head
+    from stages.model.head import last_layer, load_head, read_head
     from stages.model.methods import method_of
     from stages.model.round_trip import check_round_trip
     from stages.model.saved import save_adapter
     from stages.rows import prepared
     from stages.running import ranks
     from stages.training.curves import write_training_curves
-    from stages.training.trainer import train
+    from stages.training.plan import plan_of
+    from stages.training.trainer import Start, train
 
     device = set_up(params.compute)
     method = method_of(params)
@@ -48,7 +49,10 @@ def train_lora(params: Params) -> dict[str, str]:
         load_head(base, paths.HEAD)
         return base
 
-    classifier = method.attach(fresh_base(), params)
+    base = fresh_base()
+    starts = {"means": paths.HEAD_START.name, "base": paths.HEAD_WEIGHTS.name}
+    start = Start(last_layer(base), read_head(base, paths.HEAD, starts[params.train.start]))
+    classifier = method.attach(base, params)
     check_round_trip(classifier, params, fresh_base)
     trained, total = count_parameters(classifier)
     print(
@@ -57,8 +61,10 @@ def train_lora(params: Params) -> dict[str, str]:
     )
     for warning in method.warnings(params):
         print(f"warning: {warning}")
+    for line in plan_of(params.train, splits[0].targets, len(splits[1].ids)).lines:
+        print(line)
     speed_up(classifier, device, params.seed)
-    history = train(classifier, splits, params, device)
+    training = train(classifier, splits, params, device, start)
     if not ranks.leads():
         return device.facts()
 
@@ -66,12 +72,13 @@ def train_lora(params: Params) -> dict[str, str]:
         save_adapter(
             classifier,
             params.train.method,
+            training.kept,
             device,
             folder,
             paths.BASE_MODEL,
             params.data.max_length,
         )
-    write_training_curves(history, paths.TRAINING_CURVES)
+    write_training_curves(training.history, paths.TRAINING_CURVES)
     shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
     return device.facts()
 

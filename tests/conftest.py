@@ -56,7 +56,11 @@ def params(models: dict[str, Path]) -> Params:
         lora__r=4,
         lora__target_modules="attention",
         lora__lora_alpha=8,
+        train__start="base",  # from zero the tiny encoder would need more steps
         train__epochs=2,
+        train__label_smoothing=0.0,
+        train__contrastive=0.0,
+        train__evaluations=4,
         train__learning_rate=0.01,
         train__batch_size=8,
         compute=COMPUTE.model_dump(),
@@ -119,11 +123,11 @@ def trained_adapter(
     from stages.model.base import load_base
     from stages.model.device import set_up
     from stages.model.fast.layer import speed_up
-    from stages.model.head import load_head
+    from stages.model.head import load_head, read_head
     from stages.model.lora import attach_lora
     from stages.model.saved import save_adapter
     from stages.rows import prepared
-    from stages.training.trainer import train
+    from stages.training.trainer import Start, train
 
     folder = tmp_path_factory.mktemp("trained") / "project"
     shutil.copytree(finished_run, folder)
@@ -133,14 +137,15 @@ def trained_adapter(
         device = set_up(params.compute)
         base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
         load_head(base, paths.HEAD)
+        start = Start("classifier", read_head(base, paths.HEAD, paths.HEAD_WEIGHTS.name))
         classifier = attach_lora(base, params.lora)
         speed_up(classifier, device, params.seed)
         splits = (
             prepared.read_split(paths.TRAIN, labels),
             prepared.read_split(paths.VALIDATION, labels),
         )
-        train(classifier, splits, params, device)
-        save_adapter(classifier, "lora", device, paths.ADAPTER, paths.BASE_MODEL, 32)
+        train(classifier, splits, params, device, start)
+        save_adapter(classifier, "lora", "trained", device, paths.ADAPTER, paths.BASE_MODEL, 32)
     return folder, classifier
 
 

@@ -94,7 +94,7 @@ def test_a_fresh_adapter_is_the_same_in_another_process(
     other_process_outputs: Path, params: Params, load_tiny_base: Any
 ) -> None:
     fresh = attach_lora(load_tiny_base("bert", pooling="mean"), params.lora)
-    save_adapter(fresh, "lora", resolve(COMPUTE), paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(fresh, "lora", "trained", resolve(COMPUTE), paths.ADAPTER, paths.BASE_MODEL, 32)
     assert content(other_process_outputs / "fresh-0") == content(paths.ADAPTER)
 
 

@@ -16,9 +16,8 @@ from stages.core.errors import HostError, ModelError, NumericsError, ParamsError
 from stages.core.params import Params
 from stages.evaluate_adapter import evaluate_adapter
 from stages.evaluate_base import evaluate_base
-from stages.model import lora
-from stages.model.lora import attach_lora
 from stages.train_lora import train_lora
+from stages.training import trainer
 from tests.support.tiny import NAMES, changed
 
 
@@ -62,7 +61,7 @@ def test_an_adapter_trained_for_no_epoch_scores_exactly_as_the_base(
 def test_full_fine_tuning_trains_every_weight_through_the_same_stages(
     params: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    full = changed(params, train__method="full", train__full_learning_rate=0.01)
+    full = changed(params, train__method="full", train__full_learning_rate=0.003)
     train_lora(full)
     assert "(100.00 %)" in capsys.readouterr().out
     before = load_file(paths.BASE_MODEL / "model.safetensors")
@@ -84,13 +83,11 @@ def test_full_fine_tuning_trains_every_weight_through_the_same_stages(
 def test_a_loss_that_is_not_finite_leaves_the_old_adapter(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def poisoned(*arguments: Any) -> Any:
-        classifier = attach_lora(*arguments)
+    def poison(classifier: Any, _: Any) -> None:
         with torch.no_grad():
             classifier.model.get_input_embeddings().weight[:] = float("nan")
-        return classifier
 
-    monkeypatch.setattr(lora, "attach_lora", poisoned)
+    monkeypatch.setattr(trainer, "put_head", poison)
     old, curves = content(paths.ADAPTER), content(paths.TRAINING_CURVES)
     with pytest.raises(NumericsError, match="the loss is not finite at step 1, learning rate 0,"):
         train_lora(params)

@@ -116,7 +116,10 @@ class TrainParams(Section):
     """How the adapter is trained."""
 
     method: Literal["lora", "full", "head"] = field("lora, full or head", "lora")
-    epochs: int = field("an integer from 0 to 1000", 3, ge=0, le=1000)
+    start: Literal["means", "base"] = field("means or base", "means")
+    epochs: Literal["auto"] | Annotated[int, Field(ge=0, le=1000)] = field(
+        "auto, or an integer from 0 to 1000", 3
+    )
     learning_rate: float = field("a number above 0 and at most 10", 0.001, gt=0, le=10)
     full_learning_rate: float = field("a number above 0 and at most 10", 0.0001, gt=0, le=10)
     batch_size: int = field("an integer from 1 to 4096", 32, ge=1, le=4096)
@@ -129,11 +132,15 @@ class TrainParams(Section):
     schedule: Literal["linear", "cosine", "constant"] = field(
         "linear, cosine or constant", "linear"
     )
-    # With a default, for the same reason.
+    label_smoothing: float = field("a number from 0 to below 1", 0.1, ge=0, lt=1)
+    contrastive: Literal["auto"] | Annotated[float, Field(ge=0, le=100)] = field(
+        "auto, or a number from 0 to 100", 0.5
+    )
+    # With a default, since the params of older commits lack it.
     ema_decay: float = field("a number from 0 to below 1", 0.99, default=0.0, ge=0, lt=1)
     select_by: Literal["loss", "scaled_loss"] = field("loss or scaled_loss", "loss", default="loss")
     max_grad_norm: Positive = field("a number above 0", 1.0)
-    evaluations_per_epoch: int = field("an integer from 1 to 100", 2, ge=1, le=100)
+    evaluations: int = field("an integer from 1 to 1000", 6, ge=1, le=1000)
     patience: int = field("an integer >= 0", 4, ge=0)
 
 
@@ -171,7 +178,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _train_what_can_train(self) -> Params:
-        trains_lora = self.train.method == "lora" and self.train.epochs > 0
+        trains_lora = self.train.method == "lora" and self.train.epochs != 0
         if self.lora.inference_mode and trains_lora:
             raise ValueError(
                 "lora.inference_mode: true freezes the adapter, so it cannot be trained",

@@ -18,6 +18,7 @@ MODELS = Path("models")
 BASE_MODEL = Path("models/base")
 HEAD = Path("models/head")
 HEAD_WEIGHTS = HEAD / "head.safetensors"
+HEAD_START = HEAD / "start.safetensors"
 HEAD_FIT = HEAD / "fit.json"
 ADAPTER = Path("models/adapter")
 ADAPTER_CONFIG = ADAPTER / "adapter_config.json"

@@ -1,4 +1,4 @@
-"""The classification head: fit it on the frozen encoder's features, save it, load it, renew it."""
+"""The classification head: fit it on the frozen encoder's features, start it, save it, load it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 from transformers import set_seed
 
 from stages.core import paths
@@ -19,6 +19,7 @@ from stages.model.weights import read_weights
 Features = tuple[Tensor, Tensor | None]
 Rows = tuple[Features, list[int]]
 UNTRAINED_SEEDS = 10
+SHARPNESS = 1 / 0.07  # of cosines, a usual value of contrastive learning
 REFIT = "fit it again: dvc repro -f evaluate_base"
 
 
@@ -96,11 +97,91 @@ def reset_head(classifier: Classifier, seed: int) -> None:
             classifier.model._init_weights(module)
 
 
-def save_head(classifier: Classifier, folder: Path, penalty: float) -> None:
-    """Write a folder with the head's tensors, and a file with the L2 penalty of its fit."""
+def last_layer(base: Classifier) -> str:
+    """Return the path of the layer that gives the logits, in the names of a model without PEFT."""
+    return [
+        name
+        for name, module in base.model.named_modules()
+        if within(name, base.head) and getattr(module, "out_features", None) == len(base.labels)
+    ][-1]
+
+
+def mean_start(base: Classifier, train: Rows) -> dict[str, Tensor]:
+    """Return the state of the head with its last layer at the class means of what that layer reads.
+
+    The logits are SHARPNESS times the cosine of state and class mean, if states of average length
+    are taken: each row of weights is the mean of the class's normalised states, itself normalised,
+    times SHARPNESS over the average length of a state. A head that was fitted on a few rows has
+    nothing left to learn from them, and leaves no gradient that could move the encoder; this one
+    knows the classes, and not the rows.
+
+    Args:
+        base: as `base.load_base` returned it, on the CPU, so that earlier layers of its head are
+            fresh.
+        train: features as `classifier.features` returns them, and label numbers; each class has a
+            row.
+    """
+    state, classes, name = base.head_state(), len(base.labels), last_layer(base)
+    read: list[Tensor] = []
+    hook = base.model.get_submodule(name).register_forward_pre_hook(
+        lambda _, inputs: read.append(inputs[0])
+    )
+    with torch.no_grad():
+        head_logits(base, *train[0])
+    hook.remove()
+    states, truth = read[0].flatten(1), torch.tensor(train[1])
+    unit = normalize(states, dim=1)
+    means = torch.stack([unit[truth == number].mean(dim=0) for number in range(classes)])
+    length = states.norm(dim=1).mean()
+    own = {"weight": SHARPNESS / length * normalize(means, dim=1), "bias": torch.zeros(classes)}
+    own = {f"{name}.{key}": tensor for key, tensor in own.items()}
+    return {key: own.get(key, tensor) for key, tensor in state.items()}
+
+
+def trained_head(classifier: Classifier) -> dict[str, Tensor]:
+    """Return the parameters of the head that train, by the base's names: PEFT wraps them."""
+    plain = {
+        name.removeprefix("base_model.model.").replace(".modules_to_save.default", ""): parameter
+        for name, parameter in classifier.model.named_parameters()
+        if parameter.requires_grad
+    }
+    return {name: p for name, p in plain.items() if within(name, classifier.head)}
+
+
+def put_head(classifier: Classifier, state: dict[str, Tensor]) -> None:
+    """Put a head's state, by the base's names, where it trains.
+
+    Raises:
+        KeyError: if part of it trains nowhere.
+    """
+    trains = trained_head(classifier)
+    with torch.no_grad():
+        for name, tensor in state.items():
+            trains[name].copy_(tensor)
+
+
+def divide_logits(classifier: Classifier, layer: str, temperature: float) -> None:
+    """Divide the logits by a temperature for good, in the weights of the head's last layer.
+
+    Args:
+        classifier: its head takes gradients.
+        layer: as `last_layer` returns it of the base.
+        temperature: above 0; above 1 makes the classifier less sure.
+    """
+    with torch.no_grad():
+        for name, parameter in trained_head(classifier).items():
+            if within(name, (layer,)):
+                parameter.div_(temperature)
+
+
+def save_head(
+    classifier: Classifier, folder: Path, penalty: float, start: dict[str, Tensor]
+) -> None:
+    """Write a folder with the fitted head, the L2 penalty of its fit, and a start for training."""
     with replacing(folder) as temporary:
         temporary.mkdir()
         save_file(classifier.head_state(), temporary / paths.HEAD_WEIGHTS.name)
+        save_file(start, temporary / paths.HEAD_START.name)
         write_json(temporary / paths.HEAD_FIT.name, {"l2": penalty}, decimals=None)
 
 
@@ -111,8 +192,24 @@ def load_head(classifier: Classifier, folder: Path) -> None:
         HostError: if there is no such folder.
         ModelError: if the file does not hold exactly this classifier's head.
     """
-    tensors = read_weights(require(folder) / paths.HEAD_WEIGHTS.name, REFIT)
+    tensors = read_head(classifier, folder, paths.HEAD_WEIGHTS.name)
+    classifier.model.load_state_dict(tensors, strict=False)
+
+
+def read_head(classifier: Classifier, folder: Path, name: str) -> dict[str, Tensor]:
+    """Return a state of the head from the folder of stage evaluate_base.
+
+    Args:
+        classifier: the base model, without PEFT.
+        folder: as `save_head` wrote it.
+        name: of the file in it.
+
+    Raises:
+        HostError: if there is no such folder.
+        ModelError: if the file does not hold exactly this classifier's head.
+    """
+    tensors = read_weights(require(folder) / name, REFIT)
     own = classifier.head_state()
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in own.items()}:
         raise ModelError(f"{folder}: belongs to another base model or label list", REFIT)
-    classifier.model.load_state_dict(tensors, strict=False)
+    return tensors

@@ -25,6 +25,7 @@ CONFIG = paths.ADAPTER_CONFIG.name
 MANIFEST = paths.ADAPTER_MANIFEST.name
 FIELDS = {
     "method": str,
+    "kept": str,
     "precision": str,
     "base": dict,
     "head": list,
@@ -44,6 +45,7 @@ def base_identity(base: Path) -> dict[str, str]:
 def save_adapter(
     classifier: Classifier,
     method: str,
+    kept: str,
     device: Device,
     folder: Path,
     base: Path,
@@ -54,6 +56,7 @@ def save_adapter(
     Args:
         classifier: after its training.
         method: its name in `methods.METHODS`.
+        kept: "trained", or "base" if nothing that was trained is in it.
         device: what it was trained on; its precision is recorded.
         folder: the folder to make.
         base: the folder of the base model that it was trained from.
@@ -62,6 +65,7 @@ def save_adapter(
     METHODS[method].save(classifier, folder, base)
     manifest = {
         "method": method,
+        "kept": kept,
         "precision": device.precision,
         "base": base_identity(base),
         "head": list(classifier.head),

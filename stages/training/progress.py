@@ -7,6 +7,8 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback
 
+LEARNED = 0.1  # nats; a training loss below leaves little gradient
+
 
 class EvaluationLines(TrainerCallback):
     """One plain line for each evaluation step, above the progress bar where there is one."""
@@ -18,6 +20,29 @@ class EvaluationLines(TrainerCallback):
             f"step {state.global_step} of {state.max_steps}: "
             f"validation loss {latest['eval_loss']:.4f}, accuracy {latest['eval_accuracy']:.4f}"
         )
+
+
+class LastStep(TrainerCallback):
+    """Evaluate and save the last step, wherever the interval ends."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Ask for both after the last step."""
+        if state.global_step == state.max_steps:
+            control.should_evaluate = True
+            control.should_save = args.save_strategy != "no"
+
+
+class FirstLoss(TrainerCallback):
+    """Say once if the first loss leaves little to learn: then the start is at fault."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Look at the first entry with a training loss."""
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        if logs and "loss" in logs and len(losses) == 1 and losses[0] < LEARNED:
+            tqdm.write(
+                f"warning: the training loss is {losses[0]:.3f} in the first steps: the head knows "
+                "the training rows already, so little is left to learn. Fix: train.start: means"
+            )
 
 
 class LossBar(ProgressCallback):

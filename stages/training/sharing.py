@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import DataLoaderShard
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
 from stages.running import ranks
@@ -102,13 +100,6 @@ def shared_batches(
         collate_fn=_ShareCollator(collator, size),
         pin_memory=pins_memory,
     )
-
-
-def loss_of_share(model: Any, inputs: dict[str, Any]) -> Tensor:
-    """Return what a share adds to the mean cross entropy (nats) of its batch, times processes."""
-    weight, labels = inputs.pop("weight"), inputs.pop("labels")
-    loss: Tensor = cross_entropy(model(**inputs).logits.float(), labels, reduction="sum") * weight
-    return loss
 
 
 class OwnRandomNumbers(TrainerCallback):

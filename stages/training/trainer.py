@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,53 +19,138 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from stages.core import paths
-from stages.core.errors import NumericsError
+from stages.core.errors import NumericsError, ParamsError
 from stages.core.params import Params
 from stages.model.classifier import Classifier
 from stages.model.device import Device
+from stages.model.head import divide_logits, put_head
 from stages.model.methods import method_of
 from stages.model.sharing import share_of
 from stages.model.tokens import encode
 from stages.rows.prepared import Split
 from stages.running import ranks
 from stages.scoring.logits import predict_logits, probabilities_of
-from stages.scoring.temperature import scaled_log_loss
+from stages.scoring.temperature import fit_temperature
 from stages.training import checkpoints
 from stages.training.averaging import WeightAverage
 from stages.training.batches import Collator, TrainingRows
-from stages.training.progress import EvaluationLines, LossBar
+from stages.training.contrast import StatesOfBatch, contrastive_loss
+from stages.training.plan import Plan, plan_of
+from stages.training.progress import EvaluationLines, FirstLoss, LastStep, LossBar
 from stages.training.sampler import EpochSampler
-from stages.training.sharing import OwnRandomNumbers, loss_of_share, shared_batches
+from stages.training.sharing import OwnRandomNumbers, shared_batches
 
 LOG_EVERY = 10  # optimiser steps
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+        layer: the path of the head's last layer in the base, as `head.last_layer` returns it.
+        head: the head's state by the base's names.
+    """
+
+    layer: str
+    head: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training did.
+
+    Attributes:
+        history: the Trainer's log, one entry for each evaluation step among others.
+        kept: "trained", or "base" where validation finds the base better: the classifier then has
+            the base's head and an untrained adapter.
+    """
+
+    history: list[dict[str, float]]
+    kept: str
+
+
 def train(
-    classifier: Classifier, splits: tuple[Split, Split], params: Params, device: Device
-) -> list[dict[str, float]]:
-    """Train the classifier in place and return the log, one entry for each evaluation step.
+    classifier: Classifier,
+    splits: tuple[Split, Split],
+    params: Params,
+    device: Device,
+    start: Start,
+) -> Training:
+    """Train the classifier in place; what validation finds worse than the base is not kept.
+
+    What is kept has its logits divided by the temperature that suits the validation rows, so that
+    its probabilities can be taken as they are.
 
     A training of the same inputs that was stopped continues from its last complete checkpoint, to
     the same bytes. With train.epochs 0 nothing changes and the log is empty.
 
     Args:
-        classifier: with its method attached.
+        classifier: with its method attached, and still equal to the base.
         splits: training and validation rows.
         params: the settings.
         device: what to run on.
+        start: the head to train from.
     """
-    if params.train.epochs == 0:
-        return []
+    plan = plan_of(params.train, splits[0].targets, len(splits[1].ids))
+    if plan.steps == 0:
+        return Training([], "base")
+    validation = splits[1]
+    base = predict_logits(
+        classifier, validation.texts, params.data.max_length, device, "validation"
+    )
+    trains = [p for p in classifier.model.parameters() if p.requires_grad]
+    untrained = [p.detach().clone() for p in trains]
+    put_head(classifier, start.head)
     trainer = make_trainer(classifier, splits, params, device)
     last = ranks.from_first(lambda: checkpoints.last_usable(checkpoints.inputs_of(params, device)))
     if last:
         print(f"continuing from {last}")
         trainer.average.resume(last)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    trainer.average.finish(Path(trainer.state.best_model_checkpoint or ""))
+    best = trainer.state.best_model_checkpoint if plan.chooses else None
+    folder = Path(best or paths.CHECKPOINTS / f"checkpoint-{trainer.state.global_step}")
+    trainer.average.finish(folder)
     ranks.wait_for_all()  # the checkpoints are removed next
-    return list(trainer.state.log_history)
+    history = list(trainer.state.log_history)
+    after = predict_logits(
+        classifier, validation.texts, params.data.max_length, device, "validation"
+    )
+    scaled = params.train.select_by == "scaled_loss"
+    losses = [row_losses(logits, validation.targets, scaled) for logits in (base, after)]
+    if not finds_worse(losses[1] - losses[0], plan.chooses):
+        temperature = fit_temperature(probabilities_of(after), validation.targets)
+        divide_logits(classifier, start.layer, temperature)
+        return Training(history, "trained")
+    print(
+        f"validation finds the base better (log loss {losses[0].mean():.4f}, trained "
+        f"{losses[1].mean():.4f}): the base is kept"
+    )
+    with torch.no_grad():
+        for parameter, value in zip(trains, untrained, strict=True):
+            parameter.copy_(value)
+    return Training(history, "base")
+
+
+def row_losses(logits: Tensor, targets: list[int], scaled: bool) -> Tensor:
+    """Return the log loss of each row in nats (rows,), after temperature scaling if `scaled`."""
+    logits = logits.double()
+    if scaled:
+        logits = logits / fit_temperature(probabilities_of(logits), targets)
+    return cross_entropy(logits, torch.tensor(targets), reduction="none")
+
+
+def finds_worse(differences: Tensor, chooses: bool) -> bool:
+    """Return whether validation finds the trained weights worse than the base.
+
+    Args:
+        differences: log loss of the trained weights minus that of the base, one a row.
+        chooses: whether there are enough rows to choose; of fewer the mean has to be more than
+            its standard error above zero.
+    """
+    margin = 0.0 if chooses else float(differences.std() / len(differences) ** 0.5)
+    return float(differences.mean()) > margin
 
 
 def make_trainer(
@@ -78,9 +163,10 @@ def make_trainer(
     """Return a Trainer for the classifier on (training, validation) rows.
 
     The best checkpoint by train.select_by is restored at the end; early stopping uses the same
-    figure. Batches hold rows of similar length, so little of them is padding. A training that is
-    not checkpointed goes the same way and ends with its last weights. Several processes share each
-    batch, so that the steps are those of one.
+    figure. Where validation has too few rows to choose, neither happens. Batches hold rows of
+    similar length, so little of them is padding. A training that is not checkpointed goes the same
+    way and ends with its last weights. Several processes share each batch, so that the steps are
+    those of one.
 
     Raises:
         ParamsError: if they cannot share it.
@@ -91,25 +177,37 @@ def make_trainer(
     share_of(settings.batch_size, size)
     encoded = encode(classifier.tokenizer, rows.texts, params.data.max_length)
     dataset = TrainingRows(encoded, rows.targets)
-    steps = math.ceil(len(encoded) / settings.batch_size)
-    stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
+    plan = plan_of(settings, rows.targets, len(validation.ids))
+    if plan.contrastive and size > 1:
+        raise ParamsError(
+            f"params.yaml: train.contrastive: its weight is {plan.contrastive:.2g} for these rows, "
+            "and it compares the rows of whole batches, which several processes share",
+            "set compute.processes to 1, or train.contrastive to 0",
+        )
+    stops = settings.patience and plan.chooses
+    stopping = [EarlyStoppingCallback(settings.patience)] if stops else []
     average = WeightAverage(classifier.model, settings.ema_decay)
     trainer = ClassifierTrainer(
         classifier,
         rows,
         validation,
-        args=_arguments(params, steps, device, checkpointed),
+        args=_arguments(params, plan, device, checkpointed),
         train_dataset=dataset,
         eval_dataset=dataset,
         data_collator=Collator(classifier.tokenizer.pad_token_id),
-        callbacks=[average, checkpoints.Seal(), *stopping],
+        callbacks=[average, checkpoints.Seal(), LastStep(), *stopping],
     )
     trainer.average = average
     trainer.device = device
     trainer.max_length = params.data.max_length
+    trainer.smoothing = settings.label_smoothing
+    if plan.contrastive:
+        trainer.contrastive = plan.contrastive
+        trainer.states = StatesOfBatch(classifier)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(EvaluationLines)
+    trainer.add_callback(FirstLoss)
     if rank > 0:
         trainer.add_callback(OwnRandomNumbers(params.seed, rank))
     elif sys.stderr.isatty():
@@ -117,33 +215,30 @@ def make_trainer(
     return trainer
 
 
-def _arguments(
-    params: Params, steps_per_epoch: int, device: Device, checkpointed: bool
-) -> TrainingArguments:
+def _arguments(params: Params, plan: Plan, device: Device, checkpointed: bool) -> TrainingArguments:
     settings = params.train
-    interval = math.ceil(steps_per_epoch / settings.evaluations_per_epoch)
     arguments = TrainingArguments(
         output_dir=str(paths.CHECKPOINTS),
-        num_train_epochs=settings.epochs,
+        max_steps=plan.steps,
         per_device_train_batch_size=share_of(settings.batch_size, device.processes),
         learning_rate=method_of(params).learning_rate(settings),
         lr_scheduler_type=SCHEDULES[settings.schedule],
-        warmup_steps=round(settings.warmup_fraction * steps_per_epoch * settings.epochs),
+        warmup_steps=round(settings.warmup_fraction * plan.steps),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         bf16=device.bf16,
         use_cpu=device.is_cpu,
         seed=params.seed,
         eval_strategy="steps",
-        eval_steps=interval,
+        eval_steps=plan.interval,
         save_strategy="steps" if checkpointed else "no",
-        save_steps=interval,
+        save_steps=plan.interval,
         save_total_limit=2,  # in case the last one is damaged
         restore_callback_states_from_checkpoint=True,
-        load_best_model_at_end=checkpointed,
+        load_best_model_at_end=checkpointed and plan.chooses,
         metric_for_best_model=f"eval_{settings.select_by}",
         greater_is_better=False,
-        logging_steps=min(LOG_EVERY, interval),
+        logging_steps=min(LOG_EVERY, plan.interval),
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
         dataloader_pin_memory=device.pins_memory,
@@ -172,6 +267,9 @@ class ClassifierTrainer(Trainer):
         self.average: WeightAverage
         self.device: Device
         self.max_length: int
+        self.states: StatesOfBatch
+        self.contrastive = 0.0
+        self.smoothing = 0.0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset: Any = train_dataset or self.train_dataset
@@ -188,11 +286,17 @@ class ClassifierTrainer(Trainer):
             self.train_dataset, self._get_train_sampler(), collator, self.device.pins_memory
         )
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **options: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         """Return the mean loss of a batch, or what this process adds to it."""
-        if "weight" in inputs:
-            return loss_of_share(model, inputs)
-        return super().compute_loss(model, inputs, *rest, **options)
+        targets = inputs.pop("labels")
+        weight = inputs.pop("weight", 1 / len(targets))
+        logits = model(**inputs).logits.float()
+        loss: Tensor = weight * cross_entropy(
+            logits, targets, reduction="sum", label_smoothing=self.smoothing
+        )
+        if self.contrastive:
+            loss = loss + self.contrastive * contrastive_loss(self.states.last, targets)
+        return loss
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -221,11 +325,11 @@ class ClassifierTrainer(Trainer):
                 self.classifier, self.validation.texts, self.max_length, self.device, "validation"
             )
         self.validation_logits = logits
-        truth = torch.tensor(self.validation.targets)
+        targets = self.validation.targets
         metrics = {
-            "eval_loss": float(cross_entropy(logits, truth)),
-            "eval_scaled_loss": scaled_log_loss(probabilities_of(logits), self.validation.targets),
-            "eval_accuracy": float((logits.argmax(dim=1) == truth).double().mean()),
+            "eval_loss": float(row_losses(logits, targets, scaled=False).mean()),
+            "eval_scaled_loss": float(row_losses(logits, targets, scaled=True).mean()),
+            "eval_accuracy": float((logits.argmax(dim=1) == torch.tensor(targets)).double().mean()),
         }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(

@@ -85,7 +85,7 @@ def before_training(project: Path, params: Params) -> Path:
     config.write_text(
         text.replace('"hidden_dropout_prob": 0', '"hidden_dropout_prob": 0.1'), encoding="utf-8"
     )
-    save_params(changed(params, train__evaluations_per_epoch=4, train__patience=0))
+    save_params(changed(params, train__evaluations=8, train__patience=0))
     shutil.rmtree(paths.ADAPTER)
     shutil.rmtree(paths.TRAINING_CURVES)
     return project
@@ -152,11 +152,7 @@ def test_a_damaged_checkpoint_is_not_used(uninterrupted: dict[str, str]) -> None
 @pytest.mark.usefixtures("before_training")
 def test_a_checkpoint_of_other_params_is_not_used(params: Params) -> None:
     assert_killed_at("step:11")
-    save_params(
-        changed(
-            params, train__learning_rate=0.02, train__evaluations_per_epoch=4, train__patience=0
-        )
-    )
+    save_params(changed(params, train__learning_rate=0.02, train__evaluations=8, train__patience=0))
     output = train()
     assert "other inputs (train.learning_rate: 0.01, now 0.02)" in output
     assert "continuing from" not in output

@@ -57,7 +57,7 @@ def settings(params: Params, epochs: int = 300, processes: int = 2) -> Params:
         compute__processes=processes,
         train__epochs=epochs,
         train__patience=0,
-        train__evaluations_per_epoch=4,
+        train__evaluations=8,
     )
 
 

@@ -109,7 +109,7 @@ def test_every_role_is_adapted_fast_and_saved(
         assert all(leaf.partition("_")[0] in inside or leaf in inside for leaf in leaves)
         assert any("in_proj" in leaf or "Wqkv" in leaf for leaf in leaves) or len(leaves) == 3
     before = logits(trained)
-    save_adapter(trained, "lora", FP32, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(trained, "lora", "trained", FP32, paths.ADAPTER, paths.BASE_MODEL, 32)
     again = load_adapter(
         load_tiny_base(name, LABELS, seed=3, pooling=pooling_of(name)),
         paths.ADAPTER,
@@ -128,7 +128,7 @@ def test_plain_peft_and_a_merge_give_the_same_logits(
     pooling = pooling_of(name)
     settings = changed(params, model__pooling=pooling, lora__target_modules="all-linear")
     trained = shaken(attached(load_tiny_base, params, name, target_modules="all-linear"))
-    save_adapter(trained, "lora", FP32, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(trained, "lora", "trained", FP32, paths.ADAPTER, paths.BASE_MODEL, 32)
     card = model_card(example(settings, list(LABELS)))
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     lines: dict[str, Any] = {}

@@ -16,19 +16,25 @@ from stages.model.classifier import head_logits, within
 from stages.model.device import set_up
 from stages.model.head import (
     UNTRAINED_SEEDS,
+    divide_logits,
     fit_head,
     freeze_encoder,
+    last_layer,
     load_head,
+    mean_start,
+    put_head,
     reset_head,
     save_head,
     untrained_accuracies,
 )
-from stages.scoring.logits import cached_features
-from tests.support.tiny import COMPUTE, MODELS, NAMES, table
+from stages.model.lora import attach_lora
+from stages.scoring.logits import cached_features, predict_logits
+from tests.support.tiny import COMPUTE, MODELS, NAMES, changed, shipped, table
 
 ROWS = table(classes=3, rows=90)
 TARGETS = [NAMES.index(label) for _, label in ROWS]
 PENALTY = 0.01
+LORA = changed(shipped(), lora__r=3, lora__target_modules="attention").lora  # r = classes
 HEAD_FILE = paths.HEAD_WEIGHTS.name
 
 
@@ -137,7 +143,7 @@ def test_a_reset_head_is_as_fresh_as_the_first(load_tiny_base: Any, name: str) -
 
 def test_a_head_comes_back_as_it_was_saved(load_tiny_base: Any) -> None:
     saved = load_tiny_base("distilbert", seed=1)
-    save_head(saved, paths.HEAD, 0.1)
+    save_head(saved, paths.HEAD, 0.1, saved.head_state())
     loaded = load_tiny_base("distilbert", seed=2)
     load_head(loaded, paths.HEAD)
     assert saved.head_state().keys() == loaded.head_state().keys()
@@ -147,7 +153,8 @@ def test_a_head_comes_back_as_it_was_saved(load_tiny_base: Any) -> None:
 
 @pytest.mark.parametrize("labels", [NAMES, ("one",)])
 def test_a_head_for_other_classes_is_refused(load_tiny_base: Any, labels: tuple[str, ...]) -> None:
-    save_head(load_tiny_base("bert", labels), paths.HEAD, PENALTY)
+    other = load_tiny_base("bert", labels)
+    save_head(other, paths.HEAD, PENALTY, other.head_state())
     with pytest.raises(ModelError, match="models/head: belongs to another") as caught:
         load_head(load_tiny_base("bert"), paths.HEAD)
     assert "dvc repro -f evaluate_base" in str(caught.value)
@@ -155,7 +162,7 @@ def test_a_head_for_other_classes_is_refused(load_tiny_base: Any, labels: tuple[
 
 def test_a_damaged_head_is_refused(load_tiny_base: Any) -> None:
     classifier = load_tiny_base("bert")
-    save_head(classifier, paths.HEAD, PENALTY)
+    save_head(classifier, paths.HEAD, PENALTY, classifier.head_state())
     whole = (paths.HEAD / HEAD_FILE).read_bytes()
     (paths.HEAD / HEAD_FILE).write_bytes(whole[:-1])
     with pytest.raises(ModelError, match=f"{HEAD_FILE}: {len(whole) - 1} bytes"):
@@ -172,3 +179,33 @@ def test_only_the_head_takes_gradients(load_tiny_base: Any, name: str) -> None:
     trains = {n for n, p in base.model.named_parameters() if p.requires_grad}
     assert trains == {n for n, _ in base.model.named_parameters() if within(n, base.head)}
     assert trains
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "mpnet", "distilbert", "deberta"])
+@pytest.mark.parametrize("attach", [lambda base: base, lambda base: attach_lora(base, LORA)])
+def test_the_start_is_at_the_class_means_and_reaches_what_trains(
+    load_tiny_base: Any, name: str, attach: Any
+) -> None:
+    base = load_tiny_base(name, NAMES)
+    layer = base.model.get_submodule(last_layer(base))
+    states: list[torch.Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0].flatten(1)))
+    features = features_of(base)
+    loss_of(base, features, TARGETS)
+    hook.remove()
+    unit = states[0] / states[0].norm(dim=1, keepdim=True)
+    means = torch.stack([unit[torch.tensor(TARGETS) == k].mean(dim=0) for k in range(3)])
+    cosines = unit @ (means / means.norm(dim=1, keepdim=True)).T
+    lengths = states[0].norm(dim=1, keepdim=True)
+    expected = cosines / 0.07 * lengths / lengths.mean()
+
+    start = mean_start(base, (features, TARGETS))
+    classifier = attach(base)
+    put_head(classifier, start)
+    texts = [text for text, _ in ROWS]
+    logits = predict_logits(classifier, texts, 32, set_up(COMPUTE), "x")
+    assert torch.allclose(logits, expected, atol=1e-3)
+
+    divide_logits(classifier, last_layer(load_tiny_base(name, NAMES)), 2.0)
+    halved = predict_logits(classifier, texts, 32, set_up(COMPUTE), "x")
+    assert torch.allclose(halved, logits / 2, atol=1e-4)

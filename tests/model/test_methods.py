@@ -36,7 +36,7 @@ def test_what_a_method_trains_comes_back_as_it_was(
     assert torch.equal(logits(classifier), before)
     trained = logits(shaken(classifier))
     assert not torch.equal(trained, before)
-    save_adapter(classifier, method, CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(classifier, method, "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
     loaded = load_adapter(load_tiny_base(name, seed=3), paths.ADAPTER, paths.BASE_MODEL)
     assert torch.equal(logits(loaded), trained)
 

@@ -96,7 +96,7 @@ def test_the_lines_of_the_card_load_what_was_trained(
 ) -> None:
     settings = changed(params, model__pooling=pooling, lora__target_modules="all-linear")
     trained = method_of(settings).attach(loaded(load_tiny_base, name, pooling), settings)
-    save_adapter(shaken(trained), "lora", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(shaken(trained), "lora", "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
     (code,) = re.findall(r"```python\n(.*?)```", model_card(example(settings, LABELS)), re.DOTALL)
     lines: dict[str, Any] = {}
     exec(code.replace('["a text"]', repr(TEXTS[:1])), lines)  # noqa: S102  # the card's own code
@@ -118,7 +118,7 @@ def test_every_method_comes_back_with_its_pooling(
     settings = changed(params, train__method=method, model__pooling="mean")
     trained = method_of(settings).attach(loaded(load_tiny_base, "bert", "mean"), settings)
     after = logits(shaken(trained))
-    save_adapter(trained, method, CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(trained, method, "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
     again = load_adapter(
         loaded(load_tiny_base, "bert", "mean", seed=3), paths.ADAPTER, paths.BASE_MODEL
     )
@@ -128,7 +128,7 @@ def test_every_method_comes_back_with_its_pooling(
 @pytest.mark.guard("pooling of the adapter")
 def test_an_adapter_of_another_pooling_is_refused(load_tiny_base: Any, params: Params) -> None:
     trained = method_of(params).attach(loaded(load_tiny_base, "bert", "mean"), params)
-    save_adapter(trained, "lora", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(trained, "lora", "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
     own = loaded(load_tiny_base, "bert", "auto")
     with pytest.raises(ModelError, match=r"trained with model\.pooling mean, .* with auto"):
         load_adapter(own, paths.ADAPTER, paths.BASE_MODEL)

@@ -38,7 +38,7 @@ def lora(params: Params) -> LoraParams:
 @pytest.mark.parametrize("name", MODELS)
 def test_an_adapter_comes_back_as_it_was(load_tiny_base: Any, lora: LoraParams, name: str) -> None:
     saved = shaken(attach_lora(load_tiny_base(name), lora))
-    save_adapter(saved, "lora", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(saved, "lora", "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
     loaded = load_adapter(load_tiny_base(name, seed=3), paths.ADAPTER, paths.BASE_MODEL)
     assert not loaded.model.training
     assert torch.equal(logits(loaded), logits(saved))
@@ -71,7 +71,7 @@ def test_every_field_survives_saving(
     if changes.get("init_lora_weights") is not False:
         torch.testing.assert_close(logits(saved), before, rtol=1e-3, atol=1e-4)
     shaken(saved)
-    save_adapter(saved, "lora", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(saved, "lora", "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
     loaded = load_adapter(load_tiny_base("bert", seed=3), paths.ADAPTER, paths.BASE_MODEL)
     assert torch.equal(logits(loaded), logits(saved))
     config = json.loads((paths.ADAPTER / CONFIG).read_text(encoding="utf-8"))

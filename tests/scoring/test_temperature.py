@@ -37,5 +37,32 @@ def test_no_prediction_changes_and_certainty_stays_finite(temperature: float) ->
     assert scaled.sum(axis=1) == pytest.approx(np.ones(3))
 
 
-def test_a_model_that_is_never_wrong_gets_a_finite_temperature() -> None:
-    assert 0 < fit_temperature(np.array([[0.9, 0.1], [0.2, 0.8]]), [0, 1]) < 0.1
+def test_a_few_rows_without_a_mistake_leave_the_temperature_near_1() -> None:
+    clean = np.tile([[0.95, 0.05], [0.08, 0.92]], (10, 1))
+    assert 0.6 < fit_temperature(clean, [0, 1] * 10) <= 1
+    assert 0.8 < fit_temperature(clean[:2], [0, 1]) <= 1
+
+
+@pytest.mark.parametrize("rows", [12, 30, 100, 1000])
+@pytest.mark.parametrize(("classes", "width"), [(2, 3.0), (6, 2.5), (2, 8.0)])
+@pytest.mark.parametrize("true", [1.0, 3.0])
+def test_a_fitted_temperature_costs_next_to_nothing_on_other_rows(
+    rows: int, classes: int, width: float, true: float
+) -> None:
+    """Mean over 20 draws of the expected log loss after scaling, minus that before."""
+    chance = np.random.default_rng(rows)
+    differences = []
+    for _ in range(20):
+        logits = chance.normal(0, width, (rows + 1000, classes))
+        truth = softmax(logits)
+        drawn = (chance.random((rows, 1)) > truth[:rows].cumsum(axis=1)).sum(axis=1)
+        seen = softmax(logits * true)
+        found = fit_temperature(seen[:rows], drawn.tolist())
+        losses = [
+            -(truth[rows:] * np.log(with_temperature(seen[rows:], t))).sum(axis=1).mean()
+            for t in (found, 1.0)
+        ]
+        differences.append(losses[0] - losses[1])
+    assert np.mean(differences) < 0.02
+    if rows >= 100 and true > 1:
+        assert np.mean(differences) < -0.02  # what there is to gain is gained

@@ -181,7 +181,7 @@ labels = prepared.read_labels()
 load = lambda: load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
 name = os.environ["PYTHONHASHSEED"]
 fresh = attach_lora(load(), params.lora)
-save_adapter(fresh, "lora", device, Path("fresh-" + name), paths.BASE_MODEL, 32)
+save_adapter(fresh, "lora", "trained", device, Path("fresh-" + name), paths.BASE_MODEL, 32)
 classifier = load_adapter(load(), paths.ADAPTER, paths.BASE_MODEL)
 speed_up(classifier, device, params.seed)
 texts = prepared.read_split(paths.TEST, labels).texts

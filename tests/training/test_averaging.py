@@ -97,7 +97,7 @@ def test_no_decay_is_no_average() -> None:
 def test_what_is_trained_is_the_average(params: Params) -> None:
     states: list[dict[str, Any]] = []
     for decay in (0.0, 0.9):
-        settings = changed(params, train__ema_decay=decay, train__evaluations_per_epoch=1)
+        settings = changed(params, train__ema_decay=decay, train__evaluations=1)
         classifier, history = train(changed(settings, train__epochs=1))
         assert len([entry for entry in history if "eval_loss" in entry]) == 1
         states.append(state(classifier))

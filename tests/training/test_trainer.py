@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import chdir
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from stages.core import paths
@@ -17,10 +20,12 @@ from stages.model.classifier import Classifier
 from stages.model.device import set_up
 from stages.model.head import load_head
 from stages.model.lora import attach_lora
+from stages.model.methods import method_of
 from stages.rows.prepared import Split, read_split
 from stages.scoring.logits import predict_logits
-from stages.training import trainer
-from stages.training.trainer import make_trainer
+from stages.training import plan, trainer
+from stages.training.progress import FirstLoss
+from stages.training.trainer import Start, make_trainer
 from tests.support.tiny import COMPUTE, NAMES, changed
 
 LABELS = list(NAMES[:2])
@@ -33,6 +38,11 @@ def start(params: Params) -> Classifier:
     return attach_lora(base, params.lora)
 
 
+def head_to_start_from() -> Start:
+    """Return the base's fitted head, as params of the tests choose it."""
+    return Start("classifier", load_file(paths.HEAD_WEIGHTS))
+
+
 def splits() -> tuple[Split, Split]:
     return read_split(paths.TRAIN, LABELS), read_split(paths.VALIDATION, LABELS)
 
@@ -42,13 +52,19 @@ def loss_on(classifier: Classifier, split: Split) -> float:
     return float(cross_entropy(logits, torch.tensor(split.targets)))
 
 
+def kept_loss(classifier: Classifier) -> float:
+    """Return the validation loss of what was kept, whose logits are divided by a temperature."""
+    return loss_on(classifier, splits()[1])
+
+
 def state(classifier: Classifier) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in classifier.model.named_parameters()}
 
 
 def train(params: Params) -> tuple[Classifier, list[dict[str, float]]]:
     classifier = start(params)
-    return classifier, trainer.train(classifier, splits(), params, set_up(COMPUTE))
+    run = trainer.train(classifier, splits(), params, set_up(COMPUTE), head_to_start_from())
+    return classifier, run.history
 
 
 def test_training_lowers_the_loss_and_moves_only_lora_and_head(
@@ -68,12 +84,20 @@ def test_training_lowers_the_loss_and_moves_only_lora_and_head(
     assert len(moved) == 2 * 3 * 2 + 2
 
 
-@pytest.mark.usefixtures("project")
+@pytest.fixture
+def may_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the few validation rows choose a checkpoint, but not the base in place of all of them."""
+    monkeypatch.setattr(plan, "ROWS_TO_CHOOSE", 1)
+    monkeypatch.setattr(trainer, "finds_worse", lambda *_: False)
+
+
+@pytest.mark.usefixtures("project", "may_choose")
 @pytest.mark.parametrize(("decay", "rate"), [(0.0, 0.05), (0.5, 0.08)])
 def test_the_best_weights_by_validation_are_kept(params: Params, decay: float, rate: float) -> None:
     wild = changed(
         params,
         train__epochs=3,
+        train__evaluations=6,
         train__ema_decay=decay,
         train__learning_rate=rate,
         train__schedule="constant",
@@ -82,25 +106,28 @@ def test_the_best_weights_by_validation_are_kept(params: Params, decay: float, r
     )
     classifier, history = train(wild)
     looks = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    scaled = [entry["eval_scaled_loss"] for entry in history if "eval_loss" in entry]
     assert len(looks) == 6
     assert min(looks) < looks[-1]  # else the test shows nothing
-    assert loss_on(classifier, splits()[1]) == pytest.approx(min(looks), rel=1e-6)
+    assert kept_loss(classifier) == pytest.approx(scaled[looks.index(min(looks))], rel=1e-4)
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("project", "may_choose")
 def test_training_stops_when_validation_stops_falling(params: Params) -> None:
     wild = changed(
         params,
         train__epochs=20,
+        train__evaluations=40,
         train__learning_rate=0.05,
         train__patience=2,
         train__select_by="loss",
     )
     classifier, history = train(wild)
     looks = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    scaled = [entry["eval_scaled_loss"] for entry in history if "eval_loss" in entry]
     assert len(looks) < 40
     assert looks.index(min(looks)) == len(looks) - 3
-    assert loss_on(classifier, splits()[1]) == pytest.approx(min(looks), rel=1e-6)
+    assert kept_loss(classifier) == pytest.approx(scaled[looks.index(min(looks))], rel=1e-4)
 
 
 @pytest.mark.usefixtures("project")
@@ -120,7 +147,7 @@ def test_the_logged_loss_is_the_mean_cross_entropy_in_nats(params: Params) -> No
         params,
         train__epochs=1,
         train__batch_size=len(rows.ids),
-        train__evaluations_per_epoch=1,
+        train__evaluations=1,
         lora__lora_dropout=0.0,
     )
     expected = loss_on(start(still), rows)
@@ -155,17 +182,16 @@ def test_the_rate_climbs_and_falls_along_the_schedule(
 
 @pytest.mark.usefixtures("project")
 def test_a_loss_that_is_not_finite_names_step_rate_and_rows(params: Params) -> None:
-    wanted = changed(
-        params, train__batch_size=4, train__evaluations_per_epoch=1, train__warmup_fraction=0.0
-    )
+    wanted = changed(params, train__batch_size=4, train__evaluations=1, train__warmup_fraction=0.0)
     classifier = start(wanted)
-    rows = splits()[0]
-    sick = rows.texts[7].split()[0]
+    rows, validation = splits()
+    known = {word for text in validation.texts for word in text.split()}
+    sick = next(word for text in rows.texts for word in text.split() if word not in known)
     number = classifier.tokenizer.convert_tokens_to_ids(sick)
     with torch.no_grad():
         classifier.model.get_input_embeddings().weight[number] = float("nan")
     with pytest.raises(NumericsError) as caught:
-        trainer.train(classifier, splits(), wanted, set_up(COMPUTE))
+        trainer.train(classifier, splits(), wanted, set_up(COMPUTE), head_to_start_from())
     message = str(caught.value)
     assert caught.value.exit_code == 6
     assert "training: the loss is not finite at step " in message
@@ -176,3 +202,65 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_rows(params: Params) -> N
     texts = dict(zip(rows.ids, rows.texts, strict=True))
     assert len(named) == 4
     assert any(sick in texts[row].split() for row in named)
+
+
+@pytest.mark.usefixtures("project")
+def test_few_validation_rows_leave_the_last_average_and_never_stop_a_training(
+    params: Params,
+) -> None:
+    wild = changed(
+        params, train__epochs=6, train__evaluations=12, train__patience=1, train__learning_rate=0.05
+    )
+    classifier, history = train(wild)
+    looks = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    scaled = [entry["eval_scaled_loss"] for entry in history if "eval_loss" in entry]
+    assert len(looks) == 12
+    assert min(looks) < looks[-1]  # else the test shows nothing
+    assert kept_loss(classifier) == pytest.approx(scaled[-1], rel=1e-4)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_validation_finds_worse_than_the_base_is_not_kept(
+    params: Params, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = changed(
+        params,
+        train__method=method,
+        train__learning_rate=1e-9,
+        train__full_learning_rate=1e-9,
+    )
+    base = load_base(paths.BASE_MODEL, LABELS, params.seed, set_up(COMPUTE), params.model.pooling)
+    zeros = {name: torch.zeros_like(each) for name, each in base.head_state().items()}
+    load_head(base, paths.HEAD)
+    expected = loss_on(base, splits()[1])
+    classifier = method_of(worse).attach(base, worse)
+    training = trainer.train(
+        classifier, splits(), worse, set_up(COMPUTE), Start("classifier", zeros)
+    )
+    assert training.kept == "base"
+    assert loss_on(classifier, splits()[1]) == pytest.approx(expected, rel=1e-6)
+    looks = [entry["eval_loss"] for entry in training.history if "eval_loss" in entry]
+    assert looks[-1] == pytest.approx(math.log(2), abs=1e-3)  # from zero, and nowhere
+    assert "validation finds the base better" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("loss", "said"), [(0.02, True), (0.3, False)])
+def test_a_first_loss_that_leaves_nothing_to_learn_is_named(
+    loss: float, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = [{"loss": loss}]
+    FirstLoss().on_log(None, SimpleNamespace(log_history=log), None, log[-1])
+    log.append({"loss": 0.01})
+    FirstLoss().on_log(None, SimpleNamespace(log_history=log), None, log[-1])
+    told = capsys.readouterr().out.count("Fix: train.start: means")
+    assert told == (1 if said else 0)
+
+
+@pytest.mark.usefixtures("project")
+def test_the_contrastive_part_and_the_smoothing_change_what_is_learned(params: Params) -> None:
+    once = changed(params, train__epochs=1)
+    plain = state(train(once)[0])
+    for change in ({"train__contrastive": 1.0}, {"train__label_smoothing": 0.2}):
+        other = state(train(changed(once, **change))[0])
+        assert any(not torch.equal(plain[name], other[name]) for name in plain)

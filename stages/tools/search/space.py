@@ -34,7 +34,7 @@ REFUSED = {
     "tfidf": "no training depends on it",
     "search": "it is the space itself",
     "model.source": "search each base model apart: -S model.source=NAME",
-    "train.evaluations_per_epoch": "trials are compared at their evaluation steps",
+    "train.evaluations": "trials are compared at their evaluation steps",
     "lora.task_type": "it is fixed",
     "lora.inference_mode": "training needs false",
 }

@@ -18,7 +18,7 @@ from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import Device
 from stages.model.fast.layer import speed_up
-from stages.model.head import Features, fit_head, freeze_encoder
+from stages.model.head import Features, fit_head, freeze_encoder, mean_start
 from stages.model.methods import method_of
 from stages.rows.prepared import Split, read_labels, read_split
 from stages.scoring.logits import cached_features, probabilities_of
@@ -110,9 +110,9 @@ class Trials:
         )
 
     def _head_of(self, params: Params) -> dict[str, Tensor]:
-        """Return the base's own head, fitted as stage evaluate_base fits it."""
+        """Return the head to start from, made as stage evaluate_base makes it."""
         encoder = (params.model.pooling, params.data.max_length)
-        key = (*encoder, params.seed, tuple(params.head.l2))
+        key = (*encoder, params.seed, params.train.start, tuple(params.head.l2))
         if key not in self._heads:
             base = self._load(params)
             freeze_encoder(base)
@@ -125,13 +125,12 @@ class Trials:
                 self._features[encoder] = (train, validation)
             train, validation = self._features[encoder]
             base.model.cpu()
-            fit_head(
-                base,
-                (train, self.train.targets),
-                (validation, self.validation.targets),
-                params.head.l2,
-            )
-            self._heads[key] = base.head_state()
+            rows = (train, self.train.targets)
+            if params.train.start == "means":
+                self._heads[key] = mean_start(base, rows)
+            else:
+                fit_head(base, rows, (validation, self.validation.targets), params.head.l2)
+                self._heads[key] = base.head_state()
         return self._heads[key]
 
 

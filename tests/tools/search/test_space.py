@@ -75,7 +75,7 @@ def test_a_value_outside_has_no_suggestion(path: str, content: Any, value: Any) 
         ("data.test_fraction", {"choices": [0.1]}, "cannot be searched: another split"),
         ("compute.precision", {"choices": ["bf16"]}, "cannot be searched: it decides how"),
         ("model.source", {"choices": ["all-MiniLM-L6-v2"]}, "cannot be searched: search each base"),
-        ("train.evaluations_per_epoch", {"low": 1, "high": 3}, "cannot be searched: trials are"),
+        ("train.evaluations", {"low": 1, "high": 3}, "cannot be searched: trials are"),
         ("train.epochs", {"choices": [0, 1]}, "0 trains nothing"),
         ("train.learning_rate", {"low": 0.01, "high": 0.001}, "low 0.01 is not below high 0.001"),
         ("train.learning_rate", {"low": 0, "high": 0.1}, "0 is refused: train.learning_rate is a"),
