@@ -20,6 +20,8 @@ def compare(params: Params) -> None:
     results = gather(params)
     write(results)
     print(results.verdict)
+    for caveat in results.caveats:
+        print(f"note: {caveat}")
 
 
 def write(results: Results) -> None:

@@ -9,7 +9,7 @@ from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting.results import MODELS, Results
 from stages.reporting.significance import paired_gain
-from stages.reporting.verdict import verdict
+from stages.reporting.verdict import caveats, verdict
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     import pandas as pd
@@ -38,12 +38,14 @@ def gather(params: Params) -> Results:
     gain = paired_gain(right[0], right[1], params.seed)
     metrics = read_metrics()
     records = records_of_run(base, params)
-    manifest = artefacts.read_object(paths.ADAPTER_MANIFEST, "base", "files")
+    manifest = artefacts.read_object(paths.ADAPTER_MANIFEST, "base", "files", "kept")
     hashes = read_hashes(manifest)
+    data = artefacts.read_object(paths.DATA_SUMMARY, "rows_train", "rows_validation")
     return Results(
         labels=labels,
         gain=gain,
         verdict=verdict(gain, MODELS),
+        caveats=caveats(gain, data, len(labels), manifest["kept"]),
         details={
             name: details.scores_of(tables[name], targets, labels, metrics[name]["temperature"])
             for name in MODELS
@@ -61,7 +63,7 @@ def gather(params: Params) -> Results:
         curves=curves.trace_curves(
             tables, targets, gain, params.seed, *read_training_curves(paths.TRAINING_CURVES)
         ),
-        data=artefacts.read_object(paths.DATA_SUMMARY),
+        data=data,
         seeds=records.get(params.train.method),
         search=search.search_of_run(params, hashes["data"]),
         exports=exports_of(manifest["files"]),

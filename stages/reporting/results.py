@@ -121,6 +121,7 @@ class Results:
         labels: class names, in the order of the probabilities.
         gain: of the adapter over the base (first = base, second = adapter).
         verdict: the gain as one sentence.
+        caveats: what the figures of this run cannot show, one sentence each.
         details: scores of each model by name (see `details.scores_of`), keys of MODELS.
         ladder: from the lowest rung to the highest.
         against_full: in words whether the run's method and full fine-tuning can be told apart, or
@@ -140,6 +141,7 @@ class Results:
     labels: list[str]
     gain: Gain
     verdict: str
+    caveats: list[str]
     details: dict[str, dict[str, Any]]
     ladder: list[Rung]
     against_full: str | None

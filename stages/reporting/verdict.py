@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from stages.reporting.significance import Gain
+from stages.reporting.significance import Gain, wilson
 
 
 def verdict(gain: Gain, names: tuple[str, str]) -> str:
@@ -16,6 +17,46 @@ def verdict(gain: Gain, names: tuple[str, str]) -> str:
         f"{shown_p(gain.p)} on {gain.rows:,} rows ({gain.fixed:,} fixed, {gain.broken:,} broken)"
     )
     return sentence if gain.distinguishable else f"{sentence}: not distinguishable from zero"
+
+
+FEW_TEST_ROWS = 400  # fewer know an accuracy of 80 % to 4 points at best
+FEW_ROWS_A_CLASS = 64
+FEW_VALIDATION_ROWS = 100  # as many as choose a checkpoint
+
+
+def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[str]:
+    """Return what the figures of this run cannot show, one sentence each; none for plenty of rows.
+
+    Args:
+        gain: of the adapter over the base.
+        data: metrics/data.json.
+        classes: how many there are.
+        kept: what the adapter's manifest says was kept, "trained" or "base".
+    """
+    found = []
+    if kept == "base":
+        found.append(
+            "No trained weights were better than the base on the validation rows, so the base "
+            "itself is kept: the adapter is untrained, and the gain is zero"
+        )
+    if gain.rows < FEW_TEST_ROWS:
+        low, high = wilson(round(gain.second * gain.rows), gain.rows)
+        found.append(
+            f"{gain.rows} test rows: the adapter's accuracy lies anywhere from {100 * low:.0f} to "
+            f"{100 * high:.0f} %, and a gain below {100 * gain.smallest:.0f} points cannot be shown"
+        )
+    rows = data["rows_train"]
+    if rows < FEW_ROWS_A_CLASS * classes:
+        found.append(
+            f"{rows:,} rows to train on, {rows / classes:.0f} a class: other rows of the same kind "
+            "would give another adapter, which no interval over test rows or seeds shows"
+        )
+    if (rows := data["rows_validation"]) < FEW_VALIDATION_ROWS:
+        found.append(
+            f"{rows} validation rows: too few to choose a checkpoint, and the penalty and the "
+            "temperature that they choose are rough"
+        )
+    return found
 
 
 def points(share: float) -> str:

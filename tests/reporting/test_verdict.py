@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from stages.reporting.significance import Gain
-from stages.reporting.verdict import between, points, shown_p, verdict
+from stages.reporting.significance import Gain, paired_gain
+from stages.reporting.verdict import between, caveats, points, shown_p, verdict
 
 
 def gain_of(**changes: float) -> Gain:
@@ -52,3 +53,26 @@ def test_a_difference_in_points_is_never_minus_zero() -> None:
     assert [points(value) for value in (-0.0004, -0.0006)] == ["+0.0", "-0.1"]
     assert between(-0.0004, 0.1234) == "0.0 to 12.3"
     assert between(-0.05, -0.0004) == "-5.0 to 0.0"
+
+
+PLENTY = {"rows_train": 8000, "rows_validation": 1000}
+
+
+@pytest.mark.parametrize(
+    ("rows", "data", "kept", "said"),
+    [
+        (1000, PLENTY, "trained", []),
+        (1000, PLENTY, "base", ["No trained weights were better than the base"]),
+        (40, PLENTY, "trained", ["40 test rows: the adapter's accuracy lies anywhere from 35 to"]),
+        (1000, {**PLENTY, "rows_train": 86}, "trained", ["86 rows to train on, 14 a class"]),
+        (1000, {**PLENTY, "rows_validation": 10}, "trained", ["10 validation rows: too few"]),
+        (1000, {"rows_train": 86, "rows_validation": 10}, "base", ["No", "86 rows", "10 valid"]),
+    ],
+)
+def test_few_rows_and_a_kept_base_are_said(
+    rows: int, data: dict[str, int], kept: str, said: list[str]
+) -> None:
+    half = np.arange(rows) % 2 == 0
+    found = caveats(paired_gain(~half, half, seed=1), data, 6, kept)
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))

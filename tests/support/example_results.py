@@ -11,7 +11,7 @@ from stages.core.params import Params
 from stages.reporting import curves, details, flips, ladder
 from stages.reporting.results import MODELS, Results
 from stages.reporting.significance import paired_gain
-from stages.reporting.verdict import verdict
+from stages.reporting.verdict import caveats, verdict
 from stages.scoring.predictions import probabilities_of, targets_of
 
 BASE = {"accuracy": 0.6, "majority": 0.4, "untrained": 0.35, "untrained_sd": 0.02, "l2": 0.01}
@@ -57,10 +57,12 @@ def example(
     right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in frames.values()]
     gain = paired_gain(right[0], right[1], seed=1)
     training, validation = curves_of(trained)
+    data = {"rows_train": 1000, "rows_validation": 200, "rows_test": rows}
     return Results(
         labels=labels,
         gain=gain,
         verdict=verdict(gain, MODELS),
+        caveats=caveats(gain, data, len(labels), "trained"),
         details={n: details.scores_of(tables[n], targets, labels, 1.5) for n in MODELS},
         ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}),
         against_full=None,
@@ -68,7 +70,7 @@ def example(
             frames["base"], frames["adapter"], texts_of(frames["base"], text), seed=1
         ),
         curves=curves.trace_curves(tables, targets, gain, 1, training, validation),
-        data={"rows_train": 1000, "rows_validation": 200, "rows_test": rows},
+        data=data,
         seeds=None,
         search=None,
         exports={},
