@@ -1,4 +1,4 @@
-"""Write the measured figures into README.md, between its markers; a test checks them.
+"""Write the measured figures into the READMEs, between their markers; a test checks them.
 
     python .ci/readme.py
 
@@ -12,6 +12,7 @@ import json
 import re
 from contextlib import chdir
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from stages.core.params import load_params
@@ -23,7 +24,6 @@ from stages.tools.benchmark.serving import table_of as serving_table
 from stages.tools.benchmark.table import table_of
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 
 
 def metrics(name: str) -> Any:
@@ -139,7 +139,7 @@ def experiments() -> str:
 
 def transfer() -> str:
     """Return how two settings do on data that chose neither."""
-    runs = table("transfer")
+    runs = table("records/transfer")
     settings = list(dict.fromkeys(run["settings"] for run in runs))
     heads = " | ".join(f"base, {name} | adapter" for name in settings)
     lines = [
@@ -163,6 +163,39 @@ def transfer() -> str:
     return "\n".join(lines)
 
 
+def data_sets() -> str:
+    """Return what the defaults give on data of other kinds, means over the seeds of each."""
+    lines = [
+        "| data | rows to train | classes | test rows | majority | TF-IDF | base | old | defaults "
+        "| log loss: base, defaults | seeds | seconds |",
+        f"| --- |{' ---: |' * 8} --- | ---: | ---: |",
+    ]
+    runs = table("records/data-sets")
+    for data in dict.fromkeys(run["data"] for run in runs):
+        of_data = [run for run in runs if run["data"] == data]
+        new = [run for run in of_data if run["settings"] == "defaults"]
+        old = [float(run["adapter"]) for run in of_data if run["settings"] == "old"]
+
+        def average(key: str, of: list[dict[str, str]] = new) -> float:
+            return mean(float(run[key]) for run in of)
+
+        accuracies = [float(run["adapter"]) for run in new]
+        shown = percent(mean(accuracies))
+        if len(accuracies) > 1:
+            ends = spread(accuracies)
+            shown += f" ({percent(max(ends.low, 0))} to {percent(min(ends.high, 1))})"
+        first = new[0]
+        lines.append(
+            f"| {data} | {int(first['train_rows']):,} | {first['classes']} "
+            f"| {int(first['test_rows']):,} | {percent(average('majority'))} "
+            f"| {percent(average('tfidf'))} | {percent(average('base'))} "
+            f"| {percent(mean(old)) if old else '-'} | {shown} "
+            f"| {average('base_log_loss'):.2f}, {average('adapter_log_loss'):.2f} "
+            f"| {len(new)} | {average('seconds'):.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def benchmark() -> str:
     """Return the measured speeds as a table."""
     return table_of(metrics("benchmark"))
@@ -181,24 +214,27 @@ def serving() -> str:
 
 
 BLOCKS = {
-    "benchmark": benchmark,
-    "ladder": ladder,
-    "headline": headline,
-    "diff": diff,
-    "experiments": experiments,
-    "serving": serving,
-    "transfer": transfer,
+    "README.md": {
+        "benchmark": benchmark,
+        "ladder": ladder,
+        "headline": headline,
+        "diff": diff,
+        "experiments": experiments,
+        "serving": serving,
+    },
+    "metrics/README.md": {"data-sets": data_sets, "transfer": transfer},
 }
 
 
-def filled(text: str) -> str:
-    """Return the README's text with the content of every block as the metrics have it.
+def filled(name: str) -> str:
+    """Return the text of a README with the content of every block as the metrics have it.
 
     Raises:
         SystemExit: if a block is not in the text exactly once.
     """
-    for name, block in BLOCKS.items():
-        text = with_block(text, name, block())
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for block, content in BLOCKS[name].items():
+        text = with_block(text, block, content())
     return text
 
 
@@ -212,9 +248,10 @@ def with_block(text: str, name: str, content: str) -> str:
     pattern = re.compile(f"(?<={re.escape(start)}\n).*?(?={re.escape(end)})", re.DOTALL)
     text, count = pattern.subn(lambda _: content + "\n", text)
     if count != 1:
-        raise SystemExit(f"README.md: {start} ... {end} is there {count} times, not once")
+        raise SystemExit(f"{start} ... {end} is there {count} times, not once")
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for each in BLOCKS:
+        (ROOT / each).write_text(filled(each), encoding="utf-8")

@@ -1,6 +1,8 @@
-"""What the defaults give on data of other kinds: majority, TF-IDF, base, adapter, on the test rows.
+"""What the defaults give on data of other kinds: majority, TF-IDF, base and adapter on test rows.
 
-    python .ci/study.py RESULTS.csv NAME=SOURCE[,PARAM=VALUE...] [--seeds 5] [-S PARAM=VALUE]
+    python .ci/study.py RESULTS.csv NAME=SOURCE[,PARAM=VALUE...] [--seeds 1,2,3] [-S PARAM=VALUE]
+
+With `--settings old` the lines are of the recipe before: two epochs from the base's fitted head.
 
 Each source is prepared as `data.source` would be, and every stage up to `evaluate_adapter` runs on
 it in a folder of its own, once a seed; a line of RESULTS.csv is one seed. A line that is there
@@ -25,9 +27,18 @@ from stages.core.params import Params, load_params
 from stages.running.environment import set_environment
 
 COLUMNS = (
-    *("data", "changes", "seed", "train_rows", "classes", "test_rows", "majority", "tfidf", "base"),
-    *("base_log_loss", "adapter", "adapter_log_loss", "kept", "seconds", "precision"),
+    *("data", "settings", "seed", "train_rows", "classes", "test_rows"),
+    *("majority", "tfidf", "base", "base_log_loss"),
+    *("adapter", "adapter_log_loss", "kept", "seconds", "precision"),
 )
+SETTINGS: dict[str, list[str]] = {
+    "defaults": [],
+    "old": [
+        *("train.start=base", "train.epochs=2", "train.label_smoothing=0"),
+        *("train.contrastive=0", "head.l2=[0.00001, 0.0001, 0.001]"),
+    ],
+    "full": ["train.method=full"],
+}
 
 
 def with_changes(params: Params, changes: list[str]) -> Params:
@@ -88,7 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("sources", nargs="+", metavar="NAME=SOURCE")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", default="1,2,3,4,5")
+    parser.add_argument("--settings", choices=SETTINGS, default="defaults")
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="PARAM=VALUE")
     options = parser.parse_args()
     shipped = load_params()
@@ -96,19 +108,20 @@ def main() -> None:
     known = []
     if options.results.exists():
         with options.results.open(encoding="utf-8", newline="") as file:
-            known = [(r["data"], r["changes"], r["seed"]) for r in csv.DictReader(file)]
-    for seed in range(1, options.seeds + 1):
+            known = [(r["data"], r["settings"], r["seed"]) for r in csv.DictReader(file)]
+    for seed in options.seeds.split(","):
         for named in options.sources:
             name, _, rest = named.partition("=")
             source, *own = rest.split(",")
             source = str(Path(source).resolve()) if Path(source).exists() else source
-            changes = " ".join(options.changes)
-            if (name, changes, str(seed)) in known:
+            if (name, options.settings, seed) in known:
                 continue
-            wanted = [f"data.source={source}", *own, *options.changes, f"seed={seed}"]
+            changes = [*SETTINGS[options.settings], *own, *options.changes]
+            wanted = [f"data.source={source}", *changes, f"seed={seed}"]
             params = with_changes(shipped, wanted)
             set_environment(params.compute)
-            line = {"data": name, "changes": changes, "seed": seed} | figures(params, base_model)
+            line: dict[str, Any] = {"data": name, "settings": options.settings, "seed": seed}
+            line |= figures(params, base_model)
             new = not options.results.exists()
             with options.results.open("a", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

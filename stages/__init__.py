@@ -4,7 +4,7 @@
     fetch_base        model source -> the foundation model, every file checked by hash
     evaluate_tfidf    fit a bag-of-words baseline, score the test rows: no foundation model
     evaluate_base     fit a head on the frozen encoder, score the test rows: the base
-    train_lora        train LoRA and the head, from that head: the adapter
+    train_lora        train LoRA and a head: the adapter
     evaluate_adapter  load the adapter in a new process, score the same test rows
     compare           pair base and adapter row by row: the gain, and the report
 
