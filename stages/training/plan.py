@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from stages.core.params import TrainParams
 
 EPOCHS = 3  # passes over the rows, at least
-STEPS = 75  # optimiser steps, at least
-STEPS_A_CLASS = 2
+STEPS = 100  # optimiser steps, at least
+STEPS_A_CLASS = 3
 ROWS_TO_CHOOSE = 100  # validation rows; fewer cannot tell one checkpoint from another
 ROWS_A_CLASS = 16  # with as many the contrastive part has its full weight
 LEAST_CONTRASTIVE = 0.05  # a weight below is left out

@@ -17,11 +17,11 @@ def rows(classes: int, each: int) -> list[int]:
 @pytest.mark.parametrize(
     ("targets", "steps"),
     [
-        (rows(6, 14), 75),  # 3 batches a pass, 75 steps at least
-        (rows(77, 7), 154),  # 17 batches a pass, 2 steps a class
+        (rows(6, 14), 100),  # 3 batches a pass, 100 steps at least
+        (rows(77, 7), 231),  # 17 batches a pass, 3 steps a class
         (rows(2, 4226), 795),  # 265 batches a pass, three passes
-        (rows(1, 32 * 25), 75),
-        (rows(1, 32 * 25 + 1), 78),
+        (rows(1, 32 * 33), 100),
+        (rows(1, 32 * 33 + 1), 102),
     ],
 )
 def test_auto_is_three_passes_but_enough_steps(targets: list[int], steps: int) -> None:
