@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stages.tools.predict_answers import answers
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.errors import DataError, HostError
 from stages.serving.http.answers import Question, answer, score
 from stages.serving.served import serve_adapter, temperature_of
-from stages.tools.predict_answers import answers
 from tests.support.tiny import COMPUTE, table
 
 TEXTS = [text for text, _ in table(classes=2, rows=30, seed=5)] + ["w1 " * 40, "good"]

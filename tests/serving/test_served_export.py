@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stages.serving.export import Wanted
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.errors import HostError, ModelError
-from stages.serving.export import Wanted
 from stages.serving.http.answers import Question, answer, score
 from stages.serving.served import plain_classifier, serve_adapter
 from stages.serving.served_export import serve_export

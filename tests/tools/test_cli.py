@@ -13,7 +13,7 @@ from tests.support.command import Command
 from tests.support.tiny import ROOT
 
 SUBCOMMANDS = (
-    *("predict", "export", "serve", "push", "compare", "seeds"),
+    *("predict", "export", "serve", "compare", "seeds"),
     *("benchmark", "verify", "doctor"),
 )
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
