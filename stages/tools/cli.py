@@ -16,7 +16,7 @@ from stages.core.errors import ParamsError, printable
 from stages.core.params import ComputeParams, load_params
 from stages.running.environment import set_environment
 from stages.running.exit_codes import exit_code_of
-from stages.tools import compare_revisions, doctor, seeds, serve, verify
+from stages.tools import compare_revisions, doctor, seeds, verify
 from stages.tools.benchmark import command as benchmark
 from stages.tools.project import enter_models, enter_project, file_option
 from stages.tools.search import command as search
@@ -95,7 +95,6 @@ def predict(
     work.predict(request, compute, column)
 
 
-app.command("serve", epilog=serve.EXAMPLE)(serve.command)
 app.command("compare", epilog=compare_revisions.EXAMPLE)(compare_revisions.command)
 app.command("seeds", epilog=seeds.EXAMPLE)(seeds.command)
 app.command("search", epilog=search.EXAMPLE)(search.command)
