@@ -114,29 +114,22 @@ def check(request: Request) -> None:
         ParamsError: with every contradiction.
     """
     texts, file, output = request.texts, request.file, request.output
-    shown = f"--output: {printable(output, 200)}"
+    more = len(texts) > 1
     rules = [
         (texts and file, "both texts and --file", "give one of them"),
-        (
-            "-" in texts and len(texts) > 1,
-            "- together with other texts",
-            "give - alone to read stdin",
-        ),
+        ("-" in texts and more, "- together with other texts", "give - alone to read lines"),
         (request.text_column and not file, "--text-column without --file", "add --file"),
         (request.model and request.with_base, "both --model and --with-base", "leave out one"),
     ]
     if output:
-        endings = " ".join(OUTPUT_ENDINGS)
-        nowhere = output.is_dir() or not output.parent.is_dir()
+        shown, endings = f"--output: {printable(output, 200)}", " ".join(OUTPUT_ENDINGS)
+        other, nowhere = output.suffix not in OUTPUT_ENDINGS, not output.parent.is_dir()
         rules += [
             (request.as_json, "both --json and --output", "use --output with a name in .jsonl"),
-            (
-                output.suffix not in OUTPUT_ENDINGS,
-                f"{shown}: unknown ending",
-                f"use one of {endings}",
-            ),
+            (other, f"{shown}: unknown ending", f"use one of {endings}"),
             (output == file, "--output would overwrite --file", "choose another name"),
-            (nowhere, f"{shown}: is a folder, or is in none that exists", "name a file elsewhere"),
+            (output.is_dir(), f"{shown}: is a folder", "choose another name"),
+            (nowhere, f"{shown}: is in no folder that exists", "make the folder first"),
         ]
     if faults := [(f"bert-lora predict: {what}", fix) for broken, what, fix in rules if broken]:
         raise ParamsError.from_faults(faults)

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 from scipy.special import softmax
 from tokenizers import Tokenizer
 
@@ -106,7 +113,7 @@ class Export(BaseModel):
         check: how it compared with the adapter; None before it was checked.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
     format: Literal["merged", "onnx"]
     precision: Literal["fp32", "int8"]
@@ -173,12 +180,13 @@ def read_export(folder: Path, unchecked: bool = False) -> Export:
     if not record.is_file():
         what = f"{printable(record)}: not found: not a folder of bert-lora export"
         raise ModelError(what, f"{REDO} {shown}")
+    damaged = ModelError(f"{printable(record)}: is damaged", f"{REDO} {shown}")
     try:
         export = Export.model_validate_json(record.read_bytes())
-    except ValueError:  # pydantic's own error is one
-        export = None
-    if export is None or (export.check is None and not unchecked):
-        raise ModelError(f"{printable(record)}: is damaged", f"{REDO} {shown}")
+    except ValidationError:
+        raise damaged from None
+    if export.check is None and not unchecked:
+        raise damaged
     for name, sha256 in export.files.items():
         path = folder / name
         if not path.is_file() or sha256_of(path) != sha256:  # guard: files of an export

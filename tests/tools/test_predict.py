@@ -261,7 +261,8 @@ def test_counts_the_texts_that_are_cut(call: Command) -> None:
         (["good", "--model", "out", "--with-base"], b"", 2, "both --model and --with-base"),
         (["good", "--output", "x.jsonl", "--json"], b"", 2, "both --json and --output"),
         (["good", "--output", "x.txt"], b"", 2, "x.txt: unknown ending. Fix: use one of .csv"),
-        (["good", "--output", "no/x.csv"], b"", 2, "is a folder, or is in none that exists"),
+        (["good", "--output", "no/x.csv"], b"", 2, "no/x.csv: is in no folder that exists"),
+        (["good", "--output", "deep.csv"], b"", 2, "deep.csv: is a folder"),
         (["--file", "empty.csv", "--output", "empty.csv"], b"", 2, "would overwrite --file"),
         (["good", "--with"], b"", 2, "No such option: --with"),
         (["--file"], b"", 2, "requires an argument. Fix: see bert-lora"),
@@ -272,6 +273,7 @@ def test_a_mistake_ends_in_one_line(
 ) -> None:
     (project / "empty.csv").write_text('id,text\n1,good\n2,""\n', encoding="utf-8")
     (project / "notes.txt").write_text("good\n", encoding="utf-8")
+    (project / "deep.csv").mkdir()
     (project / "list.jsonl").write_text('{"text": 5}\n{"text": ["a"]}\n', encoding="utf-8")
     (project / "deep.jsonl").write_text('{"data": {"text": "a"}}\n' * 9, encoding="utf-8")
     result = call("predict", *arguments, stdin=stdin)
