@@ -1,31 +1,62 @@
-"""The model card of the adapter, in the form of the Hugging Face Hub.
+"""The model cards of adapter and exports, in the form of the Hugging Face Hub.
 
-Values in its head are quoted as JSON, which is YAML too, whatever a label contains.
+They name base and data as the Hub does, and no path of this machine. Values in a head are quoted
+as JSON, which is YAML too, whatever a label contains.
 """
 
-from __future__ import annotations
-
 import json
+import shlex
 from importlib.metadata import version
+from typing import Any
 
+from stages.core.errors import printable
 from stages.core.params import Params
 from stages.model.methods import method_of
 from stages.reporting.page import content_of, environment
 from stages.reporting.results import Results
+from stages.sources.catalogue import entries, hub_name, public_name
 
 LIBRARIES = ("torch", "transformers", "peft", "datasets", "scikit-learn")
 
 
 def model_card(results: Results) -> str:
-    """Return the model card of the adapter in the form of the Hugging Face Hub."""
+    """Return the model card of the adapter."""
+    params = results.params
     template = environment(autoescape=False).get_template("card.md.j2")
-    libraries = {name: version(name) for name in LIBRARIES}
     return template.render(
         **content_of(results),
-        head=_card_head(results),
-        libraries=libraries,
-        misread=_misread(results.params),
+        head=_head_of_adapter(results),
+        base=public_name(params.model.source, "models"),
+        base_on_hub=hub_name(params.model.source, "models"),
+        source=public_name(params.data.source, "data"),
+        known=entries("data").get(params.data.source),
+        libraries={name: version(name) for name in LIBRARIES},
+        misread=_misread(params),
     )
+
+
+def export_card(record: dict[str, Any], name: str) -> str:
+    """Return the card of an exported folder.
+
+    Args:
+        record: what export.json says, its check included.
+        name: of the folder.
+    """
+    templates = environment(autoescape=False)
+    templates.filters |= {
+        "shell": lambda value: shlex.quote(printable(value, 200)),
+        "python": lambda value: ascii(str(value)),
+    }
+    check = record["check"]
+    head = _head(
+        "transformers" if record["format"] == "merged" else "onnx",
+        record["base_source"],
+        ["text-classification", "bert-lora-dvc", record["format"], record["precision"]],
+        {"name": "test rows", "type": "test-rows"},
+        {"accuracy": check["accuracy"]},
+    )
+    template = templates.get_template("export.md.j2")
+    return template.render(r=record, check=check, name=name, head=head)
 
 
 def _misread(params: Params) -> list[str]:
@@ -42,30 +73,61 @@ def _misread(params: Params) -> list[str]:
     return [reason for reason, applies in reasons.items() if applies]
 
 
-def _card_head(results: Results) -> str:
-    """Return the card's YAML head."""
+def _head_of_adapter(results: Results) -> str:
     params, details = results.params, results.details["adapter"]
-    method = method_of(params)
-    library = {"library_name": method.library} if method.library else {}
-    head = library | {
-        "base_model": params.model.source.split("@")[0],  # the Hub wants no revision here
+    on_hub = (hub_name(params.data.source, "data") or "").partition("@")[0]
+    name = public_name(params.data.source, "data")
+    return _head(
+        method_of(params).library,
+        params.model.source,
+        [params.train.method, "text-classification", "bert-lora-dvc", "dvc"],
+        {"name": name, "type": on_hub or name.replace(" ", "-")},
+        {"accuracy": details["accuracy"], "f1": details["f1_macro"]},
+        {"datasets": [on_hub]} if on_hub else {},
+    )
+
+
+def _head(
+    library: str | None,
+    base: str,
+    tags: list[str],
+    dataset: dict[str, str],
+    metrics: dict[str, float],
+    more: dict[str, Any] | None = None,
+) -> str:
+    """Return a card's YAML head, with the base and its licence where the Hub knows them.
+
+    Args:
+        library: that loads the files, as the Hub names it.
+        base: the model's source.
+        tags: the Hub's.
+        dataset: name and type of the rows that the metrics are of.
+        metrics: values by the Hub's name of each.
+        more: further entries.
+    """
+    known, on_hub = entries("models").get(base), hub_name(base, "models")
+    head = {
+        **({"library_name": library} if library else {}),
+        **({"base_model": on_hub.partition("@")[0]} if on_hub else {}),
+        **({"license": known.licence.lower()} if known else {}),  # the Hub's are in small letters
         "pipeline_tag": "text-classification",
-        "tags": [params.train.method, "text-classification", "dvc"],
-        "metrics": ["accuracy", "f1"],
+        "tags": tags,
+        "metrics": list(metrics),
+        **(more or {}),
         "model-index": [
             {
-                "name": "bert-lora-dvc adapter",
+                "name": "bert-lora-dvc",
                 "results": [
                     {
                         "task": {"type": "text-classification"},
-                        "dataset": {"name": params.data.source, "type": params.data.source},
+                        "dataset": dataset,
                         "metrics": [
-                            {"type": "accuracy", "value": round(details["accuracy"], 6)},
-                            {"type": "f1", "value": round(details["f1_macro"], 6)},
+                            {"type": name, "value": round(value, 6)}
+                            for name, value in metrics.items()
                         ],
                     }
                 ],
             }
         ],
     }
-    return "\n".join(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in head.items())
+    return "\n".join(f"{key}: {json.dumps(head[key], ensure_ascii=False)}" for key in head)

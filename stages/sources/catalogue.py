@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,6 +63,7 @@ class Entry(_Section):
     mirrors: list[Mirror] = []
     files: dict[FileName, File] = {}
     hub: Annotated[str, Field(pattern=f"^{PINNED}$")] | None = None
+    on_hub: Annotated[str, Field(pattern=f"^{HUB_ID}$")] | None = None
     columns: tuple[str, ...] | None = None
     label_from_sign: str | None = None
     label_names: tuple[str, str] | None = None
@@ -107,6 +109,28 @@ def entries(kind: Kind, path: Path = CATALOGUE) -> dict[str, Entry]:
     else:
         return known
     raise ParamsError(what, "correct that entry, or restore the file with git checkout")
+
+
+def hub_name(source: str, kind: Kind) -> str | None:
+    """Return where the Hub has what `source` names: owner/name or owner/name@revision, or None.
+
+    Raises:
+        ParamsError: if the catalogue cannot be read.
+    """
+    if entry := entries(kind).get(source):
+        return entry.on_hub or entry.hub
+    return source if re.fullmatch(PINNED, source) else None
+
+
+def public_name(source: str, kind: Kind) -> str:
+    """Return what a source is called outside of this machine: not by its path.
+
+    Raises:
+        ParamsError: if the catalogue cannot be read.
+    """
+    if source in entries(kind) or re.fullmatch(PINNED, source):
+        return source
+    return "a model folder of its author" if kind == "models" else "files of its author"
 
 
 def unknown(source: str, kind: Kind, names: list[str]) -> ParamsError:

@@ -6,14 +6,19 @@ Nothing heavy is imported before a subcommand works, so `--help` and usage error
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from stages.core import paths
 from stages.core.errors import ParamsError, printable
+from stages.core.params import ComputeParams, load_params
+from stages.running.environment import set_environment
 from stages.running.exit_codes import exit_code_of
-from stages.tools import compare_revisions, doctor, export, predict, push, seeds, serve, verify
+from stages.tools import compare_revisions, doctor, seeds, verify
 from stages.tools.benchmark import command as benchmark
+from stages.tools.project import enter_models, enter_project, file_option
 from stages.tools.search import command as search
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -27,14 +32,119 @@ def bert_lora() -> None:
     """
 
 
-app.command("predict", epilog=predict.EXAMPLE)(predict.command)
-app.command("serve", epilog=serve.EXAMPLE)(serve.command)
+@app.command(epilog='Example: bert-lora predict "A quiet, lovely film." --with-base')
+def predict(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Texts to classify. None, or - alone: standard input, one text a line.",
+            metavar="TEXT",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        file_option(
+            "Read the texts from a file, or files by a pattern in quotes: .csv .tsv .jsonl .json "
+            ".parquet .xlsx, each also with .gz or .zst."
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of --file with the text, or a field as in data.text; by default "
+            "data.text_column of params.yaml.",
+            metavar="NAME",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        file_option("Write a .csv, .jsonl or .parquet file, not standard output."),
+    ] = None,
+    with_base: Annotated[
+        bool, typer.Option("--with-base", help="Show also what the base model answers.")
+    ] = False,
+    every_class: Annotated[
+        bool, typer.Option("--all", help="Add the probability of every class.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines on a terminal too, not a table.")
+    ] = False,
+    model: Annotated[
+        Path | None,
+        file_option("Use a folder of bert-lora export in the place of the adapter.", "FOLDER"),
+    ] = None,
+) -> None:
+    """Classify texts with the trained adapter: a label and its probability for each.
+
+    Prints a table on a terminal, and JSON lines into a pipe or a file, in the order of the texts
+    and as they are answered, whatever the size of the input.
+
+    Needs nothing but the folder models/, here or in a folder above, or that of --model.
+    """
+    enter_models()
+    compute, column = ComputeParams(device="auto", precision="auto", threads="auto"), "text"
+    if paths.PARAMS.exists():
+        params = load_params()
+        compute, column = params.compute, params.data.text_column
+    set_environment(compute)
+    from stages.tools import predict as work
+
+    request = work.Request(
+        tuple(texts or ()), file, text_column, output, with_base, every_class, as_json, model
+    )
+    work.predict(request, compute, column)
+
+
 app.command("compare", epilog=compare_revisions.EXAMPLE)(compare_revisions.command)
 app.command("seeds", epilog=seeds.EXAMPLE)(seeds.command)
 app.command("search", epilog=search.EXAMPLE)(search.command)
 app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.command)
-app.command("export", epilog=export.EXAMPLE)(export.command)
-app.command("push", epilog=push.EXAMPLE)(push.command)
+
+
+@app.command(epilog="Example: bert-lora export models/onnx --format onnx --int8")
+def export(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to make.", metavar="FOLDER", resolve_path=True)
+    ],
+    form: Annotated[
+        Literal["merged", "onnx"],
+        typer.Option(
+            "--format",
+            help="merged: a Transformers folder, LoRA merged into the weights. "
+            "onnx: one file for ONNX Runtime, without torch.",
+        ),
+    ] = "merged",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit weights; with --format onnx.")
+    ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest difference of a logit from the adapter's; beyond it nothing is written "
+            "and the exit code is 1. By default 0.001, and no limit with --int8.",
+            metavar="X",
+            min=0,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an export that is there.")
+    ] = False,
+) -> None:
+    """Export the trained classifier as a folder that other tools take.
+
+    Before it is put in place it is checked against the adapter, on the test rows, in a fresh
+    process; export.json in the folder has the figures, and so has metrics/exports.json.
+    """
+    if int8 and form != "onnx":
+        raise ParamsError("bert-lora export: --int8 without --format onnx", "add --format onnx")
+    enter_project()
+    params = load_params()
+    set_environment(params.compute)
+    from stages.tools import export as work
+
+    work.export(folder, work.Wanted(form, int8, tolerance), params, force)
+
+
 app.command("verify", epilog=verify.EXAMPLE)(verify.command)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.command)
 

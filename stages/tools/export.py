@@ -1,116 +1,251 @@
-"""`bert-lora export`: the trained classifier as a folder that other tools take."""
+"""The work of `bert-lora export`: the trained classifier as a folder that other tools take.
 
-from __future__ import annotations
+The folder is checked against the adapter, in a fresh process, before it is put in place.
+"""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import Any, Literal
 
 from stages.core import paths
-from stages.core.artefacts import require
-from stages.core.errors import ParamsError, printable
-from stages.core.params import load_params
+from stages.core.artefacts import Json, read_object, replacing, require, sha256_of, write_json
+from stages.core.errors import ModelError, ParamsError, UserError, printable
+from stages.core.params import ComputeParams, Params
+from stages.model.base import load_base
+from stages.model.classifier import Classifier
+from stages.model.device import resolve
+from stages.model.saved import load_adapter, read_manifest
+from stages.model.tokens import encode
+from stages.reporting.card import export_card
+from stages.reporting.export_records import Check, Record, record_export
 from stages.reporting.significance import ALPHA
-from stages.running.environment import set_environment
+from stages.rows import prepared
+from stages.running.disk import require_room
 from stages.running.locks import sole_run
-from stages.tools.project import enter_project
+from stages.running.provenance import git_state, packages
+from stages.scoring.logits import predict_logits
+from stages.sources.catalogue import public_name
+from stages.tools.export_check import check_export
+from stages.tools.export_merged import merged, standard
+from stages.tools.predictor import require_onnx
 
-if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
-    from stages.serving.export_check import Check
-
-EXAMPLE = "Example: bert-lora export models/onnx --format onnx --int8"
 NEEDED = (paths.BASE_MODEL, paths.ADAPTER, paths.ADAPTER_METRICS, paths.TEST)
-
-Folder = Annotated[
-    Path, typer.Argument(help="Folder to make.", metavar="FOLDER", resolve_path=True)
-]
-Form = Annotated[
-    Literal["merged", "onnx"],
-    typer.Option(
-        "--format",
-        help="merged: a Transformers folder, LoRA merged into the weights. "
-        "onnx: one file for ONNX Runtime, without torch.",
-    ),
-]
-Int8 = Annotated[bool, typer.Option("--int8", help="8-bit weights; with --format onnx.")]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(
-        help="Largest difference of a logit from the adapter's; beyond it nothing is written and "
-        "the exit code is 1. By default 0.001, and no limit with --int8.",
-        metavar="X",
-        min=0,
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace an export that is there.")]
+READABLE = 0o644  # the permission of each file
+TOLERANCE = 1e-3  # of a logit; float32 in another order differs by a hundredth of it
 
 
-def command(
-    folder: Folder,
-    form: Form = "merged",
-    int8: Int8 = False,
-    tolerance: Tolerance = None,
-    force: Force = False,
-) -> None:
-    """Export the trained classifier as a folder that other tools take.
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for.
 
-    Before it is put in place it is checked against the adapter, on the test rows, in a fresh
-    process; export.json in the folder has the figures, and so has metrics/exports.json.
+    Attributes:
+        format: merged or onnx.
+        int8: whether the weights of an ONNX file become 8-bit integers.
+        tolerance: largest difference of a logit from the adapter's; None is TOLERANCE in float32,
+            and no limit in 8 bits.
     """
-    if int8 and form != "onnx":
-        raise ParamsError("bert-lora export: --int8 without --format onnx", "add --format onnx")
-    enter_project()
-    params = load_params()
+
+    format: Literal["merged", "onnx"]
+    int8: bool = False
+    tolerance: float | None = None
+
+    @property
+    def precision(self) -> str:
+        """That of the weights."""
+        return "int8" if self.int8 else "fp32"
+
+
+def export(folder: Path, wanted: Wanted, params: Params, force: bool) -> None:
+    """Write the folder, record how it compares with the adapter, and print that.
+
+    Args:
+        folder: where it goes.
+        wanted: format, precision and tolerance.
+        params: of the project in the working folder.
+        force: whether an export that is there is replaced.
+
+    Raises:
+        ParamsError: if something else is there, and see `write_export`.
+    """
     for path in NEEDED:
         require(path)
-    # Heavy libraries are imported once the params have been checked.
-    from stages.model.saved import read_manifest
-    from stages.reporting.export_records import record_export
-    from stages.serving.export import Wanted, check_target, write_export
-
     check_target(folder, force)
-    set_environment(params.compute)
-    if form == "onnx":
-        from stages.serving.onnx_graph import check_installed
-
-        check_installed()
+    if wanted.format == "onnx":
+        require_onnx("onnx", "onnxruntime", "onnxscript")
     with sole_run("export"):
         check_target(folder, force)
-        found = write_export(folder, Wanted(form, int8, tolerance), params, _say)
-        name = f"{form} {'int8' if int8 else 'fp32'}"
-        record_export(name, read_manifest(paths.ADAPTER)["files"], found.content())
+        found = write_export(folder, wanted, params)
+        record = Record(adapter=read_manifest(paths.ADAPTER)["files"], check=found)
+        record_export(f"{wanted.format} {wanted.precision}", record)
     show(found)
-    print(f"{paths.EXPORTS} holds this; dvc repro compare brings it into the report")
+    print(f"{paths.EXPORTS} holds this; dvc repro -s -f compare brings it into the report")
     print(f"{printable(folder)}: written")
+
+
+def check_target(folder: Path, force: bool) -> None:
+    """Check that the folder may be written: it is new, or an export and to be replaced.
+
+    Raises:
+        ParamsError: if it holds something else, or `force` was not given.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    shown = printable(folder)
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if not (folder / paths.EXPORT_RECORD).is_file():  # guard: what an export replaces
+        raise ParamsError(
+            f"{shown}: exists and is no export; it is never replaced", "name another folder"
+        )
+    if not force:
+        raise ParamsError(f"{shown}: an export is there already", "add --force to replace it")
+
+
+def write_export(folder: Path, wanted: Wanted, params: Params) -> Check:
+    """Write the folder, check it in a fresh process, and put it in place; or write nothing.
+
+    What is being done is said on stderr.
+
+    Args:
+        folder: where it goes; what is there is replaced.
+        wanted: format, precision and tolerance.
+        params: of the project in the working folder.
+
+    Returns:
+        How it compares with the adapter on the test rows.
+
+    Raises:
+        HostError: if a file of the pipeline is missing, or the disk lacks room.
+        ModelError: if the model cannot be exported, or the export does not run.
+        ParamsError: if a merged folder would give other answers.
+        UserError: if a logit differs by more than the tolerance (exit code 1).
+    """
+    require_room(2 * sum(file.stat().st_size for file in paths.BASE_MODEL.iterdir()), folder)
+    temperature = read_object(paths.ADAPTER_METRICS, "temperature")["temperature"]
+    labels = prepared.read_labels()
+    test = prepared.read_split(paths.TEST, labels)
+    manifest = read_manifest(paths.ADAPTER)
+    max_length = manifest["max_length"]
+    device = resolve(ComputeParams(device="cpu", precision="fp32", threads=params.compute.threads))
+    base = load_base(paths.BASE_MODEL, labels, params.seed, device, manifest["pooling"])
+    if wanted.format == "merged":
+        standard(base.model, base)  # says at once if no class of Transformers will do
+    classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
+    _say(f"scoring {len(test.texts):,} test rows with the adapter")
+    adapter = predict_logits(classifier, test.texts, max_length, device, "adapter").numpy()
+    with replacing(folder) as temporary:
+        _say(f"writing {wanted.format}{', 8-bit weights' if wanted.int8 else ''}")
+        record = write_model(temporary, wanted, classifier, max_length, temperature)
+        _say("checking it on the same rows in a fresh process")
+        found = check_export(temporary, test.texts, test.targets, adapter, device.threads)
+        _refuse_beyond(found, wanted)
+        record |= {
+            "check": found.model_dump(),
+            "adapter": manifest["files"],
+            "base": manifest["base"],
+            "base_source": public_name(params.model.source, "models"),
+            "packages": packages(),
+            "git": git_state(),
+        }
+        card = export_card(record, folder.name)
+        (temporary / paths.EXPORT_CARD).write_text(card, encoding="utf-8", newline="\n")
+        write_json(temporary / paths.EXPORT_RECORD, record)
+    return found
+
+
+def write_model(
+    folder: Path, wanted: Wanted, classifier: Classifier, max_length: int, temperature: float
+) -> Json:
+    """Write a new folder with model, tokenizer and an export.json that lacks the check; return it.
+
+    Args:
+        folder: the folder to make.
+        wanted: format and precision.
+        classifier: the trained one, on the CPU in float32; it is used up.
+        max_length: tokens that training kept of each text.
+        temperature: that calibrates its probabilities.
+
+    Raises:
+        ModelError: if the model or its tokenizer cannot be exported.
+        ParamsError: if a merged folder would give other answers.
+    """
+    folder.mkdir()
+    tokenizer = classifier.tokenizer
+    limit = min(max_length, int(tokenizer.model_max_length))
+    _write_tokenizer(folder, tokenizer, limit)
+    model = merged(classifier)
+    facts: Json = {}
+    if wanted.format == "merged":
+        model = standard(model, classifier)
+        model.save_pretrained(folder)
+    else:
+        from stages.tools import export_onnx  # here, since its packages are optional
+
+        export_onnx.write_onnx(model, classifier, folder / paths.EXPORT_ONNX)
+        model.config.save_pretrained(folder)
+        if wanted.int8:
+            facts["quantisation"] = export_onnx.quantise(folder / paths.EXPORT_ONNX)
+    for file in folder.iterdir():
+        file.chmod(READABLE)  # Transformers keeps the weights for their owner alone
+    record = {
+        "format": wanted.format,
+        "precision": wanted.precision,
+        "labels": list(classifier.labels),
+        "temperature": temperature,
+        "max_length": limit,
+        "pad_token_id": tokenizer.pad_token_id,
+        "empty": encode(tokenizer, [""], limit)[0].tolist(),
+        "pooling": classifier.pooling,
+        "model": facts | {"class": type(model).__name__},
+        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+    }
+    write_json(folder / paths.EXPORT_RECORD, record)
+    return record
+
+
+def _write_tokenizer(folder: Path, tokenizer: Any, limit: int) -> None:
+    """Write the tokenizer, which cuts texts where training did.
+
+    Raises:
+        ModelError: if it is none that other tools read.
+    """
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ModelError(
+            f"{type(tokenizer).__name__} has no tokenizer.json, which every other tool reads",
+            "use a base model with a fast tokenizer",
+        )
+    tokenizer.model_max_length = limit
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]  # what training gave the model
+    tokenizer.backend_tokenizer.enable_truncation(limit, direction=tokenizer.truncation_side)
+    tokenizer.save_pretrained(folder)
+
+
+def _refuse_beyond(found: Check, wanted: Wanted) -> None:
+    """Raise a UserError if a logit differs by more than the tolerance; all are numbers by now."""
+    limit = wanted.tolerance
+    if limit is None:
+        limit = float("inf") if wanted.int8 else TOLERANCE
+    if found.largest_difference > limit:  # guard: tolerance of an export
+        other = "leave out --int8" if wanted.int8 else "try another --format"
+        raise UserError(
+            "bert-lora export: a logit differs from the adapter's by "
+            f"{found.largest_difference:.3g}, more than the tolerance of {limit:g} "
+            f"({found.flipped} of {found.rows:,} rows flipped); nothing was written",
+            f"{other}, or raise --tolerance if that is close enough for you",
+        )
 
 
 def _say(what: str) -> None:
     print(f"{what} ...", file=sys.stderr, flush=True)
 
 
-def rows_of(found: Check) -> list[tuple[str, str]]:
-    """Return the figures of a check as a person reads them."""
-    return [
-        ("test rows", f"{found.rows:,}"),
-        ("largest difference of a logit", f"{found.largest_difference:.2g}"),
-        ("rows with another label", f"{found.flipped:,}"),
-        ("accuracy", f"{found.accuracy:.2%}, adapter {found.adapter_accuracy:.2%}"),
-        ("only this right, only the adapter", f"{found.fixed:,}, {found.broken:,}"),
-        ("exact McNemar p-value", f"{found.mcnemar_p:.3g}"),
-        ("rows a second", f"{found.rows_per_second:,.0f}, threads: {found.threads}"),
-        ("one text alone", f"{found.single_ms:.1f} ms"),
-        ("size", f"{found.bytes / 1e6:.1f} MB"),
-    ]
-
-
 def show(found: Check) -> None:
-    """Print the figures, one a line, and a warning if the export is worse than the adapter."""
-    rows = rows_of(found)
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+    """Print the figures of a check, and a warning if the export is worse than the adapter."""
+    for name, value in found.model_dump().items():
+        print(
+            f"{name:<20} {value:>12,}" if isinstance(value, int) else f"{name:<20} {value:>12,.4g}"
+        )
     if found.broken > found.fixed and found.mcnemar_p < ALPHA:
         what = f"beyond chance: {found.broken} rows broken, {found.fixed} fixed"
         print(f"warning: less accurate than the adapter, {what}", file=sys.stderr)

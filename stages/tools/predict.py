@@ -1,185 +1,313 @@
-"""`bert-lora predict`: classify texts with the trained adapter, and with the base if wanted.
+"""The work of `bert-lora predict`: from a stream of texts to labels and probabilities.
 
-It needs models/ alone. In a project, params.yaml says what to compute on.
+Texts and answers are in memory a chunk at a time, whatever the size of the input.
 """
 
-from __future__ import annotations
-
+import glob
+import json
+import re
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import chain
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, count, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from stages.core import paths
-from stages.core.artefacts import require
-from stages.core.errors import ParamsError, printable
-from stages.core.params import ComputeParams, load_params
-from stages.running.environment import set_environment
-from stages.tools.predict_answers import Chunk, answers, made_by
-from stages.tools.predict_input import text_blocks
-from stages.tools.predict_output import (
-    OUTPUT_ENDINGS,
-    json_line,
-    print_table,
-    write_file,
-)
-from stages.tools.predict_resume import Part
-from stages.tools.project import enter_models, file_option
+from stages.core.artefacts import replacing, require
+from stages.core.errors import DataError, ParamsError, printable
+from stages.core.params import ComputeParams
+from stages.rows.faults import Faults
+from stages.rows.formats import open_table
+from stages.rows.values import NoValueError, text_of
+from stages.sources.data_files import ENDINGS, format_of, is_pattern
+from stages.tools.predictor import Predictor, fault_of, open_predictor
 
-EXAMPLE = 'Example: bert-lora predict "A quiet, lovely film." --with-base'
-AUTO = ComputeParams(device="auto", precision="auto", threads="auto")
+LINES = 16  # of standard input that are checked together
+NOT_UTF8 = "not UTF-8"  # what a surrogate means in an argument or a line
+SMALLEST, LARGEST = 16, 1024  # rows answered together: the first come at once, then full speed
+DIGITS = 9  # of a probability
+OUTPUT_ENDINGS = (".csv", ".jsonl", ".parquet")
+TABLE_WIDTH = 120  # characters; on a wider terminal the numbers would be far from their text
+# Valid inside JSON, but a terminal obeys them and some readers of lines break at them: C1 controls,
+# Unicode's line ends, and marks that turn the direction of writing.
+NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-Texts = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Texts to classify. None, or - alone: standard input, one text a line.",
-        metavar="TEXT",
-    ),
-]
-File = Annotated[
-    Path | None,
-    file_option(
-        "Read the texts from a file, or files by a pattern in quotes: .csv .tsv .jsonl .json "
-        ".parquet .xlsx, each also with .gz or .zst."
-    ),
-]
-TextColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Column of --file with the text, or a field as in data.text; by default "
-        "data.text_column of params.yaml.",
-        metavar="NAME",
-    ),
-]
-Output = Annotated[
-    Path | None,
-    file_option(
-        "Write a .csv, .jsonl or .parquet file, not standard output. Answers are kept in "
-        "FILE.part until all are there: the same command goes on where it was stopped."
-    ),
-]
-WithBase = Annotated[
-    bool, typer.Option("--with-base", help="Show also what the base model answers.")
-]
-EveryClass = Annotated[bool, typer.Option("--all", help="Add the probability of every class.")]
-Model = Annotated[
-    Path | None,
-    file_option("Use a folder of bert-lora export in the place of the adapter.", "FOLDER"),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print JSON lines on a terminal too, not a table.")
-]
+Row = dict[str, Any]
 
 
-def command(
-    texts: Texts = None,
-    file: File = None,
-    text_column: TextColumn = None,
-    output: Output = None,
-    with_base: WithBase = False,
-    every_class: EveryClass = False,
-    as_json: AsJson = False,
-    model: Model = None,
-) -> None:
-    """Classify texts with the trained adapter: a label and its probability for each.
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
 
-    Prints a table on a terminal, and JSON lines into a pipe or a file, in the order of the texts
-    and as they are answered, whatever the size of the input.
-
-    Needs nothing but the folder models/, here or in a folder above, or that of --model.
+    Attributes:
+        texts: to be classified; none of them, or "-" alone, is standard input.
+        file: a table to read in their place, or a pattern of several, or None.
+        text_column: its column with the text.
+        output: the file to write, None for standard output.
+        with_base: whether the base answers too.
+        every_class: whether to give the probability of every class.
+        as_json: whether to print JSON lines on a terminal too.
+        model: a folder of `bert-lora export` that answers in the place of the adapter.
     """
-    arguments = tuple(texts or ())
-    check_options(arguments, file, text_column, output, as_json)
-    if model and with_base:
-        what = "bert-lora predict: both --model and --with-base"
-        raise ParamsError(what, "leave out one: an exported folder holds no base")
-    enter_models()
-    compute, default_column = settings()
-    folders = (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if with_base else []))
-    for folder in () if model else folders:
+
+    texts: tuple[str, ...]
+    file: Path | None = None
+    text_column: str | None = None
+    output: Path | None = None
+    with_base: bool = False
+    every_class: bool = False
+    as_json: bool = False
+    model: Path | None = None
+
+
+def predict(request: Request, compute: ComputeParams, text_column: str) -> None:
+    """Answer the texts, and print the answers or write them to a file.
+
+    Args:
+        request: what the user asked for.
+        compute: device, precision and threads.
+        text_column: where the request names none.
+
+    Raises:
+        ParamsError: if the options contradict each other.
+        DataError: if a text cannot be classified.
+        HostError: if a model is missing.
+        ModelError: if a file of a model is damaged, or the adapter does not belong to the base.
+    """
+    check(request)
+    folders = (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if request.with_base else []))
+    for folder in () if request.model else folders:
         require(folder)  # before anyone types texts
-    blocks = text_blocks(arguments, file, text_column or default_column)
-    first = next(blocks, [])  # checked before a model is loaded
-    stream = chain.from_iterable(chain([first], blocks))
-    set_environment(compute)
-    ask = partial(
-        answers, compute=compute, with_base=with_base, every_class=every_class, model=model
-    )
-    if output:
-        save(stream, output, ask, made_by(compute, with_base, every_class, model))
+    rest = read_texts(request, request.text_column or text_column)
+    texts = chain([next(rest)], rest)  # checked before a model is loaded
+    predictors = {"": open_predictor(request.model, compute)}
+    if request.with_base:
+        predictors["base_"] = open_predictor(compute=compute, base=True)
+    chunks = answers(texts, predictors, request.every_class)
+    if request.output:
+        rows = write_file(chunks, request.output)
+        print(f"{printable(request.output, 200)}: {rows:,} rows", file=sys.stderr)
+    elif request.as_json or not sys.stdout.isatty():
+        for chunk in chunks:
+            sys.stdout.buffer.write("".join(map(json_line, chunk)).encode())  # UTF-8 anywhere
+            sys.stdout.flush()  # here, so that a reader that left, as `head` does, ends it quietly
     else:
-        show(ask(texts=stream), as_json)
+        header = True
+        for chunk in chunks:
+            print_table(chunk, predictors[""].labels, header)
+            header = False
 
 
-def show(chunks: Iterator[Chunk], as_json: bool) -> None:
-    """Print the rows as they come: a table on a terminal, otherwise JSON lines."""
-    header = True
-    for rows, labels in chunks:
-        if as_json or not sys.stdout.isatty():
-            sys.stdout.buffer.write("".join(map(json_line, rows)).encode())  # UTF-8 in any locale
-        else:
-            print_table(rows, labels, header)
-        header = False
-        sys.stdout.flush()  # here, so that a reader that left, as `head` does, ends this quietly
-
-
-def save(
-    texts: Iterator[str], output: Path, ask: Callable[..., Iterator[Chunk]], by: dict[str, Any]
-) -> None:
-    """Write the rows to a file; what a run that was stopped has answered is taken over."""
-    part, done = Part(output, by), False
-    texts = part.take_up(texts)
-    try:
-        if (text := next(texts, None)) is not None:
-            for rows, _ in ask(texts=chain([text], texts), answered=part.rows):
-                part.add(rows)
-        write_file(part.answers(), output)
-        done = True
-        print(f"{printable(output, 200)}: {part.rows:,} rows", file=sys.stderr)
-    finally:
-        part.close(done)
-
-
-def check_options(
-    texts: tuple[str, ...],
-    file: Path | None,
-    text_column: str | None,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def check(request: Request) -> None:
     """Check that the options fit together.
 
     Raises:
         ParamsError: with every contradiction.
     """
-    faults = []
-    if texts and file:
-        faults.append(("both texts and --file", "give one of them"))
-    if "-" in texts and len(texts) > 1:
-        faults.append(("- together with other texts", "give - alone to read standard input"))
-    if text_column and not file:
-        faults.append(("--text-column without --file", "add --file"))
-    if output and as_json:
-        faults.append(("both --json and --output", "use --output with a name in .jsonl"))
-    if output and output.suffix not in OUTPUT_ENDINGS:
-        what = f"--output: {printable(output, 200)}: unknown ending"
-        faults.append((what, f"use one of {' '.join(OUTPUT_ENDINGS)}"))
-    if output and output == file:
-        faults.append(("--output would overwrite --file", "choose another name"))
-    if output and (output.is_dir() or not output.parent.is_dir()):
-        what = f"--output: {printable(output, 200)}: is a folder, or is in none that exists"
-        faults.append((what, "name a file in a folder that exists"))
-    if faults:
-        raise ParamsError.from_faults([(f"bert-lora predict: {what}", fix) for what, fix in faults])
+    texts, file, output = request.texts, request.file, request.output
+    more = len(texts) > 1
+    rules = [
+        (texts and file, "both texts and --file", "give one of them"),
+        ("-" in texts and more, "- together with other texts", "give - alone to read lines"),
+        (request.text_column and not file, "--text-column without --file", "add --file"),
+        (request.model and request.with_base, "both --model and --with-base", "leave out one"),
+    ]
+    if output:
+        shown, endings = f"--output: {printable(output, 200)}", " ".join(OUTPUT_ENDINGS)
+        other, nowhere = output.suffix not in OUTPUT_ENDINGS, not output.parent.is_dir()
+        rules += [
+            (request.as_json, "both --json and --output", "use --output with a name in .jsonl"),
+            (other, f"{shown}: unknown ending", f"use one of {endings}"),
+            (output == file, "--output would overwrite --file", "choose another name"),
+            (output.is_dir(), f"{shown}: is a folder", "choose another name"),
+            (nowhere, f"{shown}: is in no folder that exists", "make the folder first"),
+        ]
+    if faults := [(f"bert-lora predict: {what}", fix) for broken, what, fix in rules if broken]:
+        raise ParamsError.from_faults(faults)
 
 
-def settings() -> tuple[ComputeParams, str]:
-    """Return what to compute on, and the text column: those of params.yaml where it exists."""
-    if not paths.PARAMS.exists():
-        return AUTO, "text"
-    params = load_params()
-    return params.compute, params.data.text_column
+def read_texts(request: Request, text_column: str) -> Iterator[str]:
+    """Yield the texts of the file, standard input or the arguments, verbatim.
+
+    Every text of a file is checked before the first is given, so a file is read twice.
+
+    Raises:
+        DataError: naming every text that cannot be classified, by its line or number.
+    """
+    if request.file:
+        files = _files(request.file)
+        for path in files:
+            for _ in _texts_of_file(path, text_column, say=True):
+                pass
+        for path in files:
+            yield from _texts_of_file(path, text_column)
+    elif request.texts in ((), ("-",)):
+        yield from _lines()
+    else:
+        checked = [(n, fault_of(text, NOT_UTF8)) for n, text in enumerate(request.texts, start=1)]
+        if faults := [
+            (f"text {number}: {fault[0]}", fault[1]) for number, fault in checked if fault
+        ]:
+            raise DataError.from_faults(faults)
+        yield from request.texts
+
+
+def _files(file: Path) -> list[Path]:
+    files = [file]
+    if not file.exists() and is_pattern(str(file)):
+        names = glob.glob(str(file), recursive=True)  # noqa: PTH207  # the pattern is absolute
+        files = [path for path in sorted(map(Path, names)) if path.is_file()]
+    if not files or not files[0].is_file():
+        raise DataError(f"{printable(file, 200)}: no such file", "check the name after --file")
+    for path in files:
+        if format_of(path) is None:
+            raise DataError(
+                f"{printable(path, 200)}: unknown ending",
+                f"use one of {ENDINGS}; for plain lines: bert-lora predict < FILE",
+            )
+    return files
+
+
+def _texts_of_file(file: Path, column: str, say: bool = False) -> Iterator[str]:
+    """Yield the texts of a file up to its first fault; `say` what was understood of the file."""
+    faults = Faults(file)
+    table = open_table(file, [column], faults)
+    for line, (value,) in table.rows:
+        try:
+            text = text_of(value) or ""
+            fault = fault_of(text)
+        except NoValueError as error:
+            fault = (error.what, error.fix)
+        if fault:
+            faults.add(line, *fault)
+        elif not faults.lines:
+            yield text
+    table.check()  # before the faults: without the column, every text is empty
+    faults.check()
+    if say:
+        print(f"read: {printable(file, 200)} ({table.understood})", file=sys.stderr)
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines of standard input, a few at once: its writer may be slow."""
+    faults = Faults(Path("standard input"))
+    for start in count(step=LINES):
+        lines = list(islice(sys.stdin.buffer, LINES)) or ([] if start else [b""])
+        texts = []
+        for number, line in enumerate(lines, start=start + 1):
+            # What is not UTF-8 becomes a surrogate, which fault_of finds.
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
+            texts.append(text.removesuffix("\n").removesuffix("\r"))
+            if fault := fault_of(texts[-1], NOT_UTF8):
+                faults.add(number, *fault)
+        faults.check()
+        yield from texts
+        if not lines:
+            return
+
+
+def answers(
+    texts: Iterator[str], predictors: dict[str, Predictor], every_class: bool
+) -> Iterator[list[Row]]:
+    """Yield the rows for the texts in chunks: text, label, probability; and those of the base.
+
+    Args:
+        texts: in memory a chunk at a time.
+        predictors: what answers, by the prefix of its columns: "" and maybe "base_".
+        every_class: whether columns p_<class> follow with the probability of every class.
+    """
+    own = predictors[""]
+    cut = given = 0
+    size = SMALLEST
+    while chunk := list(islice(texts, size)):
+        size = min(2 * size, LARGEST)
+        given += len(chunk)
+        cut += sum(length > own.max_length for length in own.lengths(chunk))
+        scores = {
+            who: predictor.probabilities(chunk, calibrated=False).round(DIGITS).tolist()
+            for who, predictor in predictors.items()
+        }
+        yield [
+            _row(text, {who: table[n] for who, table in scores.items()}, own.labels, every_class)
+            for n, text in enumerate(chunk)
+        ]
+    if cut:
+        what = f"{cut:,} of {given:,} texts have more than {own.max_length} tokens"
+        print(f"note: {what}; the rest of them is not read", file=sys.stderr)
+
+
+def _row(text: str, scores: dict[str, list[float]], labels: list[str], every_class: bool) -> Row:
+    row: Row = {"text": text}
+    for who, shares in scores.items():
+        best = max(shares)
+        row |= {f"{who}label": labels[shares.index(best)], f"{who}probability": best}
+    for who, shares in scores.items() if every_class else ():
+        row |= {f"{who}p_{label}": share for label, share in zip(labels, shares, strict=True)}
+    return row
+
+
+def json_line(row: Row) -> str:
+    """Return the row as one line of JSON in Unicode, safe for a terminal."""
+    content = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    return NOT_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", content) + "\n"
+
+
+def print_table(rows: list[Row], labels: list[str], header: bool = True) -> None:
+    """Print the rows for a person: a line each, texts made safe and cut, 3 decimals.
+
+    Args:
+        rows: some of the rows.
+        labels: the classes, so that the columns of all tables of a run are equally wide.
+        header: whether to print the names of the columns.
+    """
+    console = Console()
+    table = Table(box=None, width=min(console.width, TABLE_WIDTH), pad_edge=False)
+    table.show_header = header
+    longest = max(len(printable(label)) for label in labels)
+    for name, value in rows[0].items():
+        is_label = isinstance(value, str) and name != "text"
+        table.add_column(
+            Text(printable(name)),
+            ratio=1 if name == "text" else None,  # takes the width that the others leave
+            justify="right" if isinstance(value, float) else "left",
+            min_width=max(len(printable(name)), longest if is_label else 0),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in rows:  # Text, not str: in a text, [bold] is no markup
+        cells = (f"{v:.3f}" if isinstance(v, float) else printable(v, 120) for v in row.values())
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def write_file(chunks: Iterator[list[Row]], path: Path) -> int:
+    """Write the rows in the format that the file's ending names, completely or not at all.
+
+    Returns:
+        How many rows there were.
+    """
+    first = next(chunks)
+    schema = pa.Table.from_pylist(first).schema
+    written = 0
+    with replacing(path) as temporary, ExitStack() as stack:
+        if path.suffix == ".jsonl":
+            lines = stack.enter_context(temporary.open("w", encoding="utf-8", newline="\n"))
+        else:  # a csv with every string in quotes, which a lone carriage return needs
+            writer = pa_csv.CSVWriter if path.suffix == ".csv" else pq.ParquetWriter
+            table = stack.enter_context(writer(temporary, schema))
+        for rows in chain([first], chunks):
+            written += len(rows)
+            if path.suffix == ".jsonl":
+                lines.writelines(map(json_line, rows))
+            else:
+                table.write_table(pa.Table.from_pylist(rows, schema))
+    return written

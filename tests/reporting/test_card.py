@@ -1,17 +1,39 @@
-"""The model card: a head that is YAML, the whole verdict, and how to load each method."""
+"""The model cards: a head that the Hub reads, no path of this machine, and code that runs."""
 
-from __future__ import annotations
-
+import ast
+import re
+import shutil
+from contextlib import chdir
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from stages.core import paths
+from stages.core.artefacts import read_json
 from stages.core.params import Params, load_params
-from stages.reporting import page
-from stages.reporting.card import model_card
+from stages.reporting.card import export_card, model_card
+from stages.tools.export import Wanted
+from tests.support import exports
 from tests.support.example_results import HOSTILE, example
 from tests.support.tiny import ROOT, changed
+
+PINNED = "an-owner/a-rather-long-name-of-a-model@" + 4 * "0123456789"
+CHECK = {
+    **{"rows": 1057, "largest_difference": 5.04e-06, "flipped": 3, "fixed": 1, "broken": 2},
+    **{"accuracy": 0.853, "adapter_accuracy": 0.8543, "mcnemar_p": 1.0, "bytes": 91_590_970},
+    **{"rows_per_second": 1234.6, "single_ms": 11.27, "threads": 2},
+}
+MORE = {
+    "check": CHECK,
+    "adapter": {"adapter_model.safetensors": "a" * 64},
+    "base": {"model.safetensors": "b" * 64},
+    "base_source": PINNED,
+    "packages": {"torch": "2.13.0"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -19,40 +41,80 @@ def own() -> Params:
     return load_params(ROOT / "params.yaml")
 
 
-def test_the_head_of_the_card_is_yaml(own: Params) -> None:
-    odd = changed(own, model__source='a: "b" # c', data__source="- x\\ 🙂")
-    card = model_card(example(odd, HOSTILE))
-    head = YAML(typ="safe").load(card.split("---\n")[1])
-    assert head["base_model"] == 'a: "b" # c'
+def parts(card: str) -> tuple[dict[str, Any], str]:
+    """Return a card's head as YAML, and what follows."""
+    _, head, body = card.split("---\n", 2)
+    return YAML(typ="safe").load(head), body
+
+
+def code_of(card: str) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    return str(code)
+
+
+def test_the_card_names_base_and_licence_as_the_hub_does(own: Params) -> None:
+    results = example(own, ["no", "yes"])
+    head, body = parts(model_card(results))
+    assert head["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert head["license"] == "apache-2.0"
     assert head["library_name"] == "peft"
     assert head["pipeline_tag"] == "text-classification"
-    assert head["model-index"][0]["results"][0]["dataset"]["name"] == "- x\\ 🙂"
     metrics = head["model-index"][0]["results"][0]["metrics"]
-    assert {entry["type"] for entry in metrics} == {"accuracy", "f1"}
+    assert {entry["type"] for entry in metrics} == set(head["metrics"]) == {"accuracy", "f1"}
+    assert "datasets" not in head
+    assert f"{results.verdict}." in body
+    assert "Licence: MIT. Hutto & Gilbert 2014" in body
+    assert 'else "sentence-transformers/all-MiniLM-L6-v2"' in code_of(body)
 
 
-def test_the_card_shows_the_verdict_and_the_complete_source(own: Params) -> None:
-    pinned = "an-owner/a-rather-long-name-of-a-model@" + 4 * "0123456789"
-    results = example(changed(own, model__source=pinned), ["no", "yes"])
-    card = model_card(results)
-    assert f"{results.verdict}." in card
-    assert page.plain(pinned, len(pinned)) in card
-    head = YAML(typ="safe").load(card.split("---\n")[1])
-    assert head["base_model"] == "an-owner/a-rather-long-name-of-a-model"
+def test_a_pinned_source_is_named_without_its_revision_and_loaded_with_it(own: Params) -> None:
+    changes = changed(own, model__source=PINNED, data__source="rotten_tomatoes")
+    head, body = parts(model_card(example(changes, ["no", "yes"])))
+    name, _, revision = PINNED.partition("@")
+    assert head["base_model"] == name
+    assert "license" not in head
+    assert head["datasets"] == ["cornell-movie-review-data/rotten_tomatoes"]
+    assert code_of(body).count(f', revision="{revision}"') == 2
+    assert f'else "{name}"' in code_of(body)
 
 
-def test_the_card_of_full_fine_tuning_loads_no_adapter(own: Params) -> None:
-    card = model_card(example(changed(own, train__method="full"), ["no", "yes"]))
-    assert "PeftModel" not in card
-    assert "load_state_dict" in card
+def test_no_path_of_this_machine_and_no_label_is_in_the_head(own: Params) -> None:
+    odd = changed(own, model__source='/home/me/a: "b" # c', data__source="/home/me/- x\\ 🙂.csv")
+    card = model_card(example(odd, HOSTILE))
+    head, _ = parts(card)
+    assert "base_model" not in head
+    assert head["model-index"][0]["results"][0]["dataset"]["name"] == "files of its author"
+    assert "/home/me" not in card
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "head"])
-def test_the_base_is_loaded_as_it_was_trained_whatever_type_it_is_stored_in(
-    own: Params, method: str
+def test_the_code_loads_what_the_method_saved(own: Params, method: str) -> None:
+    code = code_of(model_card(example(changed(own, train__method=method), ["no", "yes"])))
+    assert ("PeftModel" in code) is (method == "lora")
+    assert ("load_state_dict" in code) is (method != "lora")
+    ast.parse(code)
+
+
+@pytest.mark.parametrize("place", ["a clone", "the adapter's folder"])
+def test_the_code_gives_the_adapters_probabilities(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
-    card = model_card(example(changed(own, train__method=method), ["no", "yes"]))
-    assert card.count("base_folder, config=config, dtype=torch.float32") == 1
+    texts = pd.read_parquet(project / paths.TEST)
+    expected = pd.read_csv(project / paths.ADAPTER_PREDICTIONS).iloc[0]
+    code = code_of((project / paths.MODEL_CARD).read_text(encoding="utf-8"))
+    code = code.replace('["a text"]', repr([texts["text"][0]]))
+    where = project
+    if place != "a clone":
+        where = tmp_path / "elsewhere"
+        shutil.copytree(project / "models/base", where / "models/base")
+        shutil.copytree(project / "models/adapter", where / "mine")
+        code = code.replace('name = "models/adapter"', 'name = "mine"')
+    with chdir(where):
+        exec(code, {})  # noqa: S102  # what the card shows
+    found = ast.literal_eval(capsys.readouterr().out)
+    assert found == {
+        label: pytest.approx(expected[f"p_{label}"], abs=1e-5) for label in ("negative", "positive")
+    }
 
 
 @pytest.mark.parametrize(
@@ -72,8 +134,57 @@ def test_the_card_says_what_transformers_alone_would_load_wrongly(
     assert ("gives the same model, for `pipeline()` too" in card) is (words is None)
 
 
-def test_the_cards_code_takes_no_folder_for_a_hub_id(own: Params) -> None:
-    card = model_card(example(own, ["no", "yes"]))
-    assert card.count(".resolve(strict=True)") == 2
-    assert 'from_pretrained("models/base"' not in card
-    assert "ignore_mismatched_sizes=True" in card
+def record_of(form: str, labels: tuple[str, ...] = ("no", "yes")) -> dict[str, Any]:
+    return MORE | {
+        **{"format": form, "precision": "fp32", "labels": list(labels), "temperature": 1.4663},
+        **{"max_length": 128, "pad_token_id": 0, "pooling": "mean"},
+        "model": {"class": "UltraVBertForSequenceClassification"},
+        "files": {"model.onnx": "c" * 64},
+    }
+
+
+@pytest.mark.parametrize(("form", "library"), [("merged", "transformers"), ("onnx", "onnx")])
+def test_the_card_of_an_export_has_the_figures_of_its_record(form: str, library: str) -> None:
+    head, body = parts(export_card(record_of(form), "out"))
+    assert head["library_name"] == library
+    assert head["base_model"] == PINNED.partition("@")[0]
+    assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.853
+    rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", body, re.MULTILINE))
+    assert rows["largest difference of a logit"] == "5e-06"
+    assert rows["rows with another label"] == "3"
+    assert rows["accuracy, adapter's accuracy"] == "85.30 %, 85.43 %"
+    assert rows["rows a second, on 2 threads"] == "1,235"
+    assert rows["size"] == "91.6 MB"
+    assert "temperature 1.466 " in body
+    for sha in ("a" * 64, "b" * 64, "c" * 64):
+        assert f"sha256 `{sha}`" in body
+
+
+def test_no_label_and_no_folder_name_breaks_the_card_of_an_export() -> None:
+    label, name = 'a`b</code>\n---\n"x', 'it\'s "mine"'
+    _, body = parts(export_card(record_of("merged", (label, "yes")), name))
+    assert "</code>\n---" not in body
+    (line,) = re.findall(r"^name = (.*?)  # ", body, re.MULTILINE)
+    assert ast.literal_eval(line) == name
+
+
+@pytest.mark.parametrize("form", ["merged", "onnx"])
+def test_the_code_of_an_export_gives_the_adapters_answers(
+    load_tiny_base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any
+) -> None:
+    monkeypatch.setattr(exports, "TEXTS", ["a text", "another one"])
+    classifier = exports.trained(load_tiny_base("bert", pooling="mean"))
+    expected = exports.wanted_logits(classifier)
+    folder = exports.exported(classifier, tmp_path / form, Wanted(form))
+    code = code_of(export_card(MORE | read_json(folder / "export.json") | {"check": CHECK}, form))
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(code.replace("print(", "answers = (", 1), scope)  # noqa: S102  # what the card shows
+    if form == "onnx":
+        np.testing.assert_allclose(scope["logits"], expected, atol=2e-5)
+    else:
+        shares = np.exp(expected[0]) / np.exp(expected[0]).sum()
+        found = {entry["label"]: entry["score"] for entry in scope["answers"]}
+        assert [found[label] for label in classifier.labels] == pytest.approx(
+            shares.tolist(), abs=1e-5
+        )

@@ -91,7 +91,7 @@ def test_what_the_locale_cannot_show_is_no_traceback() -> None:
 
 
 def test_starting_a_stage_imports_no_subject() -> None:
-    rooms = ("sources", "rows", "model", "scoring", "training", "reporting", "serving", "tools")
+    rooms = ("sources", "rows", "model", "scoring", "training", "reporting", "tools")
     code = (
         "import sys, stages.running.stage\n"
         "ours = [name.split('.')[1] for name in sys.modules if name.startswith('stages.')]\n"

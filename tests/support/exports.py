@@ -1,7 +1,5 @@
 """Exported folders of tiny models, opened as a user opens them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from stages.core import paths
 from stages.core.artefacts import read_json, write_json
 from stages.model.classifier import Classifier
 from stages.model.lora import attach_lora
-from stages.serving.export import Wanted, write_model
+from stages.tools.export import Wanted, write_model
 from tests.support.adapters import shaken
 from tests.support.tiny import shipped
 

@@ -13,7 +13,7 @@ from tests.support.command import Command
 from tests.support.tiny import ROOT
 
 SUBCOMMANDS = (
-    *("predict", "export", "serve", "push", "compare", "seeds"),
+    *("predict", "export", "compare", "seeds"),
     *("benchmark", "verify", "doctor"),
 )
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
@@ -40,14 +40,14 @@ def run_and_list_heavy(folder: Path, arguments: list[str]) -> subprocess.Complet
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["predict", "--help"], ["export", "--help"], ["serve", "--help"], ["predikt"]],
+    [["--help"], ["predict", "--help"], ["export", "--help"], ["predikt"]],
 )
 def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     done = run_and_list_heavy(tmp_path, arguments)
     assert done.stdout.endswith("heavy: []\n")
     if "--help" in arguments:
         assert (done.returncode, done.stderr) == (0, "")
-        options = {"predict": "--with-base", "export": "--int8", "serve": "--port"}
+        options = {"predict": "--with-base", "export": "--int8"}
         assert options.get(arguments[0], "predict") in done.stdout
     else:
         assert done.returncode == 2
@@ -55,9 +55,7 @@ def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: l
         assert done.stderr.endswith("Fix: see bert-lora --help\n")
 
 
-@pytest.mark.parametrize(
-    "arguments", ["predict x", "serve", "compare", "seeds 2", "benchmark", "doctor"]
-)
+@pytest.mark.parametrize("arguments", ["predict x", "compare", "seeds 2", "benchmark", "doctor"])
 def test_a_fault_in_params_is_reported_before_anything_heavy_is_imported(
     tmp_path: Path, arguments: str
 ) -> None:

@@ -81,15 +81,12 @@ def write_exports(place: Path, params: Params) -> tuple[dict[str, Path], dict[st
     Raises:
         HostError: if something that an export needs is missing.
     """
-    from stages.serving.export import Wanted, write_export
+    from stages.tools.export import Wanted, write_export
 
     wanted = {"merged": Wanted("merged"), "onnx": Wanted("onnx"), "int8": Wanted("onnx", int8=True)}
     folders = {name: place / name for name in wanted}
-    checks = {
-        name: write_export(folders[name], each, params, lambda line: print(line, flush=True))
-        for name, each in wanted.items()
-    }
-    return folders, {name: check.content() for name, check in checks.items()}
+    checks = {name: write_export(folders[name], each, params) for name, each in wanted.items()}
+    return folders, {name: check.model_dump() for name, check in checks.items()}
 
 
 def measure_contender(name: str, folder: Path, given: Path) -> dict[str, float]:

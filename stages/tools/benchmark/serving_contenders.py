@@ -51,19 +51,19 @@ def make_batched_pipeline(folder: Path, compute: ComputeParams) -> tuple[Classif
 
 def make_predict(folder: Path, compute: ComputeParams) -> tuple[Classify, Classify]:
     """Return what `bert-lora predict` computes, without its start."""
-    from stages.serving.predictor import Predictor
+    from stages.tools.predictor import open_predictor
 
     with chdir(folder):
-        predictor = Predictor.load(compute)
+        predictor = open_predictor(compute=compute)
     return predictor.probabilities, predictor.probabilities
 
 
 def make_export(folder: Path, compute: ComputeParams) -> tuple[Classify, Classify]:
     """Return an export as `bert-lora predict --model` and the server run it."""
-    from stages.serving.exported import open_scorer
+    from stages.tools.predictor import open_predictor
 
-    scorer = open_scorer(folder, threads_of(compute))
-    return scorer.score, scorer.score
+    predictor = open_predictor(folder, compute)
+    return predictor.logits, predictor.logits
 
 
 MAKERS: dict[str, Callable[[Path, ComputeParams], tuple[Classify, Classify]]] = {

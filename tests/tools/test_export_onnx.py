@@ -1,7 +1,5 @@
 """Every architecture as an ONNX file: any number of rows and tokens, the adapter's logits."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ import pytest
 import torch
 
 from stages.core import paths
-from stages.core.errors import HostError, ModelError
-from stages.serving import onnx_graph
-from stages.serving.export import Wanted
-from stages.serving.exported import open_scorer
+from stages.core.errors import ModelError
+from stages.tools import export_onnx
+from stages.tools.export import Wanted
+from stages.tools.predictor import open_predictor
 from tests.support.exports import TEXTS, exported, trained, wanted_logits
 from tests.support.tiny import MODELS
 
@@ -42,9 +40,9 @@ def check_graph(base: Any, tmp_path: Path) -> None:
     expected = wanted_logits(classifier)
     tokens = classifier.tokenizer.get_vocab()
     folder = exported(classifier, tmp_path / "onnx", ONNX)
-    scorer = open_scorer(folder)
-    np.testing.assert_allclose(scorer.score(TEXTS), expected, atol=2e-5)
-    alone = np.concatenate([scorer.score([text]) for text in TEXTS])
+    predictor = open_predictor(folder)
+    np.testing.assert_allclose(predictor.logits(TEXTS), expected, atol=2e-5)
+    alone = np.concatenate([predictor.logits([text]) for text in TEXTS])
     np.testing.assert_allclose(alone, expected, atol=2e-5)
     session = onnxruntime.InferenceSession(folder / paths.EXPORT_ONNX)
     assert [entry.name for entry in session.get_inputs()] == ["input_ids", "attention_mask"]
@@ -67,9 +65,9 @@ def test_8_bit_weights_are_integers_and_close(load_tiny_base: Any, tmp_path: Pat
     weights = onnx.load(folder / paths.EXPORT_ONNX).graph.initializer
     kinds = {t.data_type for t in weights if len(t.dims) > 1 and min(t.dims) >= 32}
     assert kinds == {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}  # products, embeddings
-    scorer = open_scorer(folder)
-    assert scorer.description == "onnx int8"
-    difference = np.abs(scorer.score(TEXTS) - expected).max()
+    predictor = open_predictor(folder)
+    assert predictor.description == "onnx int8"
+    difference = np.abs(predictor.logits(TEXTS) - expected).max()
     assert 0 < difference < 0.2 * np.abs(expected).max()
 
 
@@ -78,9 +76,9 @@ def test_weights_keep_7_bits_where_products_saturate(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n", encoding="utf-8")
-    monkeypatch.setattr(onnx_graph, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(export_onnx, "CPU", tmp_path / "cpuinfo")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert onnx_graph.has_vnni() == ("vnni" in flags)
+    assert export_onnx.has_vnni() == ("vnni" in flags)
 
 
 def test_an_exporter_that_fails_is_one_line_and_prints_nothing(
@@ -98,9 +96,3 @@ def test_an_exporter_that_fails_is_one_line_and_prints_nothing(
     with pytest.raises(ModelError, match=r"to ONNX: no rule for\\nan operator"):
         exported(trained(load_tiny_base("bert")), tmp_path / "onnx", ONNX)
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(HostError, match=r"onnxscript is not installed.*'\.\[export\]'"):
-        onnx_graph.check_installed()

@@ -6,8 +6,6 @@ on top, is `UltraVBertForSequenceClassification`. Its image encoder stays at a h
 weights. It loads as any other model does, without code of ours.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

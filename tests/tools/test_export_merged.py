@@ -1,7 +1,5 @@
 """Every architecture as a plain Transformers folder: the adapter's logits, or refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from stages.core.errors import ParamsError
 from stages.model.plain import train_everything
-from stages.serving.export import Wanted
-from stages.serving.exported import open_scorer
+from stages.tools.export import Wanted
+from stages.tools.predictor import open_predictor
 from tests.support.adapters import shaken
 from tests.support.exports import MAX_LENGTH, TEXTS, exported, trained, wanted_logits
 from tests.support.tiny import MODELS
@@ -82,7 +80,7 @@ def test_the_folder_gives_the_adapters_logits_without_this_project(
     with torch.no_grad():
         logits = model.eval()(**batch).logits.numpy()
     np.testing.assert_allclose(logits, expected, atol=2e-5)
-    np.testing.assert_allclose(open_scorer(folder).score(TEXTS), expected, atol=2e-5)
+    np.testing.assert_allclose(open_predictor(folder).logits(TEXTS), expected, atol=2e-5)
 
 
 def test_pipeline_gives_the_adapters_probabilities(load_tiny_base: Any, tmp_path: Path) -> None:
@@ -103,7 +101,7 @@ def test_every_kind_of_lora_is_merged(
     classifier = trained(load_tiny_base("roberta"), **lora)
     expected = wanted_logits(classifier)
     folder = exported(classifier, tmp_path / "merged", MERGED)
-    np.testing.assert_allclose(open_scorer(folder).score(TEXTS), expected, atol=2e-5)
+    np.testing.assert_allclose(open_predictor(folder).logits(TEXTS), expected, atol=2e-5)
 
 
 def test_full_fine_tuning_is_exported_too(load_tiny_base: Any, tmp_path: Path) -> None:
@@ -111,4 +109,4 @@ def test_full_fine_tuning_is_exported_too(load_tiny_base: Any, tmp_path: Path) -
     classifier.model.eval()
     expected = wanted_logits(classifier)
     folder = exported(classifier, tmp_path / "merged", MERGED)
-    np.testing.assert_allclose(open_scorer(folder).score(TEXTS), expected, atol=2e-5)
+    np.testing.assert_allclose(open_predictor(folder).logits(TEXTS), expected, atol=2e-5)

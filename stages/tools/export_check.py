@@ -1,11 +1,9 @@
 """Score texts with an exported folder in a fresh process, and compare with the adapter.
 
-    python -m stages.serving.export_check FOLDER TEXTS RESULT THREADS
+    python -m stages.tools.export_check FOLDER TEXTS RESULT THREADS
 
 The process that wrote the folder knows too much: here nothing but the folder answers.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -13,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,50 +18,15 @@ import numpy as np
 
 from stages.core.errors import ModelError, printable
 from stages.core.pipeline import HERE
-from stages.serving.scorer import Logits
+from stages.reporting.export_records import Check
+from stages.reporting.significance import paired_gain
+from stages.running.exit_codes import exit_code_of
+from stages.tools.predictor import Logits, open_predictor
 
 SINGLES = 50  # texts that are scored alone
 
 
-@dataclass(frozen=True)
-class Check:
-    """An exported folder beside the adapter, on the test rows.
-
-    Attributes:
-        rows: how many test rows were scored.
-        largest_difference: of a logit from the adapter's, over all rows and classes, in batches
-            and alone.
-        flipped: rows with another label than the adapter's.
-        fixed: rows that only the export has right.
-        broken: rows that only the adapter has right.
-        accuracy: of the export, as a share.
-        adapter_accuracy: of the adapter, as a share.
-        mcnemar_p: exact McNemar p-value of the difference of the two accuracies.
-        rows_per_second: in batches of like length, on `threads` threads.
-        single_ms: median milliseconds for one text alone.
-        threads: processor threads.
-        bytes: of all files of the folder.
-    """
-
-    rows: int
-    largest_difference: float
-    flipped: int
-    fixed: int
-    broken: int
-    accuracy: float
-    adapter_accuracy: float
-    mcnemar_p: float
-    rows_per_second: float
-    single_ms: float
-    threads: int
-    bytes: int
-
-    def content(self) -> dict[str, Any]:
-        """Return the figures by name."""
-        return asdict(self)
-
-
-def check(
+def check_export(
     folder: Path, texts: list[str], targets: list[int], adapter: Logits, threads: int
 ) -> Check:
     """Return how an exported folder, opened in a fresh process, compares with the adapter.
@@ -79,8 +41,6 @@ def check(
     Raises:
         ModelError: if the process fails.
     """
-    from stages.reporting.significance import paired_gain
-
     result = _in_fresh_process(folder, texts, threads)
     ours, alone = result["logits"], result["alone"]
     differences = (np.abs(ours - adapter).max(), np.abs(alone - adapter[: len(alone)]).max())
@@ -106,7 +66,7 @@ def _in_fresh_process(folder: Path, texts: list[str], threads: int) -> dict[str,
     with tempfile.TemporaryDirectory() as place:
         given, result = Path(place) / "texts.json", Path(place) / "result.npz"
         given.write_text(json.dumps(texts), encoding="utf-8")
-        command = [sys.executable, "-m", "stages.serving.export_check"]
+        command = [sys.executable, "-m", "stages.tools.export_check"]
         search = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
         done = subprocess.run(
             [*command, str(folder.absolute()), str(given), str(result), str(threads)],
@@ -129,17 +89,15 @@ def score_and_time(folder: Path, texts: list[str], threads: int) -> dict[str, An
         logits, shape (texts, classes); alone, those of the first texts, each scored alone;
         rows_per_second; single_ms, the median milliseconds for one text.
     """
-    from stages.serving.exported import open_scorer
-
-    scorer = open_scorer(folder, threads, finished=False)
-    logits = scorer.score(texts)  # warms up
+    predictor = open_predictor(folder, threads=threads, unchecked=True)
+    predictor.logits(texts[:SINGLES])  # warms up
     start = time.perf_counter()
-    scorer.score(texts)
+    logits = predictor.logits(texts)
     seconds = time.perf_counter() - start
     alone, times = [], []
     for text in texts[:SINGLES]:
         before = time.perf_counter()
-        alone.append(scorer.score([text])[0])
+        alone.append(predictor.logits([text])[0])
         times.append(time.perf_counter() - before)
     return {
         "logits": logits,
@@ -157,6 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from stages.running.exit_codes import exit_code_of
-
     sys.exit(exit_code_of(main))
