@@ -115,11 +115,7 @@ function showWords(id, text, explained) {
       const name = characters.slice(word.start, Math.min(word.end, word.start + LONGEST)).join("");
       return `${name}${word.end - word.start > LONGEST ? "…" : ""} ${signed(word.score, 2)}`;
     });
-  const list = element("p", "quiet", `Strongest: ${strongest.join(", ")}.`);
-  const sum = `Together ${signed(explained.total, 2)} in log-odds of “${explained.label}”`;
-  const error = element("p", "quiet", `${sum}; completeness error ${signed(explained.error, 3)}.`);
-  error.classList.add("error");
-  place.append(shown, list, error);
+  place.append(shown, element("p", "quiet", `Strongest: ${strongest.join(", ")}.`));
 }
 
 function showError(error) {
@@ -136,16 +132,15 @@ async function classify() {
   byId("status").textContent = "Classifying …";
   try {
     const wanted = { text, all: true, with_base: Boolean(info && info.base) };
-    const { answers } = await ask("/predict", wanted);
+    const { answers } = await ask("predict", wanted);
     if (number !== latest) return;
     showAnswers(answers[0]);
-    if (!info || !info.explained_by) return;
-    const explained = await ask("/explain", { text });
+    const explained = await ask("explain", { text });
     if (number !== latest) return;
     if (explained.base) showWords("base", text, explained.base);
     showWords("model", text, explained.model);
     byId("method").textContent =
-      `Method: ${explained.method}. The score of a word is what it adds to the log-odds of the answer.`;
+      `Method: ${explained.method}. The score of a word is by how much the log-odds of the answer fall without it.`;
     byId("legend").hidden = false;
   } catch (error) {
     if (number === latest) {
@@ -155,27 +150,6 @@ async function classify() {
   } finally {
     if (number === latest) button.removeAttribute("aria-disabled");
   }
-}
-
-function showExamples(examples) {
-  for (const kind of ["fixed", "broken"]) {
-    for (const row of examples[kind]) {
-      const item = element("li");
-      const button = element("button", "", row.text);
-      button.type = "button";
-      const facts = `true: ${row.label}; base: ${row.base}; adapter: ${row.adapter}`;
-      button.append(element("span", "quiet", facts));
-      button.addEventListener("click", () => {
-        byId("text").value = row.text;
-        byId("text").focus();
-        classify();
-      });
-      item.append(button);
-      byId(kind).append(item);
-    }
-    if (!examples[kind].length) byId(kind).append(element("li", "quiet", "none"));
-  }
-  byId("examples").hidden = !examples.fixed.length && !examples.broken.length;
 }
 
 async function start() {
@@ -190,13 +164,12 @@ async function start() {
     }
   });
   try {
-    info = await ask("/info");
+    info = await ask("info");
     const { model } = info;
     const beside = info.base ? ", beside its base" : "";
     byId("served").textContent =
       `Served: ${model.description}${beside}; classes ${model.labels.join(", ")}; ` +
       `sha256 ${model.sha256.slice(0, 12)}.`;
-    showExamples(await ask("/examples"));
   } catch (error) {
     showError(error);
   }
