@@ -7,21 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
+import prometheus_client as prometheus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from scipy.special import softmax
@@ -41,6 +34,7 @@ NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_co
 STATIC = Path(__file__).parent / "static"
 INFO = ("description", "labels", "max_length", "temperature", "sha256")
 Json = dict[str, Any]
+Meter = TypeVar("Meter", bound=MetricWrapperBase)
 Row = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -105,12 +99,12 @@ class Service:
 
     def __init__(self, models: dict[str, Predictor], limits: Limits) -> None:
         self.models, self.limits = models, limits
-        self.meters = CollectorRegistry()
-        ProcessCollector(registry=self.meters)
-        texts = Counter("bert_lora_texts", "Texts that were computed.", registry=self.meters)
-        seconds = Histogram("bert_lora_batch_seconds", "To compute a batch.", registry=self.meters)
-        waiting = Gauge("bert_lora_waiting_texts", "Texts that wait.", registry=self.meters)
-        about = Info("bert_lora_model", "What is served.", registry=self.meters)
+        self.meters = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self.meters)
+        texts = self.meter(prometheus.Counter, "texts", "Texts that were computed.")
+        seconds = self.meter(prometheus.Histogram, "batch_seconds", "To compute a batch.")
+        waiting = self.meter(prometheus.Gauge, "waiting_texts", "Texts that wait.")
+        about = self.meter(prometheus.Info, "model", "What is served.")
 
         def seen(size: int, duration: float) -> None:
             texts.inc(size)
@@ -123,6 +117,10 @@ class Service:
         }
         waiting.set_function(lambda: sum(one.waiting() for one in self.batchers.values()))
         about.info({name: getattr(models["model"], name) for name in ("description", "sha256")})
+
+    def meter(self, kind: type[Meter], name: str, about: str, *labels: str) -> Meter:
+        """Return a new meter that /metrics shows."""
+        return kind(f"bert_lora_{name}", about, labels, registry=self.meters)
 
     @asynccontextmanager
     async def computing(self, _: FastAPI) -> AsyncIterator[None]:
@@ -232,7 +230,9 @@ def make_app(service: Service, hosts: Hosts) -> Envelope:
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Report counters to Prometheus."""
-        return Response(generate_latest(service.meters), media_type="text/plain; version=0.0.4")
+        return Response(
+            prometheus.generate_latest(service.meters), media_type="text/plain; version=0.0.4"
+        )
 
     app.post("/predict")(service.predict)
     app.post("/explain")(service.explain)
@@ -240,12 +240,8 @@ def make_app(service: Service, hosts: Hosts) -> Envelope:
     for name in ("", "page.css", "page.js", "page.svg"):
         app.add_route(f"/{name}", partial(_page, STATIC / (name or "index.html")))
     paths = {route.path for route in app.routes if isinstance(route, Route)}
-    requests = Counter(
-        "bert_lora_requests", "Answered.", ["path", "status"], registry=service.meters
-    )
-    seconds = Histogram(
-        "bert_lora_request_seconds", "To answer.", ["path"], registry=service.meters
-    )
+    requests = service.meter(prometheus.Counter, "requests", "Answered.", "path", "status")
+    seconds = service.meter(prometheus.Histogram, "request_seconds", "To answer.", "path")
 
     def seen(path: str, status: int, duration: float) -> None:
         known = path if path in paths else "other"

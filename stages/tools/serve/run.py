@@ -101,9 +101,11 @@ class Protocol(H11Protocol):
         """
         super().connection_made(transport)
         now = self.since = self.loop.time()
-        places, taken = self.config.limit_concurrency or 0, len(self.connections)
-        others = (one for one in self.connections if isinstance(one, Protocol) and one.waits)
-        for one in sorted(others, key=lambda one: one.since)[: max(0, taken - places + 1)]:
+        places = self.config.limit_concurrency or 0
+        every = [one for one in self.connections if isinstance(one, Protocol)]
+        taken = sum(not one.transport.is_closing() for one in every)
+        waiting = sorted((one for one in every if one.waits), key=lambda one: one.since)
+        for one in waiting[: max(0, taken - places + 1)]:
             if now - one.since > PAUSE or taken > places + self.config.backlog:
                 one.transport.abort()
 

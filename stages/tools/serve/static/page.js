@@ -31,7 +31,8 @@ async function ask(path, body) {
   } catch {
     throw new Error("The server does not answer. Is it still running?");
   }
-  const content = await response.json();
+  const content = await response.json().catch(() => null);
+  if (!content) throw new Error(`The server answers ${response.status}. Try again later.`);
   if (!response.ok) throw new Error(`${content.error}: ${content.fix}.`);
   return content;
 }
