@@ -19,8 +19,8 @@ from stages.tools.predictor import Predictor
 from stages.tools.serve.app import Limits, Service, make_app
 from stages.tools.serve.envelope import Envelope, Hosts
 from stages.tools.serve.run import Server, listen
-from tests.support.tiny import ROOT
 
+ROOT = Path(__file__).parents[2]
 URL = re.compile(r" at (http://\S+) ")
 LIMITS = Limits(body_bytes=40_000, texts=64, characters=2000, waiting=400, batch=8)
 

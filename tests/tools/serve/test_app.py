@@ -39,48 +39,33 @@ def share(logit: float) -> float:
     return round(1 / (1 + math.exp(-logit)), 9)
 
 
+def row(label: str, logit: float, **more: Any) -> dict[str, Any]:
+    """Return an answer."""
+    return {"label": label, "probability": share(logit), **more}
+
+
+BOTH = {"negative": share(-1 / 2), "positive": share(1 / 2)}
+BASE = row("positive", 1 / 4, probabilities={"negative": share(-1 / 4), "positive": share(1 / 4)})
+
+
 @pytest.mark.parametrize(
     ("body", "answers"),
     [
-        ({"text": "good good film"}, [("positive", share(2 / 2), {})]),
-        ({"text": "good", "calibrated": False}, [("positive", share(1), {})]),
-        (
-            {"texts": ["bad", "good", "a bad bad film", "film"]},
-            [
-                ("negative", share(1 / 2), {}),
-                ("positive", share(1 / 2), {}),
-                ("negative", share(2 / 2), {}),
-                ("negative", share(0), {}),
-            ],
-        ),
+        ({"text": "good good film"}, [row("positive", 2 / 2)]),
+        ({"text": "good", "calibrated": False}, [row("positive", 1)]),
+        ({"texts": ["bad bad", "a"]}, [row("negative", 2 / 2), row("negative", 0)]),
+        ({"texts": ["w " * 13 + "good"]}, [row("positive", 1 / 2)]),  # 16 tokens are read
+        ({"texts": ["w " * 14 + "good"]}, [row("positive", 1 / 2, cut=True)]),
         (
             {"text": "good", "all": True, "with_base": True},
-            [
-                (
-                    "positive",
-                    share(1 / 2),
-                    {
-                        "probabilities": {"negative": share(-1 / 2), "positive": share(1 / 2)},
-                        "base": {
-                            "label": "positive",
-                            "probability": share(1 / 4),
-                            "probabilities": {"negative": share(-1 / 4), "positive": share(1 / 4)},
-                        },
-                    },
-                )
-            ],
-        ),
-        (
-            {"texts": ["w " * 13 + "good", "w " * 14 + "good"]},  # 16 tokens are read
-            [("positive", share(1 / 2), {}), ("positive", share(1 / 2), {"cut": True})],
+            [row("positive", 1 / 2, probabilities=BOTH, base=BASE)],
         ),
     ],
 )
 def test_an_answer_has_label_and_probability(
-    client: TestClient, body: dict[str, Any], answers: list[tuple[str, float, dict[str, Any]]]
+    client: TestClient, body: dict[str, Any], answers: list[dict[str, Any]]
 ) -> None:
-    wanted = [{"label": label, "probability": p} | more for label, p, more in answers]
-    assert predict(client, **body) == wanted
+    assert predict(client, **body) == answers
 
 
 def test_an_explanation_says_what_each_word_adds(client: TestClient) -> None:
