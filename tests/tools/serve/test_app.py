@@ -164,7 +164,7 @@ BODIES = st.one_of(
 
 
 @settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(st.sampled_from(["/predict", "/explain"]), BODIES)
 def test_no_body_made_up_is_more_than_a_4xx(client: TestClient, path: str, body: bytes) -> None:
