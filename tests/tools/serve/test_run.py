@@ -224,7 +224,7 @@ def test_one_model_answers_explains_and_is_named_whatever_becomes_of_the_files(
     project: Path,
 ) -> None:
     model = open_predictor(None, COMPUTE)
-    request = PredictRequest(text="a", calibrated=False)
+    request = PredictRequest.model_validate({"text": "a", "calibrated": False})
     expected = [answer(model, row, request) for row in score(model, TEXTS)]
     with serving(project, "--host", "0.0.0.0") as server:  # noqa: S104  # to see what it says
         assert "whoever reaches this address can ask" in server.log[0]
