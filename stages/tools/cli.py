@@ -12,13 +12,13 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from stages.core import paths
-from stages.core.errors import ParamsError, printable
+from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import ComputeParams, load_params
 from stages.running.environment import set_environment
 from stages.running.exit_codes import exit_code_of
 from stages.tools import compare_revisions, doctor, seeds, verify
 from stages.tools.benchmark import command as benchmark
-from stages.tools.project import enter_models, enter_project, file_option
+from stages.tools.project import enter_models, enter_project, enter_served, file_option
 from stages.tools.search import command as search
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -147,6 +147,69 @@ def export(
 
 app.command("verify", epilog=verify.EXAMPLE)(verify.command)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.command)
+
+
+@app.command(epilog="Example: bert-lora serve --port 8080")
+def serve(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="An adapter, or what `bert-lora export` wrote; by default models/adapter.",
+            metavar="FOLDER",
+            resolve_path=True,
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address; 0.0.0.0 is every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port; 0 chooses a free one.")
+    ] = 8000,
+    base: Annotated[
+        bool | None,
+        typer.Option(
+            "--base/--no-base",
+            help="Answer for the base too; by default beside an adapter, not an export.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another name that requests may give the server; may be repeated. By default its "
+            "own on a loopback address, and any on others.",
+            metavar="NAME",
+        ),
+    ] = None,
+    max_body: Annotated[int, typer.Option(min=1, max=1 << 30, help="Bytes of a request.")] = 1
+    << 20,
+    max_texts: Annotated[int, typer.Option(min=1, max=100_000, help="Texts of a request.")] = 256,
+    max_characters: Annotated[int, typer.Option(min=1, max=10_000_000, help="Of a text.")] = 10_000,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Texts that wait; more get 503.")
+    ] = 1024,
+    max_batch: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Texts computed together.")
+    ] = 64,
+) -> int:
+    """Answer over HTTP: POST /predict and /explain, a page on /.
+
+    Ctrl-C or SIGTERM ends it: what is being computed is answered, what waits gets 503.
+    """
+    folder = enter_served(folder)
+    compute = ComputeParams(device="auto", precision="auto", threads="auto")
+    if paths.PARAMS.exists():
+        compute = load_params().compute
+    set_environment(compute)
+    try:
+        from stages.tools.serve.app import Limits
+        from stages.tools.serve.run import run
+    except ModuleNotFoundError as error:
+        what = f"bert-lora serve: {error.name} is not installed"
+        fix = "run: pip install -e '.[serve]' -c .github/constraints.txt"
+        raise HostError(what, fix) from None
+    limits = Limits(max_body, max_texts, max_characters, max_waiting, max_batch)
+    return run(folder, compute, limits, host, port, allow_host or [], base)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

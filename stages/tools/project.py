@@ -39,6 +39,25 @@ def enter_models() -> None:
         _enter(_is_project)
 
 
+def enter_served(folder: Path | None) -> Path | None:
+    """Make the folder that holds models/ the working folder.
+
+    Args:
+        folder: absolute; a project, its models/adapter, or what `bert-lora export` wrote.
+
+    Returns:
+        The export; None where models/ is meant.
+    """
+    if folder is not None:
+        for root in (folder, *folder.parents[1:2]):
+            adapter = root / paths.ADAPTER
+            if folder in (root, adapter) and (root / paths.ADAPTER_MANIFEST).is_file():
+                os.chdir(root)
+                return None
+    enter_models()
+    return folder
+
+
 def _is_project(folder: Path) -> bool:
     return (folder / paths.PIPELINE).is_file() and (folder / "stages").is_dir()
 

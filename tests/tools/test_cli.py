@@ -17,7 +17,7 @@ SUBCOMMANDS = (
     *("benchmark", "verify", "doctor"),
 )
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
-HEAVY |= {"fastapi", "uvicorn", "prometheus_client", "captum"}
+HEAVY |= {"fastapi", "uvicorn", "prometheus_client"}
 
 
 def run_and_list_heavy(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:

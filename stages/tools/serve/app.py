@@ -1,0 +1,328 @@
+"""The paths of the server: what each takes, checks and answers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+import prometheus_client as prometheus
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+from scipy.special import softmax
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from stages.core.errors import UserError, printable
+from stages.tools.predictor import Predictor, fault_of
+from stages.tools.serve import explain
+from stages.tools.serve.batcher import Batcher, BusyError
+from stages.tools.serve.envelope import Envelope, Hosts, RefusedError, refusal
+
+DIGITS = 9  # of a probability, as `bert-lora predict` prints it
+SPECIAL = 8  # tokens outside the text, at most
+EXPLAIN_SECONDS = 30.0  # in which an explanation has to have its turn and be done
+NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+STATIC = Path(__file__).parent / "static"
+INFO = ("description", "labels", "max_length", "temperature", "sha256")
+Json = dict[str, Any]
+Meter = TypeVar("Meter", bound=MetricWrapperBase)
+Row = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a client may ask for, and how much waits."""
+
+    body_bytes: int  # of a request
+    texts: int  # of a request
+    characters: int  # of a text
+    waiting: int  # texts; what would exceed it is refused
+    batch: int  # texts that are computed together
+
+
+class Body(BaseModel):
+    """What a client sends: strict types, no unknown key."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class PredictRequest(Body):
+    """One text, or many."""
+
+    text: str | None = Field(None, description="One text; give this or texts.")
+    # The first fault ends the check: a megabyte of numbers would have a report of many megabytes.
+    texts: list[str] = Field([], fail_fast=True, description="Many texts.")
+    all: bool = Field(False, description="Add the probability of every class.")
+    with_base: bool = Field(False, description="Add what the base model answers.")
+    calibrated: bool = Field(
+        True,
+        description="Divide the logits by the temperature that was fitted on validation; "
+        "false gives the probabilities of `bert-lora predict`. The labels are the same.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.text is None) == ("texts" not in self.model_fields_set):
+            raise PydanticCustomError("one_of_two", "give either text or texts")
+        return self
+
+
+class ExplainRequest(Body):
+    """The text whose answer is to be explained."""
+
+    text: str = Field(description="The text.")
+
+
+class Scored(NamedTuple):
+    """The logits of a text, shape (classes,), and whether it has more tokens than are read."""
+
+    logits: Row
+    cut: bool
+
+
+class Service:
+    """What answers: the models, loaded once, the queues before them, and what is counted.
+
+    Args:
+        models: `model`, and `base` where it is served.
+        limits: how much a client may ask for.
+    """
+
+    def __init__(self, models: dict[str, Predictor], limits: Limits) -> None:
+        self.models, self.limits = models, limits
+        self.meters = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self.meters)
+        texts = self.meter(prometheus.Counter, "texts", "Texts that were computed.")
+        seconds = self.meter(prometheus.Histogram, "batch_seconds", "To compute a batch.")
+        waiting = self.meter(prometheus.Gauge, "waiting_texts", "Texts that wait.")
+        about = self.meter(prometheus.Info, "model", "What is served.")
+
+        def seen(size: int, duration: float) -> None:
+            texts.inc(size)
+            seconds.observe(duration)
+
+        thread = ThreadPoolExecutor(1, "batches")
+        self.batchers = {
+            name: Batcher(partial(score, model), thread, limits.batch, limits.waiting, seen)
+            for name, model in models.items()
+        }
+        waiting.set_function(lambda: sum(one.waiting() for one in self.batchers.values()))
+        about.info({name: getattr(models["model"], name) for name in ("description", "sha256")})
+
+    def meter(self, kind: type[Meter], name: str, about: str, *labels: str) -> Meter:
+        """Return a new meter that /metrics shows."""
+        return kind(f"bert_lora_{name}", about, labels, registry=self.meters)
+
+    @asynccontextmanager
+    async def computing(self, _: FastAPI) -> AsyncIterator[None]:
+        """Compute what is submitted while the server runs."""
+        tasks = [asyncio.create_task(batcher.run()) for batcher in self.batchers.values()]
+        yield
+        for task in tasks:
+            task.cancel()
+
+    def close(self) -> None:
+        """Refuse what waits, and what is submitted from now on."""
+        for batcher in self.batchers.values():
+            batcher.close()
+
+    async def predict(self, wanted: PredictRequest, request: Request) -> Json:
+        """Classify one text, or many."""
+        texts = checked([wanted.text] if wanted.text is not None else wanted.texts, self.limits)
+        if wanted.with_base and "base" not in self.models:
+            raise RefusedError(422, "with_base: no base is served", "leave it out")
+        rows = await self._ask(request, "model", texts)
+        answers = [answer(self.models["model"], row, wanted) for row in rows]
+        if wanted.with_base:
+            rows = await self._ask(request, "base", texts)
+            for own, row in zip(answers, rows, strict=True):
+                own["base"] = answer(self.models["base"], row, wanted)
+        return {"answers": answers}
+
+    async def explain(self, wanted: ExplainRequest, request: Request) -> Json:
+        """Say which words carried an answer: how its log-odds fall without each of them."""
+        text = checked([wanted.text], self.limits)[0]
+        words = explain.words_of(text)
+        if len(words) > explain.MOST_WORDS:
+            what = f"text: {len(words):,} words, at most {explain.MOST_WORDS} are explained"
+            raise RefusedError(413, what, "send a shorter text")
+        texts = [text, *explain.without_each(text, words)]
+        answers: Json = {"method": explain.METHOD}
+        for name, model in self.models.items():
+            rows = await self._ask(request, name, texts, explains=True)
+            target, scores = explain.compare(np.stack([row.logits for row in rows]))
+            answers[name] = {
+                "label": model.labels[target],
+                "words": [
+                    {"start": start, "end": end, "score": round(score, 6)}
+                    for (start, end), score in zip(words, scores, strict=True)
+                ],
+            }
+        return answers
+
+    async def info(self) -> Json:
+        """Say what is served, by sha256, and within which limits."""
+        about: Json = {
+            name: {key: getattr(model, key) for key in INFO} for name, model in self.models.items()
+        }
+        limits = asdict(self.limits)
+        return {"base": None, **about, "explained_by": explain.METHOD, "limits": limits}
+
+    async def _ask(
+        self, request: Request, name: str, texts: list[str], explains: bool = False
+    ) -> list[Scored]:
+        """Return what a model says; once the client has left, nothing more is computed."""
+        job = self.batchers[name].submit(texts, explains)
+        gone = asyncio.create_task(_left(request))
+        both: set[asyncio.Future[Any]] = {job, gone}
+        try:
+            await asyncio.wait(
+                both,
+                timeout=EXPLAIN_SECONDS if explains else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if job.done():
+                return job.result()
+            if gone.done():
+                raise RefusedError(499, "the client has left", "wait for the answer")
+            raise RefusedError(503, "too busy with answers to explain one", "try again later")
+        finally:
+            job.cancel()
+            gone.cancel()
+
+
+def make_app(service: Service, hosts: Hosts) -> Envelope:
+    """Return the server's application."""
+    app = FastAPI(
+        title="bert-lora",
+        summary="Classify texts with the served model.",
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=service.computing,
+        telemetry=NO_TELEMETRY,
+        exception_handlers=dict.fromkeys(
+            (RequestValidationError, HTTPException, BusyError, UserError, Exception), refuse
+        ),
+    )
+
+    @app.get("/health")
+    async def health() -> Json:
+        """Say that the process is alive."""
+        return {"status": "alive"}
+
+    @app.get("/ready")
+    async def ready() -> Json:
+        """Say whether requests are accepted."""
+        if envelope.stopping:
+            raise RefusedError(503, "the server is stopping", "try again later")
+        return {"status": "ready"}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Report counters to Prometheus."""
+        return Response(
+            prometheus.generate_latest(service.meters), media_type="text/plain; version=0.0.4"
+        )
+
+    app.post("/predict")(service.predict)
+    app.post("/explain")(service.explain)
+    app.get("/info")(service.info)
+    for name in ("", "page.css", "page.js", "page.svg"):
+        app.add_route(f"/{name}", partial(_page, STATIC / (name or "index.html")))
+    paths = {route.path for route in app.routes if isinstance(route, Route)}
+    requests = service.meter(prometheus.Counter, "requests", "Answered.", "path", "status")
+    seconds = service.meter(prometheus.Histogram, "request_seconds", "To answer.", "path")
+
+    def seen(path: str, status: int, duration: float) -> None:
+        known = path if path in paths else "other"
+        requests.labels(known, str(status)).inc()
+        seconds.labels(known).observe(duration)
+
+    envelope = Envelope(app, hosts, service.limits.body_bytes, seen, service.close)
+    return envelope
+
+
+def checked(texts: list[str], limits: Limits) -> list[str]:
+    """Return the texts; refuse too many or too long ones with 413, what is none with 422."""
+    if not texts:
+        raise RefusedError(422, "texts: none", "send at least one text")
+    if len(texts) > limits.texts:
+        what = f"texts: {len(texts):,}, at most {limits.texts:,} are allowed"
+        raise RefusedError(413, what, "send them in several requests")
+    for number, text in enumerate(texts):
+        if len(text) > limits.characters:
+            what = f"texts.{number}: {len(text):,} characters, at most {limits.characters:,}"
+            raise RefusedError(413, what, "send a shorter text")
+        if fault := fault_of(text):
+            raise RefusedError(422, f"texts.{number}: {fault[0]}", fault[1])
+    return texts
+
+
+def score(model: Predictor, texts: list[str]) -> list[Scored]:
+    """Return the logits of the texts, and which of them are cut off."""
+    logits = model.logits(texts)
+    # No token is shorter than a byte, so only long texts are counted.
+    long = [text for text in texts if len(text.encode()) + SPECIAL > model.max_length]
+    lengths = dict(zip(long, model.lengths(long), strict=True)) if long else {}
+    return [
+        Scored(row, lengths.get(text, 0) > model.max_length)
+        for row, text in zip(logits, texts, strict=True)
+    ]
+
+
+def answer(model: Predictor, scored: Scored, wanted: PredictRequest) -> Json:
+    """Return the likeliest class and its probability, which the temperature calibrates."""
+
+    def shares(temperature: float) -> list[float]:
+        logits = scored.logits.astype(np.float64)
+        return list(softmax(logits / temperature).round(DIGITS).tolist())
+
+    plain = shares(1.0)
+    best = plain.index(max(plain))  # as `bert-lora predict` chooses; no temperature changes it
+    table = shares(model.temperature) if wanted.calibrated else plain
+    made: Json = {"label": model.labels[best], "probability": table[best]}
+    if wanted.all:
+        made["probabilities"] = dict(zip(model.labels, table, strict=True))
+    if scored.cut:
+        made["cut"] = True  # the text is longer than what is read of it
+    return made
+
+
+async def refuse(_: Request, error: Any) -> Response:
+    """Return what a client is told of an error: one line, which repeats nothing that it sent."""
+    if isinstance(error, RequestValidationError):
+        first, *others = error.errors()
+        place = ".".join(printable(part) for part in first["loc"][1:]) or "body"
+        what = f"{place}: {printable(first['msg'], 200)}"
+        status = 422
+        if first["type"] == "json_invalid":
+            what, status = f"body: not valid JSON: {printable(first['ctx']['error'])}", 400
+        more = f", and {len(others)} more" if others else ""
+        error = RefusedError(status, what + more, "see openapi.json for what is expected")
+    elif isinstance(error, BusyError):
+        error = RefusedError(503, str(error), "try again later")
+    elif isinstance(error, UserError):
+        error = RefusedError(500, *error.faults[0])
+    elif not isinstance(error, HTTPException):
+        error = RefusedError(500, "internal error", "see the log of the server")
+    return refusal(error)
+
+
+async def _page(file: Path, _: Request) -> Response:
+    return FileResponse(file)
+
+
+async def _left(request: Request) -> None:
+    """Return when the client has left; the body has been read, so nothing else can come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

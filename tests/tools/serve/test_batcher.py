@@ -1,0 +1,149 @@
+"""What waits is computed together: turns, explanations last, bounds, faults, the end."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from stages.tools.serve.batcher import CHARACTERS, Batcher, BusyError
+
+
+class Work:
+    """Turns texts into capitals once it is let go; "x" is a fault.
+
+    Attributes:
+        batches: the texts of each call.
+        sizes: what was counted of each batch.
+    """
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.batches: list[str] = []
+        self.sizes: list[int] = []
+
+    def __call__(self, texts: list[str]) -> list[str]:
+        """Return the capitals."""
+        self.batches.append("".join(texts) if max(map(len, texts)) == 1 else str(len(texts)))
+        assert self.go.wait(20)
+        if "x" in texts:
+            raise ValueError("x")
+        return [text.upper() for text in texts]
+
+
+Test = Callable[["Batcher[str]", Work], Coroutine[Any, Any, None]]
+
+
+def run(test: Test, batch: int = 4, waiting: int = 10) -> None:
+    """Run a test on a batcher whose thread is busy with a first text."""
+    work = Work()
+
+    async def inside() -> None:
+        with ThreadPoolExecutor(1) as thread:
+            seen = lambda size, _: work.sizes.append(size)  # noqa: E731  # short
+            batcher: Batcher[str] = Batcher(work, thread, batch, waiting, seen)
+            task = asyncio.create_task(batcher.run())
+            first = batcher.submit("0")
+            while not work.batches:
+                await asyncio.sleep(0.001)
+            try:
+                await asyncio.wait_for(test(batcher, work), 20)
+            finally:
+                work.go.set()
+            assert await first == ["0"]
+            task.cancel()
+
+    asyncio.run(inside())
+
+
+def test_requests_take_turns_and_explanations_come_last() -> None:
+    async def test(batcher: Batcher[str], work: Work) -> None:
+        jobs = [batcher.submit("ABC", True), batcher.submit("abcdef"), batcher.submit("g")]
+        assert (batcher.waiting(), batcher.waiting(explain=True)) == (7, 3)
+        jobs.append(batcher.submit("hi"))
+        work.go.set()
+        assert ["".join(answers) for answers in await asyncio.gather(*jobs)] == [
+            *("ABC", "ABCDEF", "G", "HI")
+        ]
+        assert work.batches == ["0", "aghb", "icde", "f", "ABC"]
+        assert work.sizes == [1, 4, 4, 1, 3]
+
+    run(test)
+
+
+def test_an_answer_overtakes_an_explanation_that_has_begun() -> None:
+    async def test(batcher: Batcher[str], work: Work) -> None:
+        explanation = batcher.submit("A" * 9, True)
+        work.go.set()
+        while len(work.batches) < 2:
+            await asyncio.sleep(0)
+        assert await batcher.submit("b") == ["B"]
+        assert not explanation.done()
+        assert await explanation == ["A"] * 9
+
+    run(test, batch=1)
+
+
+def test_a_batch_is_bounded_in_characters_too() -> None:
+    async def test(batcher: Batcher[str], work: Work) -> None:
+        job = batcher.submit(["a" * (CHARACTERS // 2)] * 5)
+        work.go.set()
+        await job
+        assert work.batches == ["0", "2", "2", "1"]
+
+    run(test)
+
+
+def test_too_much_is_refused_and_taken_later() -> None:
+    async def test(batcher: Batcher[str], work: Work) -> None:
+        jobs = [batcher.submit("a" * 12), batcher.submit("b" * 12, True)]  # where none waits
+        for explain in (False, True):
+            with pytest.raises(BusyError, match="too many requests wait"):
+                batcher.submit("c", explain)
+        work.go.set()
+        await asyncio.gather(*jobs)
+        assert await batcher.submit("c") == ["C"]
+
+    run(test)
+
+
+def test_what_somebody_wanted_who_left_is_not_computed_and_takes_no_place() -> None:
+    async def test(batcher: Batcher[str], work: Work) -> None:
+        left = batcher.submit("abcdefghij")
+        left.cancel()
+        assert batcher.waiting() == 0
+        stays = batcher.submit("k")
+        work.go.set()
+        assert await stays == ["K"]
+        assert work.batches == ["0", "k"]
+
+    run(test)
+
+
+def test_a_fault_stays_with_the_request_that_caused_it() -> None:
+    async def test(batcher: Batcher[str], work: Work) -> None:
+        good, bad, other = (batcher.submit(texts) for texts in ("ab", "x", "c"))
+        work.go.set()
+        assert await good == ["A", "B"]
+        assert await other == ["C"]
+        with pytest.raises(ValueError, match="x"):
+            await bad
+        assert await batcher.submit("d") == ["D"]
+
+    run(test)
+
+
+def test_closing_refuses_what_waits_and_answers_what_is_computed() -> None:
+    async def test(batcher: Batcher[str], work: Work) -> None:
+        jobs = [batcher.submit("ab"), batcher.submit("cd", True)]
+        batcher.close()
+        for job in jobs:
+            with pytest.raises(BusyError, match="stopping"):
+                await job
+        with pytest.raises(BusyError, match="stopping"):
+            batcher.submit("e")
+        work.go.set()
+
+    run(test)

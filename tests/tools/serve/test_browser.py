@@ -1,0 +1,127 @@
+"""The page in a real browser: what people see, hear and type. Screenshots go to SCREENSHOTS."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import Running, Words, word_server
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+TEXT = "a good film, good <b>and</b> not bad \U0001f600 &amp; <img src=x onerror=alert(1)>"
+LEAST_CONTRAST = 4.5  # WCAG 2.2, level AA, of text
+# For each visible text: its contrast with what is behind it, half transparent colours mixed.
+CONTRASTS = """
+() => {
+  const parse = (text) => {
+    const found = text.match(/[\\d.]+/g).map(Number);
+    return found.length < 4 ? [...found, 1] : found;
+  };
+  const over = (top, below) =>
+    [0, 1, 2].map((n) => top[n] * top[3] + below[n] * (1 - top[3])).concat(1);
+  const light = (color) => {
+    const parts = color.slice(0, 3).map((part) => {
+      const share = part / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const behind = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) {
+      layers.push(parse(getComputedStyle(at).backgroundColor));
+    }
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    const box = element.getBoundingClientRect();
+    if (!walker.currentNode.textContent.trim() || box.width < 2 || box.right < 0) continue;
+    if (!element.checkVisibility()) continue;
+    const back = behind(element);
+    const front = over(parse(getComputedStyle(element).color), back);
+    const [high, low] = [light(front), light(back)].sort((a, b) => b - a);
+    found.push((high + 0.05) / (low + 0.05));
+  }
+  return found;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with word_server(Words()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        # A container's root has no user namespaces for Chromium's sandbox.
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+def elsewhere(url: str, home: str) -> list[str]:
+    """Return the address if it is none of the server's."""
+    return [] if url.startswith(home) else [url]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_text_is_classified_and_explained_by_keyboard_alone(
+    browser: Any, server: Running, tmp_path: Path, scheme: str, width: int
+) -> None:
+    viewport = {"width": width, "height": 800}
+    context = browser.new_context(viewport=viewport, color_scheme=scheme)
+    page, faults = context.new_page(), []
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda one: faults.extend(elsewhere(one.url, server.url)))
+    page.on("dialog", lambda dialog: faults.append(dialog.message))  # which then stays
+    page.goto(server.url)
+    page.locator("#served", has_text="sha256").wait_for()
+    focused = "document.activeElement.id || document.activeElement.textContent"
+    for wanted in ("Skip to the form", "main", "text"):
+        page.keyboard.press("Enter" if wanted == "main" else "Tab")
+        assert page.evaluate(focused) == wanted
+    page.keyboard.type(TEXT)
+    page.keyboard.press("Control+Enter")
+    page.locator("#legend").wait_for()
+    for name in ("model", "base"):
+        card = page.locator(f"#answer-{name}")
+        assert card.locator(".text").inner_text() == TEXT  # never markup
+        assert card.locator(".word").all_inner_texts() == TEXT.split()
+        assert set(card.locator(".word.for").all_inner_texts()) == {"good"}
+        assert card.locator(".word.against").all_inner_texts() == ["bad"]
+    lines = [
+        page.evaluate(f"getComputedStyle(document.querySelector('.{kind}')).borderBottomStyle")
+        for kind in ("for", "against")
+    ]
+    assert lines == ["solid", "dashed"]  # told apart without colour
+    assert "leaving out one word" in page.locator("#method").inner_text()
+    assert "positive, 62.2 %" in page.get_by_role("status").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 20
+    assert min(contrasts) >= LEAST_CONTRAST
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    page.screenshot(path=folder / f"page-{width}-{scheme}.png", full_page=True)
+    assert faults == []
+    page.get_by_label("A text to classify").fill("   ")
+    page.get_by_role("button", name="Classify").click()
+    page.get_by_role("alert").wait_for()
+    shown = page.get_by_role("alert").inner_text()
+    assert shown == "texts.0: empty text: fill it in or leave it out."
+    context.close()
