@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from stages.core.errors import DataError, printable
-from stages.rows.faults import Faults
+from stages.rows.reading import Faults
 from stages.serving.texts import fault_of
 
 FILE_ROWS = 65_536  # of a block of a file, and
@@ -53,7 +53,7 @@ def _arguments(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _files(file: Path) -> list[Path]:
-    from stages.sources.data_files import ENDINGS, format_of, is_pattern
+    from stages.sources.locate import ENDINGS, format_of, is_pattern
 
     files = [file]
     if not file.exists() and is_pattern(str(file)):
@@ -71,8 +71,8 @@ def _files(file: Path) -> list[Path]:
 
 
 def _blocks_of_file(file: Path, column: str) -> Iterator[list[str]]:
-    from stages.rows.formats import open_table  # pyarrow is imported for a file alone
-    from stages.rows.values import NoValueError, text_of
+    from stages.rows.reading import open_table  # pyarrow is imported for a file alone
+    from stages.rows.labels import NoValueError, text_of
 
     faults = Faults(file)
     table = open_table(file, [column], faults)

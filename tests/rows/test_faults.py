@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import DataError
-from stages.rows.faults import Faults
+from stages.rows.reading import Faults
 
 
 def message(faults: Faults) -> str:

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.core.errors import DataError
-from stages.rows.faults import Faults
-from stages.rows.fields import MISSING, field_of
-from stages.rows.formats import open_table
+from stages.rows.reading import Faults
+from stages.rows.reading import MISSING, field_of
+from stages.rows.reading import open_table
 
 LABEL_STUDIO = [
     {

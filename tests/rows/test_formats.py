@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from stages.core.errors import DataError, HostError
-from stages.rows.faults import Faults
-from stages.rows.formats import open_table
+from stages.rows.reading import Faults
+from stages.rows.reading import open_table
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from stages.core.errors import DataError
-from stages.rows.notes import notes
+from stages.rows.summary import notes
 from tests.support.tables import sizes
 
 

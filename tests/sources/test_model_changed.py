@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.core import paths
-from stages.sources.model_changed import model_change
+from stages.rows.source_changed import model_change
 from tests.support.hub_server import REVISION
 from tests.support.model_files import MODEL, safetensors, write_files
 
