@@ -12,6 +12,10 @@ from stages.core.errors import ParamsError, printable
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 
+# The files of a model beside its weights: configuration and vocabularies.
+MODEL_FILES = ("*.json", "*.txt", "*.model", "*.codes")
+WEIGHTS = "model.safetensors"
+
 HUB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 PINNED = rf"{HUB_ID}@[0-9a-f]{{40}}"
 

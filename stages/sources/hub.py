@@ -11,14 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import datasets
 import huggingface_hub
 from huggingface_hub import constants, errors
 
 from stages.core.artefacts import sha256_of
 from stages.core.errors import HostError, ModelError, printable
-from stages.sources.catalogue import Kind, place_of
-from stages.sources.model_folder import SMALL_FILES, WEIGHTS, shards_of
+from stages.sources.catalogue import MODEL_FILES, WEIGHTS, Kind, place_of
+
+SHARDS = "model-*-of-*.safetensors"
 
 
 def fetch_hub_data(
@@ -35,10 +35,12 @@ def fetch_hub_data(
         HostError: if the Hub does not give it, or its files cannot be read as a table.
     """
     name, revision = source.split("@")
-    datasets.disable_progress_bars()
     print(f"fetching {source} ...", flush=True)
     with _one_line(source, "data"):
         _probe(name, revision, "dataset", "README.md")
+        import datasets  # slow: not before the Hub has answered
+
+        datasets.disable_progress_bars()
         # With hf:// the library does not read a local folder of that name. The cache is new, since
         # without the Hub the library would use any revision that it built before.
         address, cache = f"hf://datasets/{name}", str(folder / "cache")
@@ -61,27 +63,22 @@ def fetch_hub_model(source: str) -> Path:
 
     Raises:
         HostError: if the Hub does not give it.
-        ModelError: if the index of its weights or a cached file is damaged.
+        ModelError: if a cached file is damaged.
     """
     name, revision = source.split("@")
-
-    def download(files: Sequence[str]) -> Path:
-        """Return the folder of the cache, which then holds these files if the Hub has them."""
-        with _one_line(source, "models"):
-            folder = huggingface_hub.snapshot_download(
-                name,
-                revision=revision,
-                allow_patterns=list(files),
-                ignore_patterns=["*/*"],
-                token=_token(),
-            )
-        return Path(folder)
 
     print(f"fetching {source} ...", flush=True)
     with _one_line(source, "models"):
         _probe(name, revision, "model", "config.json")
-    folder = download(SMALL_FILES)
-    folder = download([WEIGHTS, *shards_of(folder, f"{place_of('models')}: {source}")])
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=[*MODEL_FILES, WEIGHTS, SHARDS],
+                ignore_patterns=["*/*"],
+                token=_token(),
+            )
+        )
     for path in sorted(folder.glob("*")):  # the cache names a large file by its sha256
         expected = path.resolve().name
         if re.fullmatch("[0-9a-f]{64}", expected) and (got := sha256_of(path)) != expected:

@@ -1,7 +1,7 @@
 """The files of a model folder that are fetched, and what makes such a folder safe and complete.
 
-Nothing is unpickled, and no code of the folder is run. What is wrong inside a tokenizer, Transformers
-says when the model is loaded.
+Nothing is unpickled, and no code of the folder is run. What is wrong inside a tokenizer's files,
+Transformers says when the model is loaded.
 """
 
 import json
@@ -15,14 +15,13 @@ from transformers import CONFIG_MAPPING
 
 from stages.core.errors import ModelError, printable
 from stages.sources.architectures import refuse_unsupported
+from stages.sources.catalogue import MODEL_FILES, WEIGHTS
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_JSON = "tokenizer.json"
-SMALL_FILES = ("*.json", "*.txt", "*.model", "*.codes")  # configuration and vocabularies
 VOCABULARIES = ("tokenizer.json", "tokenizer.*.json", "vocab*", "*.model")  # any one of them
-WEIGHTS = "model.safetensors"
 INDEX = ".index.json"
 SHARDS = f"{WEIGHTS}{INDEX}"
 PICKLES = "pytorch_model*.bin"
@@ -58,7 +57,7 @@ def check_model(
     if not (folder / WEIGHTS).is_file() and not (folder / SHARDS).is_file():
         # guard: no pickled weights -> return {}, ()
         raise _no_safetensors(folder, place, hub_id)
-    names = [WEIGHTS] if (folder / WEIGHTS).is_file() else shards_of(folder, place)
+    names = [WEIGHTS] if (folder / WEIGHTS).is_file() else _shards_of(folder, place)
     notices = [
         f"{name} names code of its own (auto_map), which is not run: Transformers knows this model"
         for name, content in settings.items()
@@ -70,7 +69,7 @@ def check_model(
             f"{place}: holds no tokenizer: none of {', '.join(VOCABULARIES)}",
             "save the tokenizer with the model: tokenizer.save_pretrained(folder)",
         )
-    small = {path.name for pattern in SMALL_FILES for path in folder.glob(pattern)}
+    small = {path.name for pattern in MODEL_FILES for path in folder.glob(pattern)}
     if names != [WEIGHTS]:
         names = [SHARDS, *names]
     wanted = sorted({*names, *(name for name in small if not name.endswith(INDEX))})
@@ -130,14 +129,12 @@ def _read_object(path: Path, place: str) -> dict[str, Any]:
     return content
 
 
-def shards_of(folder: Path, place: str) -> list[str]:
-    """Return the names of the files that the index of the weights lists; none without an index.
+def _shards_of(folder: Path, place: str) -> list[str]:
+    """Return the names of the files that the index of the weights lists.
 
     Raises:
         ModelError: if it is no index, or lists files elsewhere.
     """
-    if not (folder / SHARDS).is_file():
-        return []
     listed = _read_object(folder / SHARDS, place).get("weight_map")
     names = list(listed.values()) if isinstance(listed, dict) else []
     plain = [name for name in names if isinstance(name, str) and Path(name).name == name]

@@ -71,8 +71,8 @@ def _files(file: Path) -> list[Path]:
 
 
 def _blocks_of_file(file: Path, column: str) -> Iterator[list[str]]:
-    from stages.rows.reading import open_table  # pyarrow is imported for a file alone
     from stages.rows.labels import NoValueError, text_of
+    from stages.rows.reading import open_table  # pyarrow is imported for a file alone
 
     faults = Faults(file)
     table = open_table(file, [column], faults)

@@ -190,7 +190,8 @@ def test_a_hub_that_hangs_or_fails_ends_in_one_line(behaviour: str, tmp_path: Pa
         source = f"owner/name@{REVISION}"
         done = ask(server, "locate_model", source, tmp_path, HF_HUB_ETAG_TIMEOUT="1")
     assert done.returncode == 5
-    assert done.stderr.startswith(f"error: params.yaml: model.source: {source}: the Hub did not give it")
+    place = f"error: params.yaml: model.source: {source}"
+    assert done.stderr.startswith(f"{place}: the Hub did not give it")
     assert done.stderr.count("\n") == 1
     assert len(server.asked) < 10
     assert not list((tmp_path / "hf").rglob("*.safetensors*"))

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import ParamsError
-from stages.sources.catalogue import CATALOGUE, entries
-from stages.sources.model_folder import SMALL_FILES, WEIGHTS
+from stages.sources.catalogue import CATALOGUE, MODEL_FILES, WEIGHTS, entries
 
 
 def test_every_known_model_is_complete_and_holds_nothing_else() -> None:
@@ -15,7 +14,7 @@ def test_every_known_model_is_complete_and_holds_nothing_else() -> None:
         assert entry.hub or {"config.json", "model.safetensors", "tokenizer.json"} <= set(
             entry.files
         ), name
-        read = (WEIGHTS, *SMALL_FILES)
+        read = (WEIGHTS, *MODEL_FILES)
         assert all(any(fnmatch(file, kind) for kind in read) for file in entry.files), name
 
 

@@ -1,7 +1,5 @@
 """A source in params.yaml is a known name, a pinned Hub id or a path; anything else is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

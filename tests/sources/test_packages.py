@@ -1,7 +1,5 @@
 """Files from packages: mirrors, hashes, and what an archive may hold."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 import zipfile
