@@ -16,11 +16,10 @@ def prepare(params: Params) -> None:
     """Write the three splits, the label list and metrics/data.json; nothing if a check fails."""
     # Heavy libraries are imported once the params have been checked.
     from stages.rows.checks import read_rows
-    from stages.rows.draw import sample, split_rows
     from stages.rows.labels import label_list
-    from stages.rows.notes import notes
     from stages.rows.prepared import write_splits
-    from stages.rows.summary import COUNTS, describe, summarise
+    from stages.rows.splits import sample, split_rows
+    from stages.rows.summary import COUNTS, describe, notes, summarise
     from stages.sources.locate import locate_data
 
     counts: Counter[str] = Counter({f"rows_{name}": 0 for name in COUNTS})

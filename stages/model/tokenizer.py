@@ -11,7 +11,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from stages.core.errors import ModelError, printable
-from stages.sources.tokenizer_files import TOKENIZER_CONFIG, TOKENIZER_JSON, max_length_of
+from stages.sources.model_folder import TOKENIZER_CONFIG, TOKENIZER_JSON, max_length_of
 
 INPUTS = ["input_ids", "attention_mask"]
 FETCH = "dvc repro -f fetch_base"

@@ -1,24 +1,24 @@
-"""Turn the tables of a data source into labelled rows, and check each of them.
+"""Turn the files of a data source into labelled rows, and check each of them.
 
 Nothing is normalised: a text stays as it is. What `drop` allows to leave out is counted.
 """
 
-from __future__ import annotations
-
 import hashlib
+import math
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
-from stages.rows.faults import SHOWN, Faults
-from stages.rows.tables import read_table
+from stages.rows.labels import NoValueError, label_of, text_of
+from stages.rows.reading import SHOWN, Faults, open_table
 from stages.sources.locate import DataSource
-
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    import pandas as pd
 
 ORDER = ("test", "validation", "train", "all")  # which copy of a leaked text is kept
 ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
@@ -49,25 +49,32 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
     """Return the checked rows of all splits, and print in a line how their files were understood.
 
     Columns: split, file, line, id, text, label, folded (the same for texts that fold alike), and
-    rating and group where there are such.
+    rating and group where there are such. `line` counts from 1 as an editor does (in parquet and
+    in a .json array: rows).
+
+    Args:
+        source: where the rows are.
+        params: which columns to read, and what to do with faulty rows.
+        counts: takes the rows by what became of them.
 
     Raises:
         DataError: with every fault of the first step that finds one.
     """
-    import pandas as pd
-
-    understood: dict[str, list[Path]] = {}
-    tables = [
-        _read_file(split, file, source, params, counts, understood)
-        for split in source.splits
-        for file in source.files(split)
-    ]
-    print(describe_files(understood), flush=True)
+    understood: dict[str, list[str]] = {}
+    tables = []
+    for split in source.splits:
+        for file in source.files(split):
+            table, kind = _read_file(file, source, params, counts)
+            understood.setdefault(kind, []).append(str(file) if source.is_local else file.name)
+            tables.append(table.assign(split=split, file=str(file)))
+    for kind, files in understood.items():
+        print(f"read: {printable(', '.join(files), 200)} ({kind})", flush=True)
     rows = pd.concat(tables, ignore_index=True)
     rows["id"] = [row_id(text) for text in rows["text"]]
     rows = _without_conflicts(rows, params, counts)
-    rows = _without_repeats(rows, counts)
-    rows = _without_leaks(rows, params, counts)
+    repeated = rows.duplicated(["split", "folded"])  # a repeat would count one text twice
+    counts["rows_repeated"] += int(repeated.sum())
+    rows = _without_leaks(rows[~repeated], params, counts)
     _check_groups(rows, params)
     for split, file in source.splits.items():
         if split not in set(rows["split"]):  # otherwise it would be drawn from the others
@@ -77,65 +84,105 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
     return rows
 
 
-def describe_files(understood: dict[str, list[Path]]) -> str:
-    """Return one line that says which files were read, and what was understood of them."""
-    kinds = []
-    for what, files in understood.items():
-        shown = [printable(file) for file in files]
-        names = (
-            f"{len(files)} files, {shown[0]} to {shown[-1]}" if len(files) > 3 else ", ".join(shown)
-        )
-        kinds.append(f"{names} ({what})")
-    return f"read: {'; '.join(kinds)}"
-
-
 def _read_file(
-    split: str,
-    file: Path,
-    source: DataSource,
-    params: DataParams,
-    counts: Counter[str],
-    understood: dict[str, list[Path]],
-) -> pd.DataFrame:
-    """Return one file's complete rows."""
-    frame, kind = read_table(file, source, params, counts)
-    understood.setdefault(kind, []).append(file if source.is_local else Path(file.name))
+    file: Path, source: DataSource, params: DataParams, counts: Counter[str]
+) -> tuple[pd.DataFrame, str]:
+    """Return one file's complete rows, and what was understood of it."""
     faults = Faults(file)
-    folded: list[Any] = [_digest(text) for text in frame["text"]]
-    groups = frame["group"] if params.group_column else ["-"] * len(frame)
+    names = [params.text_column, source.label_from_sign or params.label_column]
+    names += [params.group_column] if params.group_column else []
+    table = open_table(file, names, faults, source.columns)
+    read = list(_rows(table.rows, source, faults, counts))
+    rows = pd.DataFrame(read, columns=["line", "text", "label", "rating", "group"], dtype=object)
+    rows = rows.astype({"line": "int64", "rating": "float64"})
+    faults.check()  # what cannot be read comes before what is not there
+    rows["folded"] = [_digest(text) for text in rows["text"]]
     keep = []
-    for line, seen, label, group in zip(frame["line"], folded, frame["label"], groups, strict=True):
-        labelled = bool(label and label.strip())
-        complete = bool(seen and labelled and group)  # zero-width characters alone are no text
+    for row in rows.itertuples():
+        labelled = bool(row.label and row.label.strip())
+        # Zero-width characters alone are no text.
+        complete = bool(row.folded and labelled and (row.group or not params.group_column))
         keep.append(complete)
         if not complete and params.on_incomplete == "refuse":
-            what = "no group" if seen and labelled else "no label" if seen else "empty text"
-            faults.add(line, what, "fill it in, or set data.on_incomplete to drop")
-        if complete and label is not None and label != label.strip():
-            faults.add(line, f"label {printable(repr(label))} has spaces around it", "remove them")
+            what = "no group" if row.folded and labelled else "no label"
+            what = what if row.folded else "empty text"
+            faults.add(row.line, what, "fill it in, or set data.on_incomplete to drop")
+        if complete and row.label != row.label.strip():
+            what = f"label {printable(repr(row.label))} has spaces around it"
+            faults.add(row.line, what, "remove them")
     faults.check()
     counts["rows_incomplete"] += len(keep) - sum(keep)
-    return frame.assign(folded=folded, split=split, file=str(file))[keep]
+    unused = ["rating"] * (not source.label_from_sign) + ["group"] * (not params.group_column)
+    return rows[keep].drop(columns=unused), table.understood
 
 
-def _pair(group: pd.DataFrame, column: str) -> str:
-    """Return the first places where one text has each of two values of `column`."""
-    two = group.drop_duplicates(column).head(2)
-    return " and ".join(
-        f"{printable(file)}:{line}" for file, line in zip(two["file"], two["line"], strict=True)
-    )
+def _rows(
+    cells: Iterator[tuple[int, list[Any]]],
+    source: DataSource,
+    faults: Faults,
+    counts: Counter[str],
+) -> Iterator[tuple[int, str | None, str | None, float | None, str | None]]:
+    """Yield line, text, label, rating and group, each None where the file has nothing.
+
+    Texts are verbatim, labels and groups in their one spelling. A row whose rating is 0 has no
+    label: it is counted, and left out.
+    """
+    named = partial(label_of, names=source.label_names)
+    for line, (text, label, *group) in cells:
+        counts["rows_source"] += 1
+        read_text = _read(text_of, text, line, faults)
+        rating = None
+        if source.label_from_sign:
+            rating = _number(label)
+            if not math.isfinite(rating):
+                what = f"{source.label_from_sign} is not a finite number"
+                faults.add(line, what, "write a number")
+            elif rating == 0:
+                counts["rows_neutral"] += 1
+                continue
+            negative, positive = source.label_names or ("negative", "positive")
+            label = positive if rating > 0 else negative
+        read_label = label if source.label_from_sign else _read(named, label, line, faults)
+        read_group = _read(label_of, group[0], line, faults) if group else None
+        yield line, read_text, read_label, rating, read_group
 
 
-def _shared(rows: pd.DataFrame, column: str) -> pd.Series[bool]:
+def _read(read: Callable[[Any], str | None], value: Any, line: int, faults: Faults) -> str | None:
+    """Return what `read` makes of a cell; note a fault of it, and return None."""
+    try:
+        text = read(value)
+    except NoValueError as error:
+        faults.add(line, error.what, error.fix)
+        return None
+    if text and "\x00" in text:
+        faults.add(line, "holds a NUL character", "remove it; the file may be binary")
+    elif text and not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        faults.add(line, "holds half of a surrogate pair", "write the complete character")
+    return text
+
+
+def _number(value: Any) -> float:
+    """Return the number, or NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _shared(rows: pd.DataFrame, column: str) -> "pd.Series[bool]":
     """Return which rows share their folded text across values of `column`."""
     return rows.groupby("folded", sort=False)[column].transform("nunique") > 1
 
 
 def _report(shared: pd.DataFrame, column: str, what: str, fix: str) -> DataError:
-    """Return the error about texts shared across values of `column`, naming the first five."""
+    """Return the error about texts shared across values of `column`, with two places for each."""
     texts = shared["folded"].drop_duplicates()
     first = shared[shared["folded"].isin(texts[:SHOWN])]
-    shown = [_pair(group, column) for _, group in first.groupby("folded", sort=False)]
+    shown = []
+    for _, group in first.groupby("folded", sort=False):
+        two = group.drop_duplicates(column).head(2)
+        places = zip(two["file"], two["line"], strict=True)
+        shown.append(" and ".join(f"{printable(file)}:{line}" for file, line in places))
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return DataError(f"{'; '.join(shown)}{more}: {what}", fix)
 
@@ -153,13 +200,6 @@ def _without_conflicts(
         )
     counts["rows_conflict"] += int(several.sum())
     return rows[~several]
-
-
-def _without_repeats(rows: pd.DataFrame, counts: Counter[str]) -> pd.DataFrame:
-    """Keep the first of equal texts within a split: a repeat would count one text twice."""
-    repeated = rows.duplicated(["split", "folded"])
-    counts["rows_repeated"] += int(repeated.sum())
-    return rows[~repeated]
 
 
 def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
@@ -181,20 +221,19 @@ def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
     """Refuse one group alone, and a group in two splits: a model would know it before the test."""
     if params.group_column is None:
         return
+    place = f"params.yaml: data.group_column: {printable(params.group_column)}"
     if rows["group"].nunique() == 1 and len(rows) > 1:
         raise DataError(
-            f"params.yaml: data.group_column: {printable(params.group_column)}: all rows are of "
-            f"one group, {printable(rows['group'].iloc[0])}, which cannot be split",
+            f"{place}: all rows are of one group, {printable(rows['group'].iloc[0])}, which "
+            "cannot be split",
             "name the column of what related rows share, or set data.group_column to null",
         )
     splits = rows.groupby("group", sort=False)["split"].nunique()
     shared = [printable(group) for group in splits.index[splits > 1]]
     if shared:  # guard: group in two splits
-        one = len(shared) == 1
         more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
         raise DataError(
-            f"params.yaml: data.group_column: {printable(params.group_column)}: {len(shared)} "
-            f"{'group is' if one else 'groups are'} in two splits: "
-            f"{', '.join(shared[:SHOWN])}{more}",
+            f"{place}: {len(shared)} {'group is' if len(shared) == 1 else 'groups are'} in two "
+            f"splits: {', '.join(shared[:SHOWN])}{more}",
             "keep the rows of a group in one split, or set data.group_column to null",
         )

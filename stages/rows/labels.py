@@ -1,37 +1,117 @@
-"""Labels: from the values in a file to class names, and the list of classes."""
+"""Texts and labels: from the values in a file to strings, and the list of classes.
 
-from __future__ import annotations
+A csv file knows text alone, JSON knows numbers and booleans, Parquet knows thirty types, and Excel
+makes a number of what looks like one. So that the same table in two formats is the same data, a
+label is compared as text, and a number is spelled in one way: 1, 1.0, "1" and "1.0" are one label.
+"""
 
 import difflib
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
 
 from stages.core.errors import DataError, printable
-from stages.rows.values import NoValueError, label_text
 from stages.sources.locate import DataSource
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    import pandas as pd
-
 MAX_CLASSES = 1000
+NO_FRACTION = re.compile(r"(-?[0-9]+)\.0+")
+BOOLEANS = ("true", "false")  # Python writes True, R and Excel TRUE, most others true
 
 
-def label_of(value: Any, names: tuple[str, ...] | None) -> str | None:
-    """Return a label as text; an integer becomes its name where the source names them.
+class NoValueError(ValueError):
+    """A cell that is no single text, number or boolean: what it is, and the remedy."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(what, fix)
+        self.what, self.fix = what, fix
+
+
+def text_of(value: Any) -> str | None:
+    """Return a text verbatim, and a number or boolean as Python writes it; None for nothing.
+
+    Raises:
+        NoValueError: if it is of another kind.
+    """
+    return _plain(value, "text")
+
+
+def label_of(value: Any, names: tuple[str, ...] | None = None) -> str | None:
+    """Return the one spelling of a label, None for nothing; a list of one is its only value.
+
+    Args:
+        value: as the file has it.
+        names: of integer labels from 0, where the source has such; -1 is then no label.
 
     Raises:
         NoValueError: if it is no label, or an integer outside the source's names.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if names and number and value == value:  # NaN is the only value that differs from itself
-        if value == -1:  # unlabelled on the Hub
+    if names and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value == -1 or value != value:  # unlabelled on the Hub; NaN
             return None
         if not (0 <= value < len(names) and float(value).is_integer()):
             what = f"label {value} is none of the {len(names)} that the source names"
             raise NoValueError(what, "correct the row, or set data.label_column")
         return names[int(value)]
-    return label_text(value)
+    if isinstance(value, list):
+        if len(value) > 1:
+            raise NoValueError(
+                f"the label is a list of {len(value)}: that is a multi-label task, and here each "
+                "text has one label",
+                "keep one label for each row, or name one by its place: "
+                "data.label_column: <column>.0",
+            )
+        if value and isinstance(value[0], list):
+            what = f"the label is a list of lists, {printable(repr(value))}: that marks spans"
+            raise NoValueError(what, "give one class for each text")
+        value = value[0] if value else None
+    label = _plain(value, "label")
+    return None if label is None else _spelling(label)
+
+
+@lru_cache(maxsize=10_000)  # one string object for a class, not one for a row
+def _spelling(label: str) -> str:
+    """Return a number without an empty fraction, and a boolean in small letters."""
+    if label.lower() in BOOLEANS:
+        return label.lower()
+    number = NO_FRACTION.fullmatch(label)
+    if number is None:
+        return label
+    return "0" if number[1] == "-0" else number[1]
+
+
+def _plain(value: Any, what: str) -> str | None:
+    """Return a text, a number, a boolean or bytes as text; None for nothing, or NaN."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (float, Decimal)) and value != value:  # NaN alone differs from itself
+        return None
+    if isinstance(value, (bool, int)):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value)  # the shortest that is this number again
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise NoValueError(f"the {what} is bytes that are not UTF-8", "write text") from None
+    if isinstance(value, Mapping):
+        names = printable(", ".join(map(str, value)), 60)
+        raise NoValueError(
+            f"the {what} is an object with {names or 'nothing in it'}",
+            f"name one of its fields with a dot: data.{what}_column: <column>.<field>",
+        )
+    kind = "a list" if isinstance(value, list) else f"of type {type(value).__name__}"
+    raise NoValueError(
+        f"the {what} {printable(repr(value))} is {kind}, neither text nor a number",
+        f"write it as text, or set data.{what}_column",
+    )
 
 
 def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
@@ -63,8 +143,7 @@ def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
 
 def _check_spelling(rows: pd.DataFrame, counted: Counter[str]) -> None:
     """Refuse a label that is another one's misspelling, or that train lacks."""
-    training = rows[rows["split"].isin(["train", "all"])]
-    known = Counter(training["label"])
+    known = Counter(rows.loc[rows["split"].isin(["train", "all"]), "label"])
     faults = []
     for label in counted:
         twin = next((k for k in known if k != label and k.casefold() == label.casefold()), None)

@@ -1,20 +1,13 @@
-"""The prepared rows: the one writer and reader of the splits and of the label list.
-
-No torch in here.
-"""
-
-from __future__ import annotations
+"""The prepared rows: the one writer and reader of the splits and of the label list."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from stages.core import paths
 from stages.core.artefacts import read_json, remake, replacing, require, write_json
 from stages.core.errors import DataError, printable
-
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    import pandas as pd
 
 SPLITS = {"train": paths.TRAIN, "validation": paths.VALIDATION, "test": paths.TEST}
 COLUMNS = ("id", "text", "label", "rating")  # the last where the source has ratings
@@ -55,8 +48,6 @@ def read_split(path: Path, labels: list[str]) -> Split:
         HostError: if the file is missing.
         DataError: if it is damaged, or holds a label outside the list.
     """
-    import pandas as pd
-
     fix = remake(path)
     try:
         frame = pd.read_parquet(require(path), columns=["id", "text", "label"])

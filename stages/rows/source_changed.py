@@ -1,6 +1,8 @@
-"""Warn if the user's own data file or model folder is no longer what was prepared or fetched."""
+"""Warn if the user's own data file or model folder is no longer what was prepared or fetched.
 
-from __future__ import annotations
+DVC watches data/raw alone; any other local source is compared by sha256 here. A catalogue name or
+a Hub id is pinned and cannot change.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -8,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from stages.core import paths
-from stages.core.artefacts import read_json
-from stages.core.errors import ParamsError, UserError, printable
+from stages.core.artefacts import read_json, sha256_of
+from stages.core.errors import ModelError, ParamsError, UserError, printable
 from stages.core.params import DataParams, Params
-from stages.sources.locate import is_local_data, locate_data
-from stages.sources.model_changed import model_change
+from stages.sources.locate import is_local, locate_data, locate_model
 
-REMEDY = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watches"
+PREPARE = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watches"
+REFETCH = "run `dvc repro -f fetch_base`"
 
 
 def warn_if_source_changed(params: Params) -> None:
@@ -52,18 +54,45 @@ def _data_changes(params: Params) -> Iterator[str]:
 
 
 def source_change(params: DataParams, recorded: str) -> str | None:
-    """Return how a local source outside data/raw differs from the recorded sha256, or None.
-
-    DVC watches data/raw; any other file is compared by its hash here.
-    """
+    """Return how a local source outside data/raw differs from the recorded sha256, or None."""
     if Path(params.source).resolve().is_relative_to(paths.RAW.resolve()):
         return None
     try:
-        if not is_local_data(params.source):
+        if not is_local(params.source, "data"):
             return None
         now = locate_data(params.source, Path()).sha256
     except ParamsError:  # it, or a split of it, no longer exists
         return f"{printable(params.source)} no longer exists; the prepared rows come from it"
     if now != recorded:
-        return f"{printable(params.source)} has changed since the data were prepared: {REMEDY}"
+        return f"{printable(params.source)} has changed since the data were prepared: {PREPARE}"
     return None
+
+
+def model_change(source: str) -> str | None:
+    """Return how a local model folder differs from the copy of it in models/base, or None."""
+    base, name = paths.BASE_MODEL, printable(Path(source))
+    try:
+        if not base.is_dir() or not is_local(source, "models"):
+            return None
+        now = locate_model(source, Path()).files
+    except ParamsError:
+        return f"{name} no longer exists; {base} is a copy of it"
+    except ModelError as error:
+        why = error.faults[0][0]
+        return f"{name} has changed since {base} was copied from it, and cannot be used now: {why}"
+    copied = {path.name: path for path in base.iterdir()}
+    changed = [
+        file
+        for file in sorted({*now, *copied})
+        if file not in now or file not in copied or not _same(now[file], copied[file])
+    ]
+    if not changed:
+        return None
+    files = printable(", ".join(changed))
+    return f"{name} has changed since {base} was copied from it ({files}): {REFETCH}"
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    return one.samefile(other) or sha256_of(one) == sha256_of(other)

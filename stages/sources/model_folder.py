@@ -1,50 +1,40 @@
-"""The files of a model folder that are fetched, and what makes such a folder safe and complete."""
+"""The files of a model folder that are fetched, and what makes such a folder safe and complete.
 
-from __future__ import annotations
+Nothing is unpickled, and no code of the folder is run. What is wrong inside a tokenizer's files,
+Transformers says when the model is loaded.
+"""
 
 import json
+import math
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+from transformers import CONFIG_MAPPING
+
 from stages.core.errors import ModelError, printable
 from stages.sources.architectures import refuse_unsupported
-from stages.sources.tokenizer_files import (
-    TOKENIZER_CONFIG,
-    TOKENIZER_EXTRAS,
-    check_tokenizer_config,
-    tokenizer_of,
-)
-from stages.sources.weight_files import (
-    SHARDS,
-    WEIGHTS,
-    check_weights,
-    download_command,
-    shards_of,
-)
+from stages.sources.catalogue import MODEL_FILES, WEIGHTS
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
-# The small files that decide which others are read.
-DECIDING_FILES = (CONFIG, TOKENIZER_CONFIG, ADAPTER_CONFIG, SHARDS)
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_JSON = "tokenizer.json"
+VOCABULARIES = ("tokenizer.json", "tokenizer.*.json", "vocab*", "*.model")  # any one of them
+INDEX = ".index.json"
+SHARDS = f"{WEIGHTS}{INDEX}"
+PICKLES = "pytorch_model*.bin"
+CONVERT = "python -m stages.sources.to_safetensors"
+AGAIN = "fetch it again (a Git LFS pointer needs: git lfs pull)"
+WIDENED = {"F16": "fp16", "BF16": "bf16"}
+FLOATS = {"F64", "F32", *WIDENED}
 
 
-@dataclass(frozen=True)
-class ModelFolder:
-    """The part of a model folder that Transformers reads.
-
-    Attributes:
-        files: the files by name.
-        notices: what the user should know of it, one line each.
-    """
-
-    files: dict[str, Path]
-    notices: tuple[str, ...]
-
-
-def check_model(folder: Path, place: str, hub_id: str | None = None) -> ModelFolder:
-    """Return the files of a model folder that Transformers reads; the others are left alone.
+def check_model(
+    folder: Path, place: str, hub_id: str | None = None
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Return the files of a model folder that are fetched, and what the user should know of them.
 
     Args:
         folder: the model's folder.
@@ -60,30 +50,31 @@ def check_model(folder: Path, place: str, hub_id: str | None = None) -> ModelFol
         inside = sorted(path.parent for path in folder.glob(f"*/{WEIGHTS}"))
         fix = f"give the folder in it: {inside[0]}" if inside else "give a folder of Transformers"
         raise ModelError(f"{place}: holds no {CONFIG}", fix)
-    config = _read_object(folder / CONFIG, place)
-    refuse_unsupported(config, place)
-    _check_config(config, place)
-    weights = check_weights(folder, place, hub_id)
-    tokenizer_config = _tokenizer_config(folder, place)
-    notices = [*_check_code(config, tokenizer_config, place), *weights.notices]
-    check_tokenizer_config(tokenizer_config, place)
-    tokenizer = tokenizer_of(config, tokenizer_config)
-    tokenizer.check(folder, place)
-    names = {CONFIG, *weights.names, *tokenizer.names, *TOKENIZER_EXTRAS}
-    files = {name: folder / name for name in sorted(names) if (folder / name).is_file()}
-    return ModelFolder(files, tuple(notices))
-
-
-def wanted_files(folder: Path, place: str) -> list[str]:
-    """Return the names that a model may need, from its DECIDING_FILES alone.
-
-    Raises:
-        ModelError: if one of them is damaged.
-    """
-    config = _read_object(folder / CONFIG, place) if (folder / CONFIG).is_file() else {}
-    refuse_unsupported(config, place)
-    tokenizer = tokenizer_of(config, _tokenizer_config(folder, place))
-    return sorted({WEIGHTS, *shards_of(folder, place), *tokenizer.names, *TOKENIZER_EXTRAS})
+    settings = {CONFIG: _read_object(folder / CONFIG, place)}
+    if (folder / TOKENIZER_CONFIG).is_file():
+        settings[TOKENIZER_CONFIG] = _read_object(folder / TOKENIZER_CONFIG, place)
+    _check_config(settings[CONFIG], place)
+    if not (folder / WEIGHTS).is_file() and not (folder / SHARDS).is_file():
+        # guard: no pickled weights -> return {}, ()
+        raise _no_safetensors(folder, place, hub_id)
+    names = [WEIGHTS] if (folder / WEIGHTS).is_file() else _shards_of(folder, place)
+    notices = [
+        f"{name} names code of its own (auto_map), which is not run: Transformers knows this model"
+        for name, content in settings.items()
+        if "auto_map" in content
+    ]
+    notices += _check_weights([folder / name for name in names], place)
+    if not any(path.is_file() for pattern in VOCABULARIES for path in folder.glob(pattern)):
+        raise ModelError(
+            f"{place}: holds no tokenizer: none of {', '.join(VOCABULARIES)}",
+            "save the tokenizer with the model: tokenizer.save_pretrained(folder)",
+        )
+    small = {path.name for pattern in MODEL_FILES for path in folder.glob(pattern)}
+    if names != [WEIGHTS]:
+        names = [SHARDS, *names]
+    wanted = sorted({*names, *(name for name in small if not name.endswith(INDEX))})
+    files = {name: folder / name for name in wanted if (folder / name).is_file()}
+    return files, tuple(notices)
 
 
 def _refuse_adapter(folder: Path, place: str, hub_id: str | None) -> None:
@@ -98,7 +89,7 @@ def _refuse_adapter(folder: Path, place: str, hub_id: str | None) -> None:
             f"give the model that it was trained on: {printable(base or 'see its model card')}",
         )
     if hub_id:
-        command, to = download_command(hub_id)
+        command, to = _download_command(hub_id)
         without = f"{command} --exclude 'adapter_*', then set model.source to {to}"
     else:
         without = f"mv {shlex.quote(str(adapter))} {shlex.quote(str(adapter))}.unused"
@@ -111,22 +102,19 @@ def _refuse_adapter(folder: Path, place: str, hub_id: str | None) -> None:
 
 
 def _check_config(config: dict[str, Any], place: str) -> None:
-    """Raise a ModelError if the weights are not plain numbers in the usual files."""
+    """Raise a ModelError for an architecture that is not known, or weights that are quantised."""
+    refuse_unsupported(config, place)
+    # guard: no code of a model
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
+        raise ModelError(
+            f"{place}: {CONFIG} has auto_map: the model needs code of its own",
+            "choose a model that Transformers itself knows: code from a model folder is never run",
+        )
     if "quantization_config" in config:
         raise ModelError(
             f"{place}: {CONFIG} has quantization_config: the weights are quantised",
             "choose the model as it was before its quantisation",
         )
-    if config.get("transformers_weights", WEIGHTS) not in (None, WEIGHTS, SHARDS):
-        raise ModelError(
-            f"{place}: {CONFIG} names other weights than {WEIGHTS} (transformers_weights)",
-            f"rename that file to {WEIGHTS}, and remove the line",
-        )
-
-
-def _tokenizer_config(folder: Path, place: str) -> dict[str, Any]:
-    path = folder / TOKENIZER_CONFIG
-    return _read_object(path, place) if path.is_file() else {}
 
 
 def _read_object(path: Path, place: str) -> dict[str, Any]:
@@ -134,44 +122,105 @@ def _read_object(path: Path, place: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ModelError(
-            f"{place}: {path.name}: not valid JSON: {printable(error)}", "fetch the file again"
+            f"{place}: {path.name}: not valid JSON: {printable(error)}", AGAIN
         ) from None
     if not isinstance(content, dict):
-        raise ModelError(f"{place}: {path.name}: not a JSON object", "fetch the file again")
+        raise ModelError(f"{place}: {path.name}: not a JSON object", AGAIN)
     return content
 
 
-def _check_code(config: dict[str, Any], tokenizer_config: dict[str, Any], place: str) -> list[str]:
-    """Return a notice for each file that names code of its own, which is not run.
+def _shards_of(folder: Path, place: str) -> list[str]:
+    """Return the names of the files that the index of the weights lists.
 
     Raises:
-        ModelError: if Transformers has no code of its own for the model or its tokenizer.
+        ModelError: if it is no index, or lists files elsewhere.
     """
-    notices = []
-    known = {
-        CONFIG: (config, model_type_known(config)),
-        TOKENIZER_CONFIG: (
-            tokenizer_config,
-            tokenizer_of(config, tokenizer_config).class_known,
-        ),
-    }
-    for name, (content, is_known) in known.items():
-        if "auto_map" in content and not is_known:  # guard: no code of a model
+    listed = _read_object(folder / SHARDS, place).get("weight_map")
+    names = list(listed.values()) if isinstance(listed, dict) else []
+    plain = [name for name in names if isinstance(name, str) and Path(name).name == name]
+    if not names or plain != names or not all(name.endswith(".safetensors") for name in plain):
+        raise ModelError(
+            f"{place}: {SHARDS}: not an index of safetensors files in the same folder", AGAIN
+        )
+    return sorted(set(plain))
+
+
+def _check_weights(files: list[Path], place: str) -> list[str]:
+    """Return what is said of the tensors' types, from the files' headers.
+
+    A header gives its file's size, so a truncated file is found at once.
+    """
+    kinds: set[str] = set()
+    for path in files:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                types = {name: str(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118  # no mapping
+        except FileNotFoundError:
             raise ModelError(
-                f"{place}: {name} has auto_map: the model needs code of its own",
-                "choose a model that Transformers itself knows: "
-                "code from a model folder is never run",
-            )
-        if "auto_map" in content:
-            notices.append(
-                f"{name} names code of its own (auto_map), which is not run: "
-                "Transformers knows this model"
-            )
-    return notices
+                f"{place}: {path.name}, which {SHARDS} lists, is missing", "fetch it again"
+            ) from None
+        except SafetensorError as error:
+            raise ModelError(
+                f"{place}: {path.name} is not a complete safetensors file: {printable(error)}",
+                AGAIN,
+            ) from None
+        for name, kind in sorted(types.items()):
+            if name.endswith(".weight") and kind not in FLOATS:
+                raise ModelError(
+                    f"{place}: the weights are quantised: {printable(name)} is stored as {kind}",
+                    "choose the model as it was before its quantisation",
+                )
+        kinds.update(types.values())
+    if "F64" in kinds:
+        return ["the weights are stored in fp64: rounded to fp32"]
+    halves = " and ".join(sorted(WIDENED[kind] for kind in kinds & set(WIDENED)))
+    return [f"the weights are stored in {halves}: widened to fp32, without loss"] if halves else []
 
 
-def model_type_known(config: dict[str, Any]) -> bool:
-    """Return whether Transformers itself has the architecture of a config.json."""
-    from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
+def _no_safetensors(folder: Path, place: str, hub_id: str | None) -> ModelError:
+    """Return the error for a folder without weights that can be read, with a remedy that works."""
+    refused = "pickle weights are refused, since loading them can run code"
+    if hub_id:  # only safetensors files are fetched from there
+        command, to = _download_command(hub_id)
+        return ModelError(
+            f"{place}: the Hub has no {WEIGHTS} of it; {refused}",
+            "take another revision, or if you trust the author, convert them once: "
+            f"{command} && {CONVERT} {to}, then set model.source to {to}",
+        )
+    if any(folder.glob(PICKLES)):
+        return ModelError(
+            f"{place}: holds no {WEIGHTS}; {refused}",
+            f"if you trust their author, convert them once: {CONVERT} {shlex.quote(str(folder))}",
+        )
+    found = ", ".join(sorted(path.name for path in folder.iterdir()))
+    return ModelError(
+        f"{place}: holds no {WEIGHTS} and no {SHARDS}, only {printable(found, 200)}",
+        "save the model with model.save_pretrained(folder), or give another folder",
+    )
 
-    return config.get("model_type") in CONFIG_MAPPING_NAMES
+
+def _download_command(hub_id: str) -> tuple[str, str]:
+    """Return a command that downloads a Hub model into a folder, and that folder."""
+    name, revision = hub_id.split("@")
+    to = f"models/{name.split('/')[1]}"
+    return f"hf download {name} --revision {revision} --local-dir {to}", to
+
+
+def max_length_of(tokenizer_config: dict[str, Any]) -> int | None:
+    """Return `model_max_length` as a number of tokens, None where it states no limit.
+
+    A number may be written as a text or with a fraction; zero and below state no limit.
+
+    Raises:
+        ValueError: if it is no number.
+    """
+    value = tokenizer_config.get("model_max_length")
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        raise ValueError(f"model_max_length: expected a number of tokens, got {value!r}")
+    return int(min(number, 1e30)) if number >= 1 else None

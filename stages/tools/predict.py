@@ -25,10 +25,9 @@ from stages.core import paths
 from stages.core.artefacts import replacing, require
 from stages.core.errors import DataError, ParamsError, printable
 from stages.core.params import ComputeParams
-from stages.rows.faults import Faults
-from stages.rows.formats import open_table
-from stages.rows.values import NoValueError, text_of
-from stages.sources.data_files import ENDINGS, format_of, is_pattern
+from stages.rows.labels import NoValueError, text_of
+from stages.rows.reading import Faults, open_table
+from stages.sources.locate import ENDINGS, format_of, is_pattern
 from stages.tools.predictor import Predictor, fault_of, open_predictor
 
 LINES = 16  # of standard input that are checked together

@@ -180,7 +180,7 @@ def test_a_model_that_is_not_cached_is_reported_without_a_connection(params: Par
     code = OFFLINE + code_of_stage("fetch_base")
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(Path("hf").absolute())}  # read at import
     done = call(sys.executable, "-c", code, **offline, PYTHONPATH=str(ROOT))
-    output = assert_refused(done, 5, "the Hub could not be reached", f"owner/name@{REVISION}")
+    output = assert_refused(done, 5, "the Hub did not give it", f"owner/name@{REVISION}")
     assert "CONNECT" not in output
 
 
@@ -190,7 +190,8 @@ def test_a_hub_that_hangs_or_fails_ends_in_one_line(behaviour: str, tmp_path: Pa
         source = f"owner/name@{REVISION}"
         done = ask(server, "locate_model", source, tmp_path, HF_HUB_ETAG_TIMEOUT="1")
     assert done.returncode == 5
-    assert done.stderr.startswith("error: the Hub could not be reached")
+    place = f"error: params.yaml: model.source: {source}"
+    assert done.stderr.startswith(f"{place}: the Hub did not give it")
     assert done.stderr.count("\n") == 1
     assert len(server.asked) < 10
     assert not list((tmp_path / "hf").rglob("*.safetensors*"))

@@ -75,14 +75,6 @@ def test_a_vocabulary_with_its_codes_is_enough(kind: str, tmp_path: Path) -> Non
     assert tokenizer.tokenize("film book") == ["film", "b@@", "o@@", "o@@", "k"]
 
 
-def test_a_damaged_sentencepiece_model_is_refused(tmp_path: Path) -> None:
-    files = {**MODEL, "config.json": b'{"model_type": "xlm-roberta"}'}
-    del files["vocab.txt"]
-    folder = write_files(tmp_path / "m", {**files, "sentencepiece.bpe.model": b"x" * 100})
-    with pytest.raises(ModelError, match=r"bpe\.model is not a complete SentencePiece"):
-        locate_model(str(folder), tmp_path)
-
-
 def test_a_library_that_is_missing_is_the_cause_and_the_remedy(tmp_path: Path) -> None:
     settings = {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}
     files = {**MODEL, "tokenizer_config.json": json.dumps(settings).encode()}

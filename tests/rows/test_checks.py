@@ -1,7 +1,5 @@
 """Rows: labels of every type, texts that several rows share, and messages that stay short."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from decimal import Decimal
@@ -344,3 +342,23 @@ def test_a_text_repeated_a_thousand_times_is_listed_once() -> None:
 def test_zero_width_characters_alone_are_no_text() -> None:
     fault = refused(csv("text,label\na,x\n\u200b,x\n\u200b\u200b,y\n"))
     assert "mine.csv: lines 3, 4: empty text" in fault
+
+
+def test_a_missing_column_is_guessed_and_control_characters_do_not_reach_the_terminal() -> None:
+    fault = refused(csv("texts,lab\x1b[2Jel,label\na,b,c\n"))
+    assert "no column text, did you mean texts?" in fault
+    assert "Fix: name one of its columns: texts, lab\\x1b[2Jel, label" in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("m.csv", "text,label\na\0b,pos\n", "line 2: holds a NUL character"),
+        ("m.jsonl", '{"text": "\\ud800", "label": 1}', "line 1: holds half of a surrogate pair"),
+        ("m.jsonl", '{"text": ["a"], "label": 1}', "line 1: the text ['a'] is a list"),
+        ("m.jsonl", '{"text": {"en": "a"}, "label": 1}', "line 1: the text is an object with en"),
+        ("m.jsonl", '{"text": "a", "label": "x\\u0000"}', "line 1: holds a NUL character"),
+    ],
+)
+def test_a_text_that_is_not_one_is_refused(name: str, content: str, expected: str) -> None:
+    assert expected in refused(csv(content, name))

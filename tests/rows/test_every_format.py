@@ -1,7 +1,5 @@
 """The same table in every format is the same data: rows, labels, ids and splits."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import gzip

@@ -1,7 +1,5 @@
 """Labels: their order as classes, and what is refused as one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

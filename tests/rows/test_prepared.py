@@ -1,7 +1,5 @@
 """The prepared rows and labels, read and checked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,13 +1,11 @@
 """A source in params.yaml is a known name, a pinned Hub id or a path; anything else is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 
 from stages.core.errors import ParamsError
-from stages.sources.locate import is_local_data, locate_data, locate_model
+from stages.sources.locate import is_local, locate_data, locate_model
 from tests.support.hub_server import REVISION
 from tests.support.model_files import MODEL, sha256, write_files
 
@@ -52,9 +50,9 @@ def test_what_is_neither_name_nor_id_nor_path_is_refused(source: str, temp: Path
 def test_only_paths_are_local(tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text("text,label\n")
-    assert is_local_data(str(file))
-    assert not is_local_data("movie-reviews")
-    assert not is_local_data(f"owner/name@{REVISION}")
+    assert is_local(str(file), "data")
+    assert not is_local("movie-reviews", "data")
+    assert not is_local(f"owner/name@{REVISION}", "data")
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
@@ -118,7 +116,7 @@ def test_a_pattern_names_several_files_in_their_order(
     assert found.files("all") == (folder / "a-1.CSV.gz", folder / "a-2.csv")
     assert found.sha256 == sha256(f"all:{sha256(b'1')}\nall:{sha256(b'2')}\n".encode())
     assert found.is_local
-    assert is_local_data(f"{folder}/a-*")
+    assert is_local(f"{folder}/a-*", "data")
     assert f"ignored: {folder}/a-3.txt" in capsys.readouterr().out
     with pytest.raises(ParamsError, match=r"c-\*: matches no file with one of the endings"):
         locate_data(f"{folder}/c-*", temp)

@@ -1,7 +1,5 @@
 """A model folder: which of its files are read, and which folders are refused."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import subprocess
@@ -14,7 +12,8 @@ import pytest
 
 from stages.core.errors import ModelError
 from stages.sources.locate import ModelSource, locate_model
-from tests.support.model_files import MODEL, SAFETENSORS, pieces, safetensors, write_files
+from stages.sources.model_folder import max_length_of
+from tests.support.model_files import MODEL, SAFETENSORS, safetensors, write_files
 from tests.support.tiny import ROOT
 
 INDEX = "model.safetensors.index.json"
@@ -51,8 +50,7 @@ def config(**fields: Any) -> bytes:
     ("changes", "message"),
     [
         ({"model.safetensors": None, "pytorch_model.bin": b"x"}, "pickle weights are refused"),
-        ({"model.safetensors": None, "tf_model.h5": b"x"}, "only TensorFlow (tf_model.h5)"),
-        ({"model.safetensors": None, "model.fp16.safetensors": b"x"}, "model.fp16.safetensors"),
+        ({"model.safetensors": None, "tf_model.h5": b"x"}, "only config.json, tf_model.h5, "),
         ({"model.safetensors": SAFETENSORS[:-1]}, "not a complete safetensors file"),
         ({"model.safetensors": b"version https://git-lfs"}, "git lfs pull"),
         ({"config.json": None}, "holds no config.json"),
@@ -63,8 +61,9 @@ def config(**fields: Any) -> bytes:
         ({"config.json": config(quantization_config={"bits": 4})}, "the weights are quantised"),
         ({"model.safetensors": safetensors({"a.weight": "I8"})}, "a.weight is stored as I8"),
         ({"model.safetensors": safetensors({"a.weight": "F8_E4M3"})}, "the weights are quantised"),
-        ({"config.json": config(transformers_weights="x.safetensors")}, "names other weights"),
-        ({"vocab.txt": None}, "BertTokenizer reads tokenizer.json or vocab.txt"),
+        ({"vocab.txt": None}, "holds no tokenizer: none of tokenizer.json, "),
+        ({"config.json": config(model_type="llama")}, "llama is not supported: a decoder"),
+        ({"config.json": config(model_type="clip")}, "Transformers has no classifier of texts"),
         ({"tokenizer_config.json": b"[]"}, "tokenizer_config.json: not a JSON object"),
     ],
 )
@@ -72,14 +71,6 @@ def test_an_unsafe_or_incomplete_model_is_refused(
     changes: dict[str, bytes | None], message: str, tmp_path: Path
 ) -> None:
     assert message in refusal(tmp_path, {**MODEL, **changes})
-
-
-def test_code_of_a_tokenizer_that_transformers_lacks_is_refused(tmp_path: Path) -> None:
-    files = {
-        "config.json": config(model_type="own"),
-        "tokenizer_config.json": b'{"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": []}}',
-    }
-    assert "tokenizer_config.json has auto_map" in refusal(tmp_path, {**MODEL, **files})
 
 
 def test_code_beside_a_model_that_transformers_knows_is_not_needed(tmp_path: Path) -> None:
@@ -116,14 +107,12 @@ def test_one_file_counts_before_an_index_as_in_transformers(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({TWO: None}, f"lists 2 files, of which 1 are missing: {TWO}"),
-        ({TWO: safetensors({"d.weight": "F32"})}, f"{TWO} lacks 1 tensors that {INDEX} lists"),
+        ({TWO: None}, f"{TWO}, which {INDEX} lists, is missing"),
         ({TWO: SHARDED[TWO][:-1]}, f"{TWO} is not a complete safetensors file"),
         ({TWO: safetensors({"c.weight": "I8"})}, "the weights are quantised"),
         ({INDEX: b"{}"}, "not an index"),
-        ({INDEX: b"{"}, "not an index"),
+        ({INDEX: b"{"}, "not valid JSON"),
         ({INDEX: b'{"metadata": {}, "weight_map": {}}'}, "not an index"),
-        ({INDEX: json.dumps({"weight_map": {"a.weight": ONE}}).encode()}, "not an index"),
         ({INDEX: b'{"metadata": {}, "weight_map": {"a": "../x.safetensors"}}'}, "not an index"),
         ({INDEX: b'{"metadata": {}, "weight_map": {"a": "x.bin"}}'}, "not an index"),
         ({INDEX: b'{"metadata": {}, "weight_map": {"a": 3}}'}, "not an index"),
@@ -167,77 +156,36 @@ def test_an_adapter_alone_is_refused_with_the_name_of_its_base(tmp_path: Path) -
     assert message.endswith("give the model that it was trained on: owner/base")
 
 
-OF_CLASS = {
-    "PhobertTokenizer": ("vocab.txt", "bpe.codes"),
-    "BertweetTokenizer": ("vocab.txt", "bpe.codes"),
-    "AlbertTokenizer": ("spiece.model",),
-    "RemBertTokenizer": ("sentencepiece.model",),
-    "DebertaV2TokenizerFast": ("spm.model",),
-    "XLMRobertaTokenizer": ("sentencepiece.bpe.model",),
-    "RobertaTokenizerFast": ("vocab.json", "merges.txt"),
-    "LukeTokenizer": ("vocab.json", "merges.txt", "entity_vocab.json"),
-    "RoCBertTokenizer": ("vocab.txt", "word_shape.json", "word_pronunciation.json"),
-    "PreTrainedTokenizerFast": ("tokenizer.json",),
-    "AClassThatNoOneKnows": ("tokenizer.json",),
-    "CanineTokenizer": (),
-}
-
-
-@pytest.mark.parametrize("where", ["config.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("kind", OF_CLASS)
-def test_the_tokenizer_class_names_its_files(kind: str, where: str, tmp_path: Path) -> None:
-    declared = {"config.json": {"model_type": "bert"}, "tokenizer_config.json": {}}
-    declared[where]["tokenizer_class"] = kind
-    files = {
-        "model.safetensors": SAFETENSORS,
-        "special_tokens_map.json": b"{}",
-        **{name: json.dumps(content).encode() for name, content in declared.items()},
-        **{name: pieces() if name.endswith(".model") else b"x" for name in OF_CLASS[kind]},
-    }
-    assert set(located(tmp_path, {**files, "run.py": b"", "vocab.bak": b""}).files) == set(files)
-
-
-def test_the_architecture_gives_the_class_where_none_is_declared(tmp_path: Path) -> None:
-    files = {"config.json": config(model_type="albert"), "model.safetensors": SAFETENSORS}
-    assert "AlbertTokenizer reads tokenizer.json or spiece.model" in refusal(tmp_path, files)
-    assert "spiece.model" in located(tmp_path, {**files, "spiece.model": pieces()}).files
-
-
-@pytest.mark.parametrize("lost", ["vocab.txt", "bpe.codes"])
-def test_a_tokenizer_that_lacks_one_of_its_files_is_refused(lost: str, tmp_path: Path) -> None:
-    files: dict[str, bytes | None] = {
-        "config.json": config(tokenizer_class="PhobertTokenizer"),
-        "model.safetensors": SAFETENSORS,
-        "vocab.txt": b"x",
-        "bpe.codes": b"x",
-    }
-    message = refusal(tmp_path, {**files, lost: None})
-    assert "PhobertTokenizer reads tokenizer.json or vocab.txt and bpe.codes" in message
-    assert f"there is no {lost}" in message
-
-
-def test_a_fast_tokenizer_for_this_release_is_taken(tmp_path: Path) -> None:
-    named = b'{"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.0.json"]}'
-    files = {"tokenizer_config.json": named, "tokenizer.4.0.0.json": b"{}", "vocab.txt": None}
-    assert "tokenizer.4.0.0.json" in located(tmp_path, {**MODEL, **files}).files
+def test_every_vocabulary_of_its_tokenizer_is_taken_and_nothing_else(tmp_path: Path) -> None:
+    vocabularies = ("bpe.codes", "spm.model", "merges.txt", "word_shape.json", "added_tokens.json")
+    files = {**MODEL, **dict.fromkeys(vocabularies, b"x")}
+    others = dict.fromkeys(("vocab.bak", "run.py", "pytorch_model.bin", "tf_model.h5"), b"x")
+    others |= {"pytorch_model.bin.index.json": b"{}", "README.md": b"", "a.safetensors": b""}
+    assert set(located(tmp_path, {**files, **others}).files) == set(files)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("value", "expected"),
     [
-        ({"model_max_length": "long"}, "model_max_length: expected a number of tokens, got"),
-        ({"model_max_length": [512]}, "model_max_length: expected a number of tokens, got [512]"),
-        ({"model_max_length": True}, "model_max_length: expected a number of tokens, got True"),
-        ({"model_input_names": None}, "model_input_names: expected a list of names, got None"),
-        ({"model_input_names": "input_ids"}, "model_input_names: expected a list of names"),
-        ({"model_input_names": [1]}, "model_input_names: expected a list of names, got [1]"),
+        (512, 512),
+        (" 512 ", 512),
+        (20.5, 20),
+        ("1e3", 1000),
+        (1e30, int(1e30)),
+        (float("inf"), int(1e30)),
+        (0, None),
+        (-1, None),
+        (None, None),
     ],
 )
-def test_a_setting_of_the_tokenizer_that_means_nothing_is_refused(
-    content: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    files = {**MODEL, "tokenizer_config.json": json.dumps(content).encode()}
-    assert f"tokenizer_config.json: {message}" in refusal(tmp_path, files)
+def test_the_length_of_a_tokenizer_is_understood(value: Any, expected: int | None) -> None:
+    assert max_length_of({"model_max_length": value}) == expected
+
+
+@pytest.mark.parametrize("value", ["long", "", [512], True, float("nan")])
+def test_a_length_that_is_no_number_is_named(value: Any) -> None:
+    with pytest.raises(ValueError, match="expected a number of tokens, got"):
+        max_length_of({"model_max_length": value})
 
 
 def test_the_remedy_for_pickled_weights_leaves_the_model_the_same(tmp_path: Path) -> None:

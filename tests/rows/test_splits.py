@@ -1,7 +1,5 @@
 """Rows drawn into splits: sizes, shares, rare classes and limits."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

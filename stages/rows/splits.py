@@ -1,7 +1,5 @@
 """Which rows are kept, and which of them go into which split: drawn by a seed, evenly by class."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
