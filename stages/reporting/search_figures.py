@@ -65,7 +65,8 @@ def study_of(rows: list[Row], space: dict[str, Any]) -> Study:
                 values[path] = int(row[path])
                 distributions[path] = IntDistribution(**entry)
             else:
-                values[path] = float(row[path])
+                # A value has four digits, and may so lie just outside.
+                values[path] = min(max(float(row[path]), entry["low"]), entry["high"])
                 distributions[path] = FloatDistribution(**entry)
         loss = float(row["validation_loss"])
         study.add_trial(

@@ -57,7 +57,7 @@ def search(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where trials are kept: an Optuna database, by its URL."),
+        typer.Option(metavar="URL", help="Optuna database; default: SQLite in models/.search."),
     ] = None,
     study: Annotated[
         str | None, typer.Option(metavar="NAME", help="The study's name; default: by its inputs.")
@@ -94,7 +94,7 @@ def search(
     )
     enter_project()
     settings = read_settings(options)
-    set_environment(settings.params.compute, workers)
+    set_environment(settings.params.compute)
     # It imports torch, which reads the number of threads.
     from stages.tools.search import search as run
 

@@ -70,8 +70,8 @@ from stages.tools.search_space import (
     Values,
     read_settings,
     reason_of,
+    suggested,
     value_at,
-    value_of,
     with_values,
 )
 from stages.training.trainer import make_trainer
@@ -337,6 +337,7 @@ class Search:
 
     def __init__(self, options: Options, settings: Settings, is_first: bool = True) -> None:
         self.options, self.settings, self.params = options, settings, settings.params
+        self.source = read_object(paths.DATA_SUMMARY, "source_sha256")["source_sha256"]
         self.stop = math.inf if options.minutes is None else time.time() + 60 * options.minutes
         self.trainings = Trainings(set_up(self.params.compute))
         storage = open_storage(options.storage)
@@ -372,14 +373,16 @@ class Search:
             helpers += [self._helper(place) for place in range(1, self.options.workers)]
             self.work()
             results = self.results()
+            for place, helper in enumerate(helpers, start=1):
+                if helper.poll():
+                    print(f"worker {place} had failed: see {_log_of(place)}", file=sys.stderr)
         finally:  # also when it is interrupted: what is done so far is recorded
             for helper in helpers:
                 helper.terminate()
             with contextlib.suppress(KeyboardInterrupt):
                 best = self._conclude(results)
-            for place, helper in enumerate(helpers, start=1):
-                if helper.wait() not in (0, 128 + signal.SIGINT):
-                    print(f"worker {place} had failed: see {_log_of(place)}", file=sys.stderr)
+            for helper in helpers:
+                helper.wait()
         return best
 
     def work(self) -> None:
@@ -406,7 +409,9 @@ class Search:
         options |= {"study": self.study.study_name, "trials": self.wanted, "at_most": None}
         command = [sys.executable, "-m", "stages.tools.search", json.dumps(options)]
         with _log_of(place).open("wb") as log:
-            return subprocess.Popen([*command, str(os.getpid())], stdin=log, stderr=log)
+            return subprocess.Popen(
+                [*command, str(os.getpid())], stdin=subprocess.DEVNULL, stderr=log
+            )
 
     def _put_back_what_ended(self) -> None:
         """Queue what a killed process left running.
@@ -492,17 +497,16 @@ class Search:
             f"{trials + finals} trainings to come: {trials} trials, and {finals} of the finals "
             f"(the defaults and the best {others} over {self.options.seeds} further seeds)"
             + (f"; about {minutes:.0f} min, {seconds:.0f} s each" if seconds else "")
-            + (f"; {self.options.minutes:g} min at most" if self.options.minutes else ""),
+            + (f"; {self.options.minutes:g} min at most" if self.options.minutes else "")
+            + ("" if seconds else "; the first one shows how long one takes"),
             flush=True,
         )
 
     def _trial(self, trial: Trial) -> float:
         """Train with what Optuna suggests."""
-        changes = {}
-        for path, distribution in self.settings.space.items():
-            value = value_of(distribution, trial._suggest(path, distribution))
-            if value != value_at(self.params, path):
-                changes[path] = value
+        space = self.settings.space
+        values = {path: suggested(trial, path, choice) for path, choice in space.items()}
+        changes = {k: value for k, value in values.items() if value != value_at(self.params, k)}
         return self._train(trial, trial.user_attrs.get("changes", changes), self.params.seed)
 
     def _final(self, trial: Trial) -> float:
@@ -607,7 +611,7 @@ class Search:
         finalists = [{k: v for k, v in vars(one).items() if k != "rows"} for one in results]
         found = {
             "study": self.study.study_name,
-            "data": read_object(paths.DATA_SUMMARY, "source_sha256")["source_sha256"],
+            "data": self.source,
             "settings": settings_of(self.params),
             "device": self.trainings.device.torch_device.type,
             "precision": self.trainings.device.precision,

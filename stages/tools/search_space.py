@@ -13,12 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import BaseTrial
 from pydantic import ValidationError
 
 from stages.core import paths
@@ -26,9 +22,11 @@ from stages.core.errors import ParamsError, printable
 from stages.core.params import Params, load_params
 from stages.core.params_errors import parse_yaml, read_text
 from stages.core.pipeline import read_yaml
+from stages.running.environment import threads_of
 
 Values = dict[str, Any]  # by the param's dotted path
-Space = dict[str, BaseDistribution]  # likewise; a choice is its JSON text, since a list is none
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
+Space = dict[str, Distribution]  # likewise; a choice is its JSON text, since a list is none
 
 # What a search may not choose, and why.
 REFUSED = {
@@ -87,6 +85,8 @@ class Settings:
 def read_settings(options: Options) -> Settings:
     """Return settings and space; `-S search.PATH={...}` changes an entry of the space.
 
+    The threads are this process's share.
+
     Raises:
         ParamsError: with every fault of the space, or if an option or a file is wrong.
     """
@@ -115,6 +115,10 @@ def read_settings(options: Options) -> Settings:
         raise ParamsError("train.epochs: 0 trains nothing", "set it to 1 or more")
     _check_prepared(params, overrides, own)
     where = f"{printable(file)}: space" if file else f"{paths.PARAMS}: search"
+    threads = threads_of(params.compute, options.workers)
+    params = params.model_copy(
+        update={"compute": params.compute.model_copy(update={"threads": threads})}
+    )
     return Settings(params, overrides, entries, check_space(entries, params, where))
 
 
@@ -171,7 +175,7 @@ def check_space(entries: Mapping[Any, Any], params: Params, where: str) -> Space
     return space
 
 
-def _distribution(path: str, entry: Any, params: Params) -> BaseDistribution:
+def _distribution(path: str, entry: Any, params: Params) -> Distribution:
     """Return an entry of the space as Optuna's distribution.
 
     Raises:
@@ -224,11 +228,15 @@ def reason_of(error: Exception) -> str:
     return printable(text.partition("\n")[0].rstrip("."), 200)
 
 
-def value_of(distribution: BaseDistribution, suggested: Any) -> Any:
-    """Return the param's value for what Optuna suggested; a float has four digits."""
-    if isinstance(distribution, CategoricalDistribution):
-        return json.loads(suggested)
-    return suggested if isinstance(suggested, int) else float(f"{suggested:.4g}")
+def suggested(trial: BaseTrial, path: str, choice: Distribution) -> Any:
+    """Return the value that Optuna suggests for a param; a float has four digits."""
+    match choice:
+        case CategoricalDistribution(choices=choices):
+            return json.loads(str(trial.suggest_categorical(path, choices)))
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(path, low, high, step=step, log=log)
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return float(f"{trial.suggest_float(path, low, high, step=step, log=log):.4g}")
 
 
 def with_values(params: Params, values: Mapping[str, Any]) -> Params:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import FixedTrial
 
 from stages.core import paths
 from stages.core.errors import ParamsError
 from stages.core.params import Params
-from stages.tools.search_space import Options, check_space, read_settings, value_at, value_of
+from stages.tools.search_space import Options, check_space, read_settings, suggested, value_at
 from tests.support.tiny import changed, save_params, shipped
 
 WHERE = "params.yaml: search"
@@ -38,7 +39,7 @@ def test_the_shipped_space_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "content", "suggested", "value"),
+    ("path", "content", "text", "value"),
     [
         ("train.learning_rate", {"low": 1e-4, "high": 1e-2, "log": True}, 0.00123456, 0.001235),
         ("lora.r", {"low": 8, "high": 64, "step": 8}, 16, 16),
@@ -48,11 +49,10 @@ def test_the_shipped_space_is_accepted() -> None:
     ],
 )
 def test_a_suggestion_becomes_a_value(
-    path: str, content: dict[str, Any], suggested: Any, value: Any
+    path: str, content: dict[str, Any], text: Any, value: Any
 ) -> None:
-    distribution = check_space({path: content}, shipped(), WHERE)[path]
-    assert distribution.to_internal_repr(suggested) is not None
-    found = value_of(distribution, suggested)
+    choice = check_space({path: content}, shipped(), WHERE)[path]
+    found = suggested(FixedTrial({path: text}), path, choice)
     assert (found, type(found)) == (value, type(value))
 
 
