@@ -37,7 +37,13 @@ from ruamel.yaml import YAML
 from scipy.stats import t as student
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
@@ -221,16 +227,26 @@ def open_storage(url: str) -> RDBStorage:
     is_sqlite = url.startswith("sqlite")
     if url == OWN_STORAGE:
         paths.STUDIES.mkdir(parents=True, exist_ok=True)
-    waits = {"timeout": 60} if is_sqlite else {"connect_timeout": 10}
+
+    def opened() -> RDBStorage:
+        return RDBStorage(
+            url,
+            {
+                "pool_pre_ping": True,
+                "connect_args": {"timeout": 60} if is_sqlite else {"connect_timeout": 10},
+            },
+            heartbeat_interval=BEAT,
+            grace_period=DEAD,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
+        )
+
     try:
         with one_line(url):
-            storage = RDBStorage(
-                url,
-                {"pool_pre_ping": True, "connect_args": waits},
-                heartbeat_interval=BEAT,
-                grace_period=DEAD,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
-            )
+            try:
+                storage = opened()
+            except (IntegrityError, ProgrammingError):  # two machines make its tables at once
+                time.sleep(2)
+                storage = opened()
     except ImportError as error:
         what = f"--storage: {printable(url.partition('://')[0])}: its driver is not installed"
         raise HostError(what, "run: pip install 'bert-lora-dvc[postgresql]'") from error
@@ -427,8 +443,8 @@ class Search:
 
     def _queue_defaults(self) -> None:
         """Let the first trial have the settings of params.yaml, if they are in the space."""
-        if any(t.user_attrs.get("changes") == {} and t.state != TrialState.FAIL
-               for t in self.study.trials):  # fmt: skip
+        here = _of(self.study, *DONE, TrialState.RUNNING, TrialState.WAITING)
+        if any(trial.user_attrs.get("changes") == {} for trial in here):
             return
         values = {path: value_at(self.params, path) for path in self.settings.space}
         for path, distribution in self.settings.space.items():
@@ -629,7 +645,7 @@ class Search:
                 f"accuracy over {len(one.seeds)} further seeds{luck}: {one.name}"
             )
         print(f"{verdict}\n{paths.SEARCH_TABLE} holds every trial; dvc repro compare shows it")
-        if best:
+        if best:  # one line to copy
             changes = self.settings.overrides | best
             sets = [f"-S {shlex.quote(f'{key}={shown(value)}')}" for key, value in changes.items()]
             print(f"dvc exp run -n best {' '.join(sets)}", flush=True)
