@@ -28,6 +28,7 @@ import numpy as np
 import optuna
 import torch
 from optuna import TrialPruned
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.study import Study
@@ -448,13 +449,13 @@ class Search:
             return
         values = {path: value_at(self.params, path) for path in self.settings.space}
         for path, distribution in self.settings.space.items():
-            if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+            if isinstance(distribution, CategoricalDistribution):
                 values[path] = json.dumps(values[path])
         try:
             trial = create_trial(
                 state=TrialState.WAITING,
                 params=values,
-                distributions=self.settings.space,
+                distributions=dict[str, BaseDistribution](self.settings.space),
                 user_attrs={"changes": {}},
             )
         except ValueError:
@@ -498,7 +499,7 @@ class Search:
         """Return how long a training takes, by the trials or the last run; 0 if unknown."""
         complete = _of(self.study, TrialState.COMPLETE)
         if complete:
-            return mean(trial.user_attrs["seconds"] for trial in complete)
+            return float(mean(trial.user_attrs["seconds"] for trial in complete))
         return float(recorded()["stages"].get("train_lora", {}).get("seconds", 0))
 
     def _announce(self) -> None:
@@ -506,7 +507,8 @@ class Search:
         trials, seconds = self._trials_left(), self._seconds()
         defaults = any(trial.user_attrs.get("changes") == {} for trial in self.study.trials)
         others = min(self.options.top, max(self.wanted, self.ready) - defaults)
-        finals = (others + 1) * self.options.seeds if trials else len(self._finals_left())
+        finals = (others + 1) * self.options.seeds if others > 0 else 0
+        finals = finals if trials else len(self._finals_left())
         minutes = (trials + finals) * seconds / self.options.workers / 60
         print(
             f"study {self.study.study_name}: {self.ready} trials done before\n"
@@ -557,8 +559,7 @@ class Search:
             print(f"{title}: stopped early", flush=True)
             raise
         except (NumericsError, ValidationError) as error:
-            is_numerics = isinstance(error, NumericsError)
-            reason = error.faults[0][0] if is_numerics else reason_of(error)
+            reason = error.faults[0][0] if isinstance(error, NumericsError) else reason_of(error)
             trial.set_user_attr("reason", reason)
             print(f"{title}: failed, {reason}", flush=True)
             raise
@@ -655,8 +656,9 @@ class Search:
         """Yield the record's row of each trial that has ended."""
         defaults = {path: value_at(self.params, path) for path in self.settings.space}
         best = math.inf
-        for phase, study in (("search", self.study), ("final", self.finals)):
-            for trial in _of(study, *DONE, TrialState.FAIL):
+        kinds = (("search", self.study, DONE), ("final", self.finals, DONE[:1]))
+        for phase, study, done in kinds:
+            for trial in _of(study, *done, TrialState.FAIL):
                 facts, steps = trial.user_attrs, trial.intermediate_values
                 if trial.state is TrialState.FAIL and "reason" not in facts:
                     continue  # it was stopped, and queued again

@@ -131,7 +131,7 @@ def _check_prepared(params: Params, overrides: Values, own: Params) -> None:
         ParamsError: if a setting is not what they read.
     """
     lock = read_yaml(paths.LOCK).get("stages", {}) if paths.LOCK.exists() else {}
-    known = {"data": own.data.model_dump(), "model.source": own.model.source}
+    known: Values = {"data": own.data.model_dump(), "model.source": own.model.source}
     for stage in ("prepare", "fetch_base"):
         known |= lock.get(stage, {}).get("params", {}).get(str(paths.PARAMS), {})
     known |= {f"data.{key}": value for key, value in known.pop("data").items()}

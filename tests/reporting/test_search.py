@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages.core import paths
@@ -89,7 +90,7 @@ def test_a_damaged_record_is_named_with_what_restores_it(
         ({}, {}, "the settings that were found best"),
         ({}, BEST, "the same"),
         ({}, None, "the same"),
-        ({"lora__r": 8}, BEST, f"{RATE}=0.001, lora.r=8, train.epochs=2"),
+        ({"lora__r": 8}, BEST, f"lora.r=8, train.epochs=2, {RATE}=0.001"),
         ({"train__patience": 1, "seed": 3}, BEST, "the same, but also train.patience=1"),
     ],
 )
@@ -99,7 +100,7 @@ def test_a_run_is_told_how_it_relates_to_the_search(
     write_search(rows(), found(best=best))
     search = search_of_run(changed(DEFAULTS, **run), "abc")
     assert search is not None
-    then = f"The defaults were then {RATE}=0.001, lora.r=16, train.epochs=2"
+    then = f"The defaults were then lora.r=16, train.epochs=2, {RATE}=0.001"
     assert search[1]["relation"] == f"{then}; this run has {sentence}"
 
 
@@ -137,4 +138,4 @@ def test_the_figures_show_the_complete_trials(number: int, names: set[str]) -> N
     assert set(figures) == names
     if names:
         (points, *_) = figures["search_history"].axes[0].collections
-        assert len(points.get_offsets()) == number
+        assert len(np.asarray(points.get_offsets())) == number

@@ -345,8 +345,8 @@ def test_trials_that_fail_or_stop_have_a_reason_or_run_again(
 def test_a_search_that_goes_on_does_not_repeat_what_was_suggested(
     search_with: Callable[..., Search],
 ) -> None:
-    for trials in (3, 6, 9):
-        search_with(lambda params: [1 / params.lora.r], trials=trials, seeds=1).work()
+    for number in (3, 6, 9):
+        search_with(lambda params: [1 / params.lora.r], trials=number, seeds=1).work()
     trials = search_with(lambda _: [1.0]).study.trials
     assert len({trial.params["train.learning_rate"] for trial in trials}) == 9
 
