@@ -9,7 +9,7 @@ from stages.model.methods import METHODS
 from stages.reporting.curves import gain_edges
 from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, style
 from stages.reporting.results import MODELS, Results, Rung
-from stages.reporting.search import draw_search
+from stages.reporting.search_figures import draw_search
 from stages.reporting.significance import interval
 from stages.reporting.verdict import between, points
 

@@ -131,8 +131,8 @@ class Results:
         data: metrics/data.json.
         seeds: the record of several seeds with exactly these settings, as `bert-lora seeds` wrote
             it, or None.
-        search: rows and findings of the last search if it was of this data and base, as
-            `search_records.read_search` returns them, or None.
+        search: rows and findings of the last search if it says something of this run, as
+            `search.search_of_run` returns them, or None.
         exports: how each recorded export of this adapter compares with it, by format and precision.
         hashes: sha256 of what the results depend on: data, base, adapter.
         params: the settings.

@@ -19,7 +19,6 @@ from stages.running.exit_codes import exit_code_of
 from stages.tools import compare_revisions, doctor, seeds, verify
 from stages.tools.benchmark import command as benchmark
 from stages.tools.project import enter_models, enter_project, enter_served, file_option
-from stages.tools.search import command as search
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -97,7 +96,74 @@ def predict(
 
 app.command("compare", epilog=compare_revisions.EXAMPLE)(compare_revisions.command)
 app.command("seeds", epilog=seeds.EXAMPLE)(seeds.command)
-app.command("search", epilog=search.EXAMPLE)(search.command)
+
+
+@app.command("search", epilog="Example: bert-lora search 20 --minutes 30")
+def search(
+    trials: Annotated[
+        int, typer.Argument(min=1, max=100_000, metavar="N", help="How many trials in all.")
+    ] = 20,
+    at_most: Annotated[
+        int | None,
+        typer.Option("--trials", min=0, help="How many of them this call may add; default: all."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="When to stop, the finals included.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that train.")] = 1,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
+    ] = None,
+    space: Annotated[
+        Path | None, file_option("A YAML file with the space, instead of params.yaml: search.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Optuna database; default: SQLite in models/.search."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The study's name; default: by its inputs.")
+    ] = None,
+    top: Annotated[
+        int, typer.Option(min=1, max=20, help="Settings that are trained again at the end.")
+    ] = 2,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=20, help="Further seeds that each of them gets.")
+    ] = 3,
+    apply_best: Annotated[
+        bool, typer.Option("--apply", help="Write the best settings into params.yaml.")
+    ] = False,
+) -> None:
+    """Search params.yaml for better settings, chosen on validation; test rows are not read.
+
+    Trials are kept: the same command goes on where it was stopped, however that was.
+    """
+    from stages.tools.search_space import OWN_STORAGE, Options, read_settings
+
+    if storage and "://" not in storage:
+        storage = f"sqlite:///{Path(storage).resolve()}"
+    options = Options(
+        trials=trials,
+        at_most=at_most,
+        minutes=minutes,
+        workers=workers,
+        overrides=overrides or [],
+        space=None if space is None else str(space),
+        storage=storage or OWN_STORAGE,
+        study=study,
+        top=top,
+        seeds=seeds,
+    )
+    enter_project()
+    settings = read_settings(options)
+    set_environment(settings.params.compute)
+    # It imports torch, which reads the number of threads.
+    from stages.tools.search import search as run
+
+    run(options, settings, apply_best)
+
+
 app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.command)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from stages.core import paths
 from stages.core.params import Params
-from stages.reporting.search_records import COLUMNS
+from stages.reporting.search import COLUMNS
 from tests.support.faults import assert_succeeded, dvc, run_successfully, stage
 from tests.support.tiny import ROOT, save_params
 

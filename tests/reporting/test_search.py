@@ -1,0 +1,141 @@
+"""The record of a search, what of it belongs to a run, and its figures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.core import paths
+from stages.core.errors import DataError
+from stages.reporting.search import read_search, search_of_run, settings_of, write_search
+from stages.reporting.search_figures import draw_search
+from tests.support.tiny import changed, shipped
+
+RATE = "train.learning_rate"
+SPACE = {
+    RATE: {"low": 0.00033333, "high": 0.004, "log": True},
+    "lora.r": {"choices": [8, 16, 32]},
+    "train.epochs": {"low": 1, "high": 5},
+}
+DEFAULTS = changed(shipped(), lora__r=16, train__learning_rate=0.001, train__epochs=2)
+BEST = {"lora.r": 32, RATE: 0.002}
+
+
+def found(**values: Any) -> dict[str, Any]:
+    """Return what a search of the shipped data found."""
+    verdict = "validation log loss 0.3 with lora.r=32, 0.4 with the defaults"
+    return {
+        "study": "search-1",
+        "data": "abc",
+        "settings": settings_of(DEFAULTS),
+        "space": SPACE,
+        "trials": {"complete": 6, "pruned": 1},
+        "finalists": [],
+        "best": BEST,
+        "verdict": verdict,
+    } | values
+
+
+def rows(number: int = 6) -> list[dict[str, Any]]:
+    """Return so many complete trials, and one that was pruned."""
+    settings = [
+        {RATE: 0.0003333, "lora.r": (8, 16, 32)[n % 3], "train.epochs": 1 + n % 5}
+        for n in range(number + 1)
+    ]
+    states = ["complete"] * number + ["pruned"]
+    return [
+        {"trial": n, "phase": "search", "state": state, "validation_loss": 0.3 + n / 100} | values
+        for n, (state, values) in enumerate(zip(states, settings, strict=True))
+    ]
+
+
+@pytest.mark.usefixtures("tmp_cwd")
+def test_a_record_is_read_as_it_was_written() -> None:
+    assert read_search() is None
+    write_search(rows(), found())
+    read = read_search()
+    assert read is not None
+    assert (
+        read[0][2] | {"validation_loss": "0.32", "lora.r": "32", "state": "complete"} == read[0][2]
+    )
+    assert read[0][2]["validation_accuracy"] == ""
+    assert read[1]["best"] == BEST
+
+
+@pytest.mark.usefixtures("tmp_cwd")
+@pytest.mark.parametrize(
+    ("path", "content", "fault"),
+    [
+        (paths.SEARCH, b"{", "not valid JSON"),
+        (paths.SEARCH, b'{"best": null}', "lacks one of study"),
+        (paths.SEARCH_TABLE, b"\xff\n", "search.csv: .*decode"),
+        (paths.SEARCH_TABLE, b"trial,phase\n1,search\n", "lacks the column best_so_far"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_restores_it(
+    path: Path, content: bytes, fault: str
+) -> None:
+    write_search(rows(), found())
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{fault}.*Fix: restore them: git checkout metrics/se"):
+        read_search()
+
+
+@pytest.mark.usefixtures("tmp_cwd")
+@pytest.mark.parametrize(
+    ("run", "best", "sentence"),
+    [
+        ({"lora__r": 32, "train__learning_rate": 0.002}, BEST, "the settings that were found best"),
+        ({}, {}, "the settings that were found best"),
+        ({}, BEST, "the same"),
+        ({}, None, "the same"),
+        ({"lora__r": 8}, BEST, f"lora.r=8, train.epochs=2, {RATE}=0.001"),
+        ({"train__patience": 1, "seed": 3}, BEST, "the same, but also train.patience=1"),
+    ],
+)
+def test_a_run_is_told_how_it_relates_to_the_search(
+    run: dict[str, Any], best: dict[str, Any] | None, sentence: str
+) -> None:
+    write_search(rows(), found(best=best))
+    search = search_of_run(changed(DEFAULTS, **run), "abc")
+    assert search is not None
+    then = f"The defaults were then lora.r=16, train.epochs=2, {RATE}=0.001"
+    assert search[1]["relation"] == f"{then}; this run has {sentence}"
+
+
+@pytest.mark.usefixtures("tmp_cwd")
+@pytest.mark.parametrize(
+    ("source", "run"),
+    [
+        ("other", {}),
+        ("abc", {"data__limit": 300}),
+        ("abc", {"data__split_seed": 1}),
+        ("abc", {"model__pooling": "first"}),
+        ("abc", {"model__source": "all-mpnet-base-v2"}),
+        ("abc", {"train__method": "full"}),
+    ],
+)
+def test_a_search_of_something_else_is_not_shown(source: str, run: dict[str, Any]) -> None:
+    write_search(rows(), found())
+    assert search_of_run(changed(DEFAULTS, **run), source) is None
+
+
+@pytest.mark.usefixtures("tmp_cwd")
+@pytest.mark.parametrize(
+    ("number", "names"),
+    [
+        (0, set()),
+        (3, {"search_history"}),
+        (6, {"search_history", "search_importance", "search_parallel"}),
+    ],
+)
+def test_the_figures_show_the_complete_trials(number: int, names: set[str]) -> None:
+    write_search(rows(number), found())
+    search = search_of_run(DEFAULTS, "abc")
+    assert search is not None
+    figures = draw_search(*search)
+    assert set(figures) == names
+    if names:
+        (points, *_) = figures["search_history"].axes[0].collections
+        assert len(np.asarray(points.get_offsets())) == number
