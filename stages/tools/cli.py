@@ -13,7 +13,6 @@ import typer
 from stages.core.errors import ParamsError, printable
 from stages.running.exit_codes import exit_code_of
 from stages.tools import compare_revisions, doctor, export, predict, push, seeds, serve, verify
-from stages.tools.benchmark import command as benchmark
 from stages.tools.search import command as search
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -32,7 +31,6 @@ app.command("serve", epilog=serve.EXAMPLE)(serve.command)
 app.command("compare", epilog=compare_revisions.EXAMPLE)(compare_revisions.command)
 app.command("seeds", epilog=seeds.EXAMPLE)(seeds.command)
 app.command("search", epilog=search.EXAMPLE)(search.command)
-app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.command)
 app.command("export", epilog=export.EXAMPLE)(export.command)
 app.command("push", epilog=push.EXAMPLE)(push.command)
 app.command("verify", epilog=verify.EXAMPLE)(verify.command)
