@@ -1,6 +1,7 @@
 """The command `bert-lora`: its subcommands, each with its options in a module of its own.
 
-Nothing heavy is imported before a subcommand works, so `--help` and usage errors come at once.
+A subcommand imports its work once its options and params.yaml have been checked, so that `--help`
+and usage errors come at once.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import NoReturn
 import typer
 
 from stages.core.errors import ParamsError, printable
+from stages.core.params import load_params
 from stages.running.exit_codes import exit_code_of
-from stages.tools import compare_revisions, doctor, export, predict, push, seeds, serve, verify
+from stages.tools import compare_revisions, export, predict, push, seeds, serve
+from stages.tools.project import enter_project
 from stages.tools.search import command as search
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -33,8 +36,19 @@ app.command("seeds", epilog=seeds.EXAMPLE)(seeds.command)
 app.command("search", epilog=search.EXAMPLE)(search.command)
 app.command("export", epilog=export.EXAMPLE)(export.command)
 app.command("push", epilog=push.EXAMPLE)(push.command)
-app.command("verify", epilog=verify.EXAMPLE)(verify.command)
-app.command("doctor", epilog=doctor.EXAMPLE)(doctor.command)
+
+
+@app.command(epilog="Example: bert-lora verify && git push")
+def verify() -> None:
+    """Hash every artefact again, check that all belong together, and what stops the next run.
+
+    Exit code 0 only if all of it holds; each fault comes with the command that repairs it.
+    """
+    enter_project()
+    params = load_params()
+    from stages.tools import verify as work
+
+    work.verify(params)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

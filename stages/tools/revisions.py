@@ -63,7 +63,7 @@ def content_of(revision: str, path: Path) -> bytes:
     if not revision.strip():  # an unset variable; DVC would take it for the workspace
         raise ParamsError("a revision is empty", "name a commit, tag, branch or experiment")
     try:
-        with _quiet():
+        with quiet():
             files = DVCFileSystem(".", rev=revision)
             known = files.info(path.as_posix())  # `exists` would hide an unknown revision
             if "md5" in known or "dvc_info" not in known:  # DVC has run it, or git keeps it
@@ -116,7 +116,7 @@ def precision_of(revision: str) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence DVC's own log lines."""
     logger = logging.getLogger("dvc")
     level = logger.level

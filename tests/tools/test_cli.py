@@ -14,7 +14,7 @@ from tests.support.tiny import ROOT
 
 SUBCOMMANDS = (
     *("predict", "export", "serve", "push", "compare", "seeds"),
-    *("verify", "doctor"),
+    "verify",
 )
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
 HEAVY |= {"fastapi", "uvicorn", "prometheus_client", "captum"}
@@ -55,9 +55,7 @@ def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: l
         assert done.stderr.endswith("Fix: see bert-lora --help\n")
 
 
-@pytest.mark.parametrize(
-    "arguments", ["predict x", "serve", "compare", "seeds 2", "doctor"]
-)
+@pytest.mark.parametrize("arguments", ["predict x", "serve", "compare", "seeds 2", "verify"])
 def test_a_fault_in_params_is_reported_before_anything_heavy_is_imported(
     tmp_path: Path, arguments: str
 ) -> None:

@@ -22,7 +22,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["compare", "seeds", "verify", "doctor"])
+@pytest.mark.parametrize("name", ["compare", "seeds", "verify"])
 def test_outside_a_project_a_subcommand_ends_in_one_line(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
