@@ -34,8 +34,7 @@ from stages.running.dvc_files import (
 )
 from stages.scoring import predictions
 from stages.scoring.scores import headline_scores
-from stages.tools.git import git
-from stages.tools.revisions import quiet
+from stages.tools.project import git, quiet
 
 Fault = tuple[str, str]  # what is wrong, how to repair it
 GIT_KEEPS = ("params.yaml", "dvc.lock", "metrics")  # what `dvc exp run` changes and git restores
