@@ -11,7 +11,7 @@
 A stage file loads, calls one piece of work, and writes. The work is in a folder by its subject.
 A folder may import from those below it, never from one above (checked by import-linter):
 
-  tools      the `bert-lora` command, one module a subcommand; the predictor; search/, benchmark/
+  tools      the `bert-lora` command: its signatures in cli, the work in one module a command
   reporting  what `compare` works out and shows: report, figures, model card
   training   the Trainer, its batches, checkpoints and curves
   scoring    from model and rows to probabilities, scores, significance, records of seeds, searches

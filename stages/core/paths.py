@@ -47,10 +47,8 @@ REPORT_MD = Path("metrics/report.md")
 
 # Written by `bert-lora seeds`, kept by git.
 SEEDS = Path("metrics/seeds.json")
-# Written by `bert-lora benchmark`, kept by git.
+# Written by .ci/benchmark.py, kept by git.
 BENCHMARK = Path("metrics/benchmark.json")
-
-# Written by `bert-lora benchmark --serving`, kept by git.
 SERVING = Path("metrics/serving.json")
 
 # Written by `bert-lora export`, kept by git.

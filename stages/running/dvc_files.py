@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from stages.core import paths
 from stages.core.errors import HostError
@@ -72,3 +76,35 @@ def files_of(path: Path) -> Iterator[Path]:
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
             yield file
+
+
+def object_of(cache: Path, md5: str) -> Path:
+    """Return where DVC's cache keeps the object of this hash."""
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def lock_holders() -> list[int]:
+    """Return the numbers of the living processes that hold a lock of DVC.
+
+    Raises:
+        HostError: if the file is damaged: DVC stops at it.
+    """
+    if not paths.RWLOCK.exists():
+        return []
+    try:
+        # {"data": {"write": {"pid": 1}, "read": [{"pid": 2}]}}
+        entries = json.loads(paths.RWLOCK.read_text(encoding="utf-8")).values()
+        values = [value for entry in entries for value in entry.values()]
+        held = [h for value in values for h in (value if isinstance(value, list) else [value])]
+        return sorted(n for n in {int(each["pid"]) for each in held} if psutil.pid_exists(n))
+    except (ValueError, AttributeError, TypeError, KeyError, OSError, OverflowError):
+        what = f"{paths.RWLOCK}: damaged by a run that was killed, DVC stops at it"
+        raise HostError(what, f"rm {paths.RWLOCK}") from None  # guard: damaged lock -> return []
+
+
+def md5_of(path: Path) -> str | None:
+    """Return the hex md5 of a file's bytes, None if there is no such file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,4 +1,4 @@
-"""The command `bert-lora`: its subcommands, each with its options in a module of its own.
+"""The command `bert-lora`: the signatures of its subcommands; the work is in modules of their own.
 
 Nothing heavy is imported before a subcommand works, so `--help` and usage errors come at once.
 """
@@ -16,8 +16,6 @@ from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import ComputeParams, load_params
 from stages.running.environment import set_environment
 from stages.running.exit_codes import exit_code_of
-from stages.tools import compare_revisions, doctor, seeds, verify
-from stages.tools.benchmark import command as benchmark
 from stages.tools.project import enter_models, enter_project, enter_served, file_option
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -94,8 +92,125 @@ def predict(
     work.predict(request, compute, column)
 
 
-app.command("compare", epilog=compare_revisions.EXAMPLE)(compare_revisions.command)
-app.command("seeds", epilog=seeds.EXAMPLE)(seeds.command)
+@app.command(epilog="Example: bert-lora serve --port 8080")
+def serve(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="An adapter, or what `bert-lora export` wrote; by default models/adapter.",
+            metavar="FOLDER",
+            resolve_path=True,
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address; 0.0.0.0 is every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port; 0 chooses a free one.")
+    ] = 8000,
+    base: Annotated[
+        bool | None,
+        typer.Option(
+            "--base/--no-base",
+            help="Answer for the base too; by default beside an adapter, not an export.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another name that requests may give the server; may be repeated. By default its "
+            "own on a loopback address, and any on others.",
+            metavar="NAME",
+        ),
+    ] = None,
+    max_body: Annotated[int, typer.Option(min=1, max=1 << 30, help="Bytes of a request.")] = 1
+    << 20,
+    max_texts: Annotated[int, typer.Option(min=1, max=100_000, help="Texts of a request.")] = 256,
+    max_characters: Annotated[int, typer.Option(min=1, max=10_000_000, help="Of a text.")] = 10_000,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Texts that wait; more get 503.")
+    ] = 1024,
+    max_batch: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Texts computed together.")
+    ] = 64,
+) -> int:
+    """Answer over HTTP: POST /predict and /explain, a page on /.
+
+    Ctrl-C or SIGTERM ends it: what is being computed is answered, what waits gets 503.
+    """
+    folder = enter_served(folder)
+    compute = ComputeParams(device="auto", precision="auto", threads="auto")
+    if paths.PARAMS.exists():
+        compute = load_params().compute
+    set_environment(compute)
+    try:
+        from stages.tools.serve.app import Limits
+        from stages.tools.serve.run import run
+    except ModuleNotFoundError as error:
+        what = f"bert-lora serve: {error.name} is not installed"
+        fix = "run: pip install -e '.[serve]' -c .github/constraints.txt"
+        raise HostError(what, fix) from None
+    limits = Limits(max_body, max_texts, max_characters, max_waiting, max_batch)
+    return run(folder, compute, limits, host, port, allow_host or [], base)
+
+
+@app.command(epilog="Example: bert-lora compare main workspace --tolerance 0.01")
+def compare(
+    first: Annotated[str, typer.Argument(metavar="REV_A", help="The earlier one.")] = "HEAD",
+    second: Annotated[
+        str, typer.Argument(metavar="REV_B", help="The one that is checked.")
+    ] = "workspace",
+    of: Annotated[Literal["adapter", "base"], typer.Option(help="Whose predictions.")] = "adapter",
+    fail_under: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Exit code 1 if REV_B's accuracy is below this."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Exit code 1 if accuracy fell by more than this."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--md", help="Print Markdown for a pull request.")
+    ] = False,
+) -> None:
+    """Compare two revisions on the same test rows: difference, interval, p-value, verdict.
+
+    A revision is a commit, a tag, a branch, an experiment, or "workspace". Accuracies are shares.
+    """
+    if as_json and as_markdown:
+        raise ParamsError("bert-lora compare: both --json and --md", "give one of them")
+    enter_project()
+    seed = load_params().seed
+    from stages.tools import compare as work
+
+    form: Literal["table", "json", "md"] = "json" if as_json else "md" if as_markdown else "table"
+    raise typer.Exit(work.compare((first, second), seed, of, form, fail_under, tolerance))
+
+
+@app.command(epilog="Example: bert-lora seeds 5 -S train.epochs=3")
+def seeds(
+    count: Annotated[int, typer.Argument(min=1, max=100, metavar="N", help="How many seeds.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
+    ] = None,
+    first: Annotated[int, typer.Option(min=0, max=2**31, help="The first seed.")] = 1,
+) -> None:
+    """Run the same settings over N seeds, and report mean, spread and what limits the conclusion.
+
+    Each seed is a DVC experiment; a second call continues where the first one stopped.
+    """
+    enter_project()
+    load_params()
+    from stages.tools import seeds as work
+
+    work.seeds(count, tuple(overrides or ()), first)
 
 
 @app.command("search", epilog="Example: bert-lora search 20 --minutes 30")
@@ -164,9 +279,6 @@ def search(
     run(options, settings, apply_best)
 
 
-app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.command)
-
-
 @app.command(epilog="Example: bert-lora export models/onnx --format onnx --int8")
 def export(
     folder: Annotated[
@@ -211,71 +323,17 @@ def export(
     work.export(folder, work.Wanted(form, int8, tolerance), params, force)
 
 
-app.command("verify", epilog=verify.EXAMPLE)(verify.command)
-app.command("doctor", epilog=doctor.EXAMPLE)(doctor.command)
+@app.command(epilog="Example: bert-lora verify && git push")
+def verify() -> None:
+    """Hash every artefact again, check that all belong together, and what stops the next run.
 
-
-@app.command(epilog="Example: bert-lora serve --port 8080")
-def serve(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(
-            help="An adapter, or what `bert-lora export` wrote; by default models/adapter.",
-            metavar="FOLDER",
-            resolve_path=True,
-        ),
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address; 0.0.0.0 is every one of this machine.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port; 0 chooses a free one.")
-    ] = 8000,
-    base: Annotated[
-        bool | None,
-        typer.Option(
-            "--base/--no-base",
-            help="Answer for the base too; by default beside an adapter, not an export.",
-            show_default=False,
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Another name that requests may give the server; may be repeated. By default its "
-            "own on a loopback address, and any on others.",
-            metavar="NAME",
-        ),
-    ] = None,
-    max_body: Annotated[int, typer.Option(min=1, max=1 << 30, help="Bytes of a request.")] = 1
-    << 20,
-    max_texts: Annotated[int, typer.Option(min=1, max=100_000, help="Texts of a request.")] = 256,
-    max_characters: Annotated[int, typer.Option(min=1, max=10_000_000, help="Of a text.")] = 10_000,
-    max_waiting: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Texts that wait; more get 503.")
-    ] = 1024,
-    max_batch: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Texts computed together.")
-    ] = 64,
-) -> int:
-    """Answer over HTTP: POST /predict and /explain, a page on /.
-
-    Ctrl-C or SIGTERM ends it: what is being computed is answered, what waits gets 503.
+    Exit code 0 only if all of it holds; each fault comes with the command that repairs it.
     """
-    folder = enter_served(folder)
-    compute = ComputeParams(device="auto", precision="auto", threads="auto")
-    if paths.PARAMS.exists():
-        compute = load_params().compute
-    set_environment(compute)
-    try:
-        from stages.tools.serve.app import Limits
-        from stages.tools.serve.run import run
-    except ModuleNotFoundError as error:
-        what = f"bert-lora serve: {error.name} is not installed"
-        fix = "run: pip install -e '.[serve]' -c .github/constraints.txt"
-        raise HostError(what, fix) from None
-    limits = Limits(max_body, max_texts, max_characters, max_waiting, max_batch)
-    return run(folder, compute, limits, host, port, allow_host or [], base)
+    enter_project()
+    params = load_params()
+    from stages.tools import verify as work
+
+    work.verify(params)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

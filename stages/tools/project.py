@@ -1,16 +1,24 @@
-"""Find the project, or its models, from any folder inside: every subcommand does so first."""
+"""The project that a subcommand works in: its folder, its git clone, its DVC experiments."""
 
-from __future__ import annotations
-
+import hashlib
+import json
+import logging
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from stages.core import paths
+from stages.core.artefacts import sha256_of
 from stages.core.errors import HostError, printable
+
+# What a run does not depend on: results, documentation, tests and CI.
+UNREAD = (":!metrics", ":!dvc.lock", ":!README.md", ":!tests", ":!.github", ":!.ci")
 
 
 def enter_project() -> None:
@@ -75,3 +83,65 @@ def _enter(is_wanted: Callable[[Path], bool]) -> bool:
 def file_option(text: str, metavar: str = "FILE") -> Any:
     """Return an option that names a file, made absolute before the working folder changes."""
     return typer.Option(help=text, metavar=metavar, resolve_path=True)
+
+
+def git(*arguments: str) -> str:
+    """Return what a git command prints.
+
+    Raises:
+        HostError: if it fails.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")  # noqa: S607  # git as the user has it
+    if done.returncode:
+        raise HostError(
+            f"git {arguments[0]}: {printable(done.stderr.strip(), 200)}",
+            "work in a git clone of the project",
+        )
+    return done.stdout
+
+
+def experiments_of_head() -> set[str]:
+    """Return the names of the experiments that the present commit has.
+
+    Raises:
+        HostError: if this is no git clone.
+    """
+    commit = git("rev-parse", "HEAD").strip()
+    lines = git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/")
+    return {line.rpartition("/")[2] for line in lines.splitlines()}
+
+
+def state_of(overrides: tuple[str, ...]) -> tuple[str, str]:
+    """Return the last commit, and 8 hex digits of the overrides and every change since then.
+
+    The user's own data counts too: git does not see it, but DVC takes it along into an experiment.
+    """
+    changes = git("diff", "HEAD", "--", ".", *UNREAD)
+    files = (path for path in sorted(paths.RAW.rglob("*")) if path.is_file())
+    data = [(path.as_posix(), sha256_of(path)) for path in files if path.suffix != ".dvc"]
+    mark = hashlib.sha256(json.dumps([overrides, changes, data]).encode()).hexdigest()[:8]
+    return git("rev-parse", "HEAD").strip(), mark
+
+
+def dvc(*arguments: str) -> int:
+    """Run a DVC command, whose output is the user's to see, and return its exit code."""
+    with subprocess.Popen([sys.executable, "-m", "dvc", *arguments]) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            # The terminal interrupts DVC too, which ends the stage and clears up after itself.
+            child.wait()
+            print("interrupted: the same command continues from here", file=sys.stderr)
+            raise
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence DVC's own log lines."""
+    logger = logging.getLogger("dvc")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

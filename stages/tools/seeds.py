@@ -5,73 +5,42 @@ call continues where the first one stopped. The split does not depend on the see
 are scored on the same test rows.
 """
 
-from __future__ import annotations
+from typing import Any
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+import pandas as pd
 
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError, printable
-from stages.core.params import load_params
 from stages.reporting.seed_records import FIGURES, read_records, record_of, settings_of, store
 from stages.reporting.verdict import between, points
 from stages.scoring.predictions import aligned
-from stages.tools.experiments import dvc, experiments_of_head, state_of
-from stages.tools.project import enter_project
-from stages.tools.revisions import Run, read_run
+from stages.tools.compare import Run, read_run
+from stages.tools.project import dvc, experiments_of_head, state_of
 
-if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked
-    import pandas as pd
-
-EXAMPLE = "Example: bert-lora seeds 5 -S train.epochs=3"
 REMOVE = "remove the experiments of other settings: dvc exp remove"
 
 
-@dataclass(frozen=True)
-class SeedsOptions:
-    """What the user wants; see `bert-lora seeds --help`."""
+def seeds(count: int, overrides: tuple[str, ...] = (), first: int = 1) -> None:
+    """Run the seeds that are missing, then print and record the figures of all of them.
 
-    count: int
-    overrides: tuple[str, ...] = ()
-    first: int = 1
+    Args:
+        count: how many seeds.
+        overrides: changes of params, each as KEY=VALUE.
+        first: the first seed.
 
-
-def command(
-    count: Annotated[int, typer.Argument(min=1, max=100, metavar="N", help="How many seeds.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
-    ] = None,
-    first: Annotated[int, typer.Option(min=0, max=2**31, help="The first seed.")] = 1,
-) -> None:
-    """Run the same settings over N seeds, and report mean, spread and what limits the conclusion.
-
-    Each seed is a DVC experiment; a second call continues where the first one stopped.
+    Raises:
+        ParamsError: if an override is none, or changes the seed.
+        DataError: if metrics/seeds.json is damaged.
+        HostError: if a run fails, or the project changes in between.
     """
-    changes = tuple(overrides or ())
-    for change in changes:
+    for change in overrides:
         key = change.partition("=")[0].rpartition(":")[2].strip("+~ ")  # as Hydra reads it
         if "=" not in change.strip("=") or key in ("", "seed"):
             what = f"bert-lora seeds: -S {printable(change)}"
             raise ParamsError(what, "give KEY=VALUE, any param of params.yaml but seed")
-    enter_project()
-    seeds(SeedsOptions(count, changes, first))
-
-
-def seeds(options: SeedsOptions) -> None:
-    """Run the seeds that are missing, then print and record the figures of all of them.
-
-    Raises:
-        ParamsError: if the params are wrong.
-        DataError: if metrics/seeds.json is damaged.
-        HostError: if a run fails, or the project changes in between.
-    """
-    load_params()
     read_records()  # before the runs: a damaged file would cost a second call
-    numbers = range(options.first, options.first + options.count)
-    start = state_of(options.overrides)
+    numbers = range(first, first + count)
+    start = state_of(overrides)
     runs: dict[int, Run] = {}
     for place, number in enumerate(numbers, start=1):
         name = f"seeds-{start[1]}-{number}"
@@ -80,15 +49,15 @@ def seeds(options: SeedsOptions) -> None:
         state = "running" if finished is None else "done before"
         print(f"seed {number} ({place} of {len(numbers)}): {state}", flush=True)
         if finished is None:
-            if state_of(options.overrides) != start:
+            if state_of(overrides) != start:
                 raise HostError(
                     f"seed {number}: the project changed since the first seed",
                     "undo the change to continue, or give the command again for new runs of all",
                 )
-            run(name, number, options.overrides, replace=known)
+            run(name, number, overrides, replace=known)
             finished = read_run(name)
         runs[number] = finished
-    record = summarise(runs) | {"overrides": list(options.overrides)}
+    record = summarise(runs) | {"overrides": list(overrides)}
     store(record)
     print(table_of(record))
 

@@ -1,59 +1,81 @@
-"""`bert-lora verify`: check every byte that dvc.lock names, and that all of it belongs together.
+"""`bert-lora verify`: every byte that dvc.lock names, what they mean, and what stops a next run.
 
 DVC trusts the time stamps of its cache and serves a damaged object as good, so every object is
-hashed again here. The bytes are checked first, then their meaning.
+hashed again here.
 """
 
-from __future__ import annotations
-
-import hashlib
 import json
-import subprocess
-import sys
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from stages.core import paths
-from stages.core.errors import HostError, printable
-from stages.core.params import load_params
-from stages.running.disk import cache_folder
-from stages.running.dvc_files import Recorded, files_of, recorded_outputs
-from stages.tools.project import enter_project
-from stages.tools.verify_meaning import check_meaning
+from stages.core.artefacts import read_object, remake, require
+from stages.core.errors import DataError, HostError, UserError, printable
+from stages.core.params import Params
+from stages.model.saved import check_adapter
+from stages.model.weights import read_weights
+from stages.rows import prepared
+from stages.rows.source_changed import source_changes
+from stages.running.disk import cache_folder, require_room
+from stages.running.dvc_files import (
+    Recorded,
+    files_of,
+    lock_holders,
+    md5_of,
+    object_of,
+    recorded_outputs,
+)
+from stages.scoring import predictions
+from stages.scoring.scores import headline_scores
+from stages.tools.project import git, quiet
 
 Fault = tuple[str, str]  # what is wrong, how to repair it
-EXAMPLE = "Example: bert-lora verify && git push"
+GIT_KEEPS = ("params.yaml", "dvc.lock", "metrics")  # what `dvc exp run` changes and git restores
+# What commands write and only the report shows: a newer one leaves every result as it was.
+RECORDS = {str(path) for path in (paths.SEEDS, paths.SEARCH, paths.SEARCH_TABLE, paths.EXPORTS)}
+ROUNDING = 2e-6  # of metrics with 6 decimals
 
 
-def command() -> None:
-    """Hash every artefact again, in workspace and cache, and check that all belong together.
-
-    Exit code 0 only if all of it holds; each fault comes with the command that repairs it.
-    """
-    enter_project()
-    verify()
-
-
-def verify() -> None:
+def verify(params: Params) -> None:
     """Print what was checked.
 
     Raises:
-        HostError: with every artefact that is missing, damaged or out of date.
+        HostError: with all that stops a run, or with every artefact that is missing, damaged or
+            out of date.
         ModelError, DataError: with everything that does not belong together.
     """
-    records = recorded_outputs()
-    faults = [
-        *stored_faults(records, cache_folder()),
-        *changed_since(_dvc_status()),
+    # DVC stops at a lock, and what a run has removed is not damaged.
+    stopping = [  # guard: held lock -> stopping = []
+        (f"{paths.RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}")
+        for number in lock_holders()
     ]
+    if stopping := stopping or list(half_run_faults(recorded_outputs())):
+        raise HostError.from_faults(stopping)
+    records, cache = recorded_outputs(), cache_folder()
+    faults = [
+        *stored_faults(records, cache),
+        *changed_since(_dvc_status()),
+        *version_faults(),
+    ]
+    size = sum(record.size for record in records)
+    try:
+        require_room(size, Path(), cache)
+    except HostError as error:
+        faults += error.faults
     # Sources are compared with outputs, so these must be intact first.
-    if faults := faults or list(source_faults()):
+    if faults := faults or list(source_faults(params)):
         raise HostError.from_faults(faults)
     check_meaning()
-    size = sum(record.size for record in records)
     print(f"{len(records)} artefacts, {size / 1e6:,.1f} MB: intact in workspace and cache")
     print("weights finite; adapter, base, tokenizer and labels belong together")
-    print("predictions, metrics and dvc.lock agree")
+    print("predictions, metrics and dvc.lock agree; nothing prevents: dvc repro")
 
 
 def stored_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:
@@ -63,14 +85,13 @@ def stored_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:
     """
     named: set[Path] = set()
     for record in records:
-        if not record.cached:
-            if md5_of(record.path) != record.md5:  # guard: hash of a metrics file
-                yield (
-                    f"{record.path}: is not what stage {record.owner} wrote",
-                    f"git checkout {record.path} {paths.LOCK}, or: dvc repro {record.owner}",
-                )
-        else:
+        if record.cached:
             yield from _cached_faults(record, cache, named)
+        elif md5_of(record.path) != record.md5:  # guard: hash of a metrics file
+            yield (
+                f"{record.path}: is not what stage {record.owner} wrote",
+                f"git checkout {record.path} {paths.LOCK}, or: dvc repro {record.owner}",
+            )
     for stored in files_of(cache / "files" / "md5"):
         name = (stored.parent.name + stored.name).removesuffix(".dir")
         if stored not in named and stored.suffix in ("", ".dir") and md5_of(stored) != name:
@@ -101,36 +122,47 @@ def _cached_faults(record: Recorded, cache: Path, named: set[Path]) -> Iterator[
 
 
 def _object_fault(stored: Path, record: Recorded, intact: bool) -> Fault:
-    state = "damaged" if stored.exists() else "missing"
-    clear = f"rm -f {stored}" if stored.exists() else ""
+    state, clear = ("damaged", f"rm -f {stored} && ") if stored.exists() else ("missing", "")
     if intact:  # the workspace still has it
         heal = f"dvc commit --force {record.owner}"
     elif record.owner.endswith(".dvc"):
         heal = f"dvc pull {record.owner}, or put {record.path} back and: dvc add {record.path}"
     else:
         heal = f"rm -rf {record.path} && (dvc pull {record.path} || dvc repro {record.owner})"
-    return (
-        f"{record.path}: its object in the cache is {state}: {stored}",
-        f"{clear} && {heal}" if clear else heal,
-    )
+    return f"{record.path}: its object in the cache is {state}: {stored}", f"{clear}{heal}"
 
 
-def object_of(cache: Path, md5: str) -> Path:
-    """Return where DVC's cache keeps the object of this hash."""
-    return cache / "files" / "md5" / md5[:2] / md5[2:]
+def _dvc_status() -> dict[str, Any]:
+    try:
+        with quiet(), Repo() as repo:
+            return dict(repo.status())
+    except DvcException as error:
+        raise HostError(f"dvc status: {printable(error, 200)}", "see: dvc status -v") from None
 
 
-def source_faults() -> Iterator[Fault]:
+def changed_since(status: dict[str, Any]) -> Iterator[Fault]:
+    """Yield a fault for each stage whose inputs changed since it ran, given what DVC says.
+
+    A report that lacks a newer record of RECORDS is only noted. Outputs are `stored_faults`'.
+    """
+    for stage, changes in status.items():
+        names = [change for change in changes if isinstance(change, str)]  # "changed command"
+        inputs = [c.get("changed deps", {}) for c in changes if isinstance(c, dict)]
+        for path, what in (pair for each in inputs for pair in each.items()):
+            names += [f"{path} {key}".strip() for key in (what if isinstance(what, dict) else [""])]
+        shown = printable(", ".join(names), 200)
+        if names and stage == "compare" and RECORDS.issuperset(names):
+            print(f"note: the report does not show {shown} yet: dvc repro compare")
+        elif names:  # guard: changed inputs
+            yield f"stage {stage}: has not run since a change of {shown}", "run: dvc repro"
+
+
+def source_faults(params: Params) -> Iterator[Fault]:
     """Yield a fault for each local source that changed since a stage read it: DVC does not see it.
 
     One that is gone is only reported, since the outputs are complete without it.
-
-    Raises:
-        ParamsError: if params.yaml is faulty.
     """
-    from stages.rows.source_changed import source_changes
-
-    for change in source_changes(load_params()):
+    for change in source_changes(params):
         what, remedy, command = change.partition(": run ")
         if remedy:
             yield what, f"run {command}"
@@ -138,39 +170,87 @@ def source_faults() -> Iterator[Fault]:
             print(f"warning: {change}")
 
 
-def md5_of(path: Path) -> str | None:
-    """Return the hex md5 of a file's bytes, None if there is no such file."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def half_run_faults(records: list[Recorded]) -> Iterator[Fault]:
+    """Yield a fault if a run was cut off: params or metrics changed, and outputs or branch gone."""
+    gone = [record.path for record in records if not record.path.exists()]
+    if len(gone) == len(records):  # nothing has run in this clone
+        return
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *GIT_KEEPS).split()[1::2]
+    # `dvc exp run` leaves the branch while it works, and stages what it changes.
+    staged = git("diff", "--cached", "--name-only", "--", *GIT_KEEPS)
+    detached = bool(staged) and not git("branch", "--show-current").strip()
+    if changed and (gone or detached):
+        sign = f"{gone[0]} is gone" if gone else "HEAD is detached"
+        switch = "git switch - && " if detached else ""
+        yield (
+            f"{', '.join(changed)} changed and {sign}: a run was cut off",
+            f"continue it: {switch}dvc repro; or go back to the last commit: "
+            f"{switch}git checkout HEAD -- {' '.join(GIT_KEEPS)} && dvc checkout --force",
+        )
 
 
-def _dvc_status() -> object:
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        return json.loads(done.stdout)
-    except ValueError:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-        why = errors[0].removeprefix("ERROR: ") if errors else "no message"
-        raise HostError(f"dvc status: {printable(why, 200)}", "run: bert-lora doctor") from None
+def version_faults() -> Iterator[Fault]:
+    """Yield a fault if packages differ from those that the committed numbers come from."""
+    pinned = paths.CONSTRAINTS.read_text(encoding="utf-8") if paths.CONSTRAINTS.exists() else ""
+    other = []
+    for name, wanted in re.findall(r"(?m)^([\w.-]+)==([^\s;\\]+)", pinned):
+        with suppress(PackageNotFoundError):  # of another platform, or of an extra
+            installed = version(name)
+            if installed.partition("+")[0] != wanted.partition("+")[0]:
+                other.append(f"{name} {installed}, not {wanted}")
+    if other:
+        shown = printable(", ".join(other), 200)
+        yield f"{paths.CONSTRAINTS}: {shown}", f"pip install -e . -c {paths.CONSTRAINTS}"
 
 
-def changed_since(status: object) -> Iterator[Fault]:
-    """Yield a fault for each stage whose inputs changed since it ran.
+def check_meaning() -> None:
+    """Check that weights are finite, and that all artefacts belong together.
 
-    `status` is what `dvc status --json` prints; its outputs are left to `stored_faults`.
+    Raises:
+        ModelError, DataError: with every fault.
     """
-    for stage, changes in status.items() if isinstance(status, dict) else ():
-        names: list[str] = []
-        for change in changes:
-            if change in ("changed command", "always changed"):
-                names.append(change)
-            elif isinstance(change, dict):
-                for path, what in change.get("changed deps", {}).items():
-                    keys = what if isinstance(what, dict) else {"": what}
-                    names += [f"{path} {key}".strip() for key in keys]
-        if names:  # guard: changed inputs
-            shown = printable(", ".join(names), 200)
-            yield f"stage {stage}: has not run since a change of {shown}", "run: dvc repro"
+    faults: list[UserError] = []
+    for check in (_check_models, _check_scores):
+        try:
+            check()
+        except UserError as error:
+            faults.append(error)
+    if faults:
+        pairs = [pair for error in faults for pair in error.faults]
+        raise type(faults[0]).from_faults(pairs)
+
+
+def _check_models() -> None:
+    for folder in (paths.BASE_MODEL, paths.HEAD, paths.ADAPTER):
+        for file in sorted(require(folder).glob("*.safetensors")):
+            read_weights(file, remake(file))
+    check_adapter(prepared.read_labels(), paths.ADAPTER, paths.BASE_MODEL)
+
+
+def _check_scores() -> None:
+    """Check each model's predictions against the test rows, its metrics, and the comparison."""
+    labels = prepared.read_labels()
+    test = prepared.read_split(paths.TEST, labels)
+    truth = dict(zip(test.ids, (labels[target] for target in test.targets), strict=True))
+    compared = read_object(paths.COMPARISON, "accuracy_base", "accuracy_adapter")
+    for name, metrics, path in (
+        ("base", paths.BASE_METRICS, paths.BASE_PREDICTIONS),
+        ("adapter", paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS),
+    ):
+        fix = remake(path)
+        frame = predictions.read_predictions(require(path), str(path), fix)
+        if dict(zip(frame["id"], frame["label"], strict=True)) != truth:
+            raise DataError(f"{path}: its rows or labels are not those of {paths.TEST}", fix)
+        if predictions.labels_of(frame) != labels:
+            raise DataError(f"{path}: its classes are not those of {paths.LABELS}", fix)
+        scores = headline_scores(
+            predictions.probabilities_of(frame), predictions.targets_of(frame).tolist()
+        )
+        recorded = read_object(metrics, *scores)
+        for key, value in scores.items():
+            if abs(recorded[key] - value) > ROUNDING:  # guard: scores of the predictions
+                what = f"{metrics}: {key} {recorded[key]}, the predictions give {value:.6f}"
+                raise DataError(what, fix)
+        if recorded["accuracy"] != compared[f"accuracy_{name}"]:
+            what = f"{paths.COMPARISON}: accuracy_{name} is not that of {metrics}"
+            raise DataError(what, remake(paths.COMPARISON))

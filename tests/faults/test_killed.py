@@ -205,7 +205,7 @@ def test_the_training_ends_with_the_dvc_that_was_killed(shell: str) -> None:
     parent.wait()
     assert_soon(lambda: not is_alive(child), 5)
     assert not paths.ADAPTER_WEIGHTS.exists()  # DVC removes outputs before it runs a stage
-    return_to_last_commit(assert_refused(bert_lora("doctor"), 5, "a run was cut off"))
+    return_to_last_commit(assert_refused(bert_lora("verify"), 5, "a run was cut off"))
     dvc("repro")
     assert bert_lora("verify").returncode == 0
 

@@ -13,8 +13,8 @@ from tests.support.command import Command
 from tests.support.tiny import ROOT
 
 SUBCOMMANDS = (
-    *("predict", "export", "compare", "seeds"),
-    *("benchmark", "verify", "doctor"),
+    *("predict", "serve", "export", "compare", "seeds", "search"),
+    "verify",
 )
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
 HEAVY |= {"fastapi", "uvicorn", "prometheus_client"}
@@ -55,7 +55,7 @@ def test_help_and_usage_errors_import_nothing_heavy(tmp_path: Path, arguments: l
         assert done.stderr.endswith("Fix: see bert-lora --help\n")
 
 
-@pytest.mark.parametrize("arguments", ["predict x", "compare", "seeds 2", "benchmark", "doctor"])
+@pytest.mark.parametrize("arguments", ["predict x", "serve", "compare", "seeds 2", "verify"])
 def test_a_fault_in_params_is_reported_before_anything_heavy_is_imported(
     tmp_path: Path, arguments: str
 ) -> None:

@@ -1,14 +1,17 @@
-"""The project and its models are found from any folder inside, and nowhere else."""
+"""The project is found from any folder inside; its git clone and experiments answer."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from stages.core import paths
-from stages.tools.project import enter_models, enter_project
+from stages.core.errors import HostError
+from stages.tools.project import enter_models, enter_project, experiments_of_head, git, state_of
 from tests.support.command import Command
+from tests.support.small_project import run_successfully
 
 
 @pytest.fixture
@@ -22,7 +25,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["compare", "seeds", "verify", "doctor", "benchmark"])
+@pytest.mark.parametrize("name", ["compare", "seeds", "verify"])
 def test_outside_a_project_a_subcommand_ends_in_one_line(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -56,3 +59,75 @@ def test_without_adapter_and_project_the_working_folder_stays(
     monkeypatch.chdir(tmp_path)
     enter_models()
     assert Path.cwd() == tmp_path
+
+
+def test_the_answer_is_what_git_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q", "-b", "trunk"], check=True)
+    assert git("symbolic-ref", "--short", "HEAD") == "trunk\n"
+
+
+def test_outside_a_clone_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(HostError, match=r"git rev-parse: .* Fix: work in a git clone") as caught:
+        git("rev-parse", "HEAD")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture
+def _clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the working folder a git clone with one commit."""
+    monkeypatch.chdir(tmp_path)
+    run_successfully("git", "init", "-q")
+    for key, value in (("user.name", "Test"), ("user.email", "test@example.org")):
+        run_successfully("git", "config", key, value)
+    Path("metrics").mkdir()
+    for name in ("params.yaml", "README.md", "metrics/base.json"):
+        Path(name).write_text("old\n", encoding="utf-8")
+    run_successfully("git", "add", "-A")
+    run_successfully("git", "commit", "-qm", "first")
+
+
+@pytest.mark.usefixtures("_clone")
+def test_a_change_of_the_data_that_git_does_not_see_gives_another_name() -> None:
+    Path(".git/info/exclude").write_text("data\n", encoding="utf-8")
+    before = state_of(())
+    file = paths.RAW / "mine.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("text,label\n", encoding="utf-8")
+    first = state_of(())
+    file.write_text("text,label\ngood,yes\n", encoding="utf-8")
+    second = state_of(())
+    file.unlink()
+    assert len({before, first, second}) == 3
+    assert state_of(()) == before
+
+
+@pytest.mark.usefixtures("_clone")
+@pytest.mark.parametrize(
+    ("name", "counts"), [("params.yaml", True), ("README.md", False), ("metrics/base.json", False)]
+)
+def test_only_a_change_that_a_run_depends_on_gives_another_name(name: str, counts: bool) -> None:
+    before = state_of(())
+    Path(name).write_text("new\n", encoding="utf-8")
+    assert (state_of(()) != before) is counts
+
+
+@pytest.mark.usefixtures("_clone")
+def test_overrides_give_another_name() -> None:
+    assert state_of(("lora.r=4",))[1] != state_of(())[1]
+    assert (
+        state_of(("lora.r=4",))[0]
+        == state_of(())[0]
+        == run_successfully("git", "rev-parse", "HEAD").strip()
+    )
+
+
+@pytest.mark.usefixtures("_clone")
+def test_experiments_of_another_commit_do_not_count() -> None:
+    first = run_successfully("git", "rev-parse", "HEAD").strip()
+    run_successfully("git", "update-ref", f"refs/exps/{first[:2]}/{first[2:]}/seeds-1", "HEAD")
+    assert experiments_of_head() == {"seeds-1"}
+    run_successfully("git", "commit", "-q", "--allow-empty", "-m", "second")
+    assert experiments_of_head() == set()

@@ -21,7 +21,7 @@ from stages.core.errors import HostError, ParamsError
 from stages.core.params import HeadParams, load_params
 from stages.reporting.seed_records import record_of, settings_of
 from stages.tools import seeds
-from stages.tools.revisions import Run
+from stages.tools.compare import Run
 from tests.support.predictions import frame
 from tests.support.small_project import bert_lora, make, run_successfully, set_param
 from tests.support.tiny import ROOT
@@ -222,7 +222,7 @@ def test_a_change_between_two_seeds_stops_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(seeds, "run", run_and_edit)
     try:
         with pytest.raises(HostError, match="seed 2: the project changed since the first seed"):
-            seeds.seeds(seeds.SeedsOptions(2, ("train.learning_rate=0.0008",)))
+            seeds.seeds(2, ("train.learning_rate=0.0008",))
     finally:
         run_successfully("git", "checkout", "-q", "params.yaml")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 
 from stages.core import paths
+from stages.core.errors import HostError, ParamsError
 from stages.reporting.significance import paired_gain
 from stages.reporting.verdict import verdict
+from stages.tools import compare
+from stages.tools.compare import WORKSPACE, content_of, precision_of, predictions_of
 from tests.support.small_project import bert_lora, make, run_successfully
-
-pytestmark = pytest.mark.slow
+from tests.support.tiny import new_process
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +30,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _inside(made: Path, tmp_path: Path) -> Iterator[None]:
     shutil.copytree(made, tmp_path / "copy", symlinks=True)
     with chdir(tmp_path / "copy"):
         yield
+
+
+def in_project(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test in a copy of the project."""
+    return pytest.mark.slow(pytest.mark.usefixtures("_inside")(test))
 
 
 def as_json(*arguments: str) -> dict[str, Any]:
@@ -49,6 +56,7 @@ def recorded(revision: str, name: str = "adapter") -> Any:
     return (frame["label"] == frame["predicted"]).to_numpy()
 
 
+@in_project
 @pytest.mark.parametrize("model", ["adapter", "base"])
 def test_two_tags_by_the_statistics_of_the_pipeline(model: str) -> None:
     found = as_json("one", "two", "--of", model)
@@ -63,6 +71,7 @@ def test_two_tags_by_the_statistics_of_the_pipeline(model: str) -> None:
         assert "not distinguishable" in found["verdict"]
 
 
+@in_project
 def test_without_revisions_it_is_the_last_commit_and_the_workspace() -> None:
     assert as_json()["gain"] == 0
     shutil.copy("metrics/predictions/base.csv", "copy.csv")
@@ -73,6 +82,7 @@ def test_without_revisions_it_is_the_last_commit_and_the_workspace() -> None:
     assert found["gain"] < 0
 
 
+@in_project
 def test_a_person_gets_a_table_and_a_sentence() -> None:
     done = bert_lora("compare", "one", "two")
     assert done.returncode == 0
@@ -83,6 +93,7 @@ def test_a_person_gets_a_table_and_a_sentence() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
 
 
+@in_project
 def test_markdown_is_a_sentence_and_a_table() -> None:
     done = bert_lora("compare", "one", "two", "--md")
     lines = done.stdout.splitlines()
@@ -90,6 +101,7 @@ def test_markdown_is_a_sentence_and_a_table() -> None:
     assert [line.count("|") for line in lines if line.startswith("|")] == [4] * 5
 
 
+@in_project
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -109,6 +121,7 @@ def test_checks_end_with_one(arguments: tuple[str, ...], code: int, message: str
     assert "gain " in done.stdout  # the comparison is shown in any case
 
 
+@in_project
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -138,6 +151,7 @@ def test_a_mistake_is_one_line(arguments: tuple[str, ...], code: int, message: s
     assert done.stdout == ""
 
 
+@in_project
 def test_predictions_that_the_cache_has_lost_are_named() -> None:
     shutil.rmtree(".dvc/cache/files")
     done = bert_lora("compare", "one", "two")
@@ -146,17 +160,55 @@ def test_predictions_that_the_cache_has_lost_are_named() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@in_project
 def test_a_missing_file_of_the_workspace_names_its_stage() -> None:
     Path("metrics/predictions/adapter.csv").unlink()
     done = bert_lora("compare", "one")
     assert (done.returncode, "dvc repro evaluate_adapter" in done.stderr) == (5, True)
 
 
+@in_project
 def test_it_imports_no_torch() -> None:
-    from tests.support.tiny import new_process
-
-    code = "import sys; from stages.tools import compare_revisions as c\n"
-    code += "c.compare(c.CompareOptions(('one', 'two'))); assert 'torch' not in sys.modules"
+    code = "import sys; from stages.tools.compare import compare\n"
+    code += "compare(('one', 'two'), 42); assert 'torch' not in sys.modules"
     process = new_process(code)
     output, _ = process.communicate()
     assert process.returncode == 0, output
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_precision_is_that_of_the_manifest(
+    monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    read: list[tuple[str, Path]] = []
+
+    def recorded(revision: str, path: Path) -> bytes:
+        read.append((revision, path))
+        return f'{{"precision": "{precision}"}}'.encode()
+
+    monkeypatch.setattr(compare, "content_of", recorded)
+    assert precision_of("seeds-1") == precision
+    assert read == [("seeds-1", paths.ADAPTER_MANIFEST)]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_manifest_without_a_precision_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(compare, "content_of", lambda *_: content)
+    with pytest.raises(HostError, match=r"seeds-1: models/adapter/manifest\.json: records no prec"):
+        precision_of("seeds-1")
+
+
+def test_an_empty_revision_is_not_the_workspace() -> None:
+    with pytest.raises(ParamsError, match="a revision is empty"):
+        content_of(" ", paths.ADAPTER_MANIFEST)
+
+
+@pytest.mark.usefixtures("project")
+def test_predictions_of_the_workspace_are_its_files() -> None:
+    frame = predictions_of(WORKSPACE, paths.BASE_PREDICTIONS)
+    assert list(frame.columns[:3]) == ["id", "label", "predicted"]
+    paths.BASE_PREDICTIONS.unlink()
+    with pytest.raises(HostError, match="dvc repro evaluate_base"):
+        predictions_of(WORKSPACE, paths.BASE_PREDICTIONS)

@@ -1,1 +1,0 @@
-"""The benchmark's contenders and their timing."""

@@ -1,0 +1,245 @@
+"""`bert-lora compare`: compare what two revisions recorded, row by row, with a verdict.
+
+A revision is a commit, a tag, a branch, an experiment, or the workspace.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from dvc.scm import RevError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stages.core import paths
+from stages.core.artefacts import remake, require
+from stages.core.errors import HostError, ParamsError, printable
+from stages.core.params import Params, parse_params
+from stages.reporting.significance import Gain, paired_gain, wilson
+from stages.reporting.verdict import points, shown_p, verdict
+from stages.scoring.predictions import aligned, read_predictions
+from stages.tools.project import quiet
+
+WORKSPACE = "workspace"
+Model = Literal["adapter", "base"]
+FILES = {"adapter": paths.ADAPTER_PREDICTIONS, "base": paths.BASE_PREDICTIONS}
+
+
+def compare(
+    revisions: tuple[str, str],
+    seed: int,
+    model: Model = "adapter",
+    form: Literal["table", "json", "md"] = "table",
+    fail_under: float | None = None,
+    tolerance: float | None = None,
+) -> int:
+    """Print the comparison, and return 1 if the second revision fails a check, else 0.
+
+    Args:
+        revisions: the earlier one, and the one that is checked.
+        seed: of the interval.
+        model: whose predictions are compared.
+        form: for a person, for a program, or for a pull request.
+        fail_under: accuracy that the second one must have, as a share; None asks for none.
+        tolerance: by how much accuracy may fall, as a share; None allows any fall.
+
+    Raises:
+        ParamsError: if there is no such revision.
+        HostError: if a revision's predictions are not available.
+        DataError: if the two have other test rows.
+        ModelError: if their classes differ.
+    """
+    first, second = read_pair(revisions, FILES[model])
+    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (first, second)]
+    gain = paired_gain(right[0], right[1], seed)
+    names = (printable(revisions[0], 40), printable(revisions[1], 40))
+    if form == "json":
+        print(json.dumps(as_object(gain, names, model), indent=2, ensure_ascii=False))
+    elif form == "md":
+        print(as_markdown(gain, names, model))
+    else:
+        print_table(gain, names, model)
+    failures = failed_checks(gain, fail_under, tolerance)
+    sys.stdout.flush()
+    for failure in failures:
+        print(f"check failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def read_pair(revisions: tuple[str, str], path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return both revisions' predictions, row by row of the same test row."""
+    first, second = (predictions_of(revision, path) for revision in revisions)
+    names = (printable(revisions[0]), printable(revisions[1]))
+    fix = "compare revisions with the same data.source, split seed and limit"
+    return aligned(first, second, names, fix)
+
+
+def failed_checks(gain: Gain, under: float | None, tolerance: float | None) -> list[str]:
+    """Return a line for each check that the second revision does not pass."""
+    failures = []
+    if under is not None and gain.second < under:
+        failures.append(f"accuracy {gain.second:.4f} is below --fail-under {under:g}")
+    if tolerance is not None and gain.gain < -tolerance - 1e-12:
+        failures.append(f"accuracy fell by {-gain.gain:.4f}, more than --tolerance {tolerance:g}")
+    return failures
+
+
+def intervals(gain: Gain) -> list[tuple[float, float]]:
+    """Return the Wilson interval of both accuracies."""
+    rights = (round(accuracy * gain.rows) for accuracy in (gain.first, gain.second))
+    return [wilson(right, gain.rows) for right in rights]
+
+
+def as_object(gain: Gain, names: tuple[str, str], model: str) -> dict[str, object]:
+    """Return the comparison for machines; accuracies are shares."""
+    lows = intervals(gain)
+    return asdict(gain) | {
+        "model": model,
+        "revisions": list(names),
+        "gain": gain.gain,
+        "first_interval": list(lows[0]),
+        "second_interval": list(lows[1]),
+        "distinguishable": gain.distinguishable,
+        "verdict": verdict(gain, names),
+    }
+
+
+def lines_of(gain: Gain) -> list[tuple[str, str, str]]:
+    """Return (what, first, second) for a person."""
+    (low, high), (other_low, other_high) = intervals(gain)
+    return [
+        ("accuracy", f"{100 * gain.first:.2f} %", f"{100 * gain.second:.2f} %"),
+        (
+            "95 % interval",
+            f"{100 * low:.1f} to {100 * high:.1f} %",
+            f"{100 * other_low:.1f} to {100 * other_high:.1f} %",
+        ),
+        ("right where the other is wrong", f"{gain.broken:,} rows", f"{gain.fixed:,} rows"),
+    ]
+
+
+def closing(gain: Gain) -> str:
+    """Return what the rows can show at all."""
+    return (
+        f"difference {points(gain.gain)} points, {shown_p(gain.p)}; "
+        f"the smallest that these {gain.rows:,} rows could show: {100 * gain.smallest:.1f} points"
+    )
+
+
+def print_table(gain: Gain, names: tuple[str, str], model: str) -> None:
+    """Print the comparison for a person."""
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    table.add_column(Text(f"{model} on the same rows"))
+    for name in names:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for line in lines_of(gain):
+        table.add_row(*map(Text, line))
+    console.print(table)
+    console.print(Text(f"{closing(gain)}\n{verdict(gain, names)}"))
+
+
+def as_markdown(gain: Gain, names: tuple[str, str], model: str) -> str:
+    """Return the comparison as GitHub Markdown."""
+    safe = [name.replace("|", "\\|").replace("`", "'") for name in names]
+    rows = [f"| {what} | {before} | {after} |" for what, before, after in lines_of(gain)]
+    head = f"| {model} on the same rows | `{safe[0]}` | `{safe[1]}` |"
+    sentence = verdict(gain, (f"`{safe[0]}`", f"`{safe[1]}`"))
+    return "\n".join(
+        [f"**{sentence}**", "", head, "| --- | ---: | ---: |", *rows, "", closing(gain)]
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an experiment recorded: its params, its precision, the predictions of both models."""
+
+    params: Params
+    precision: str
+    base: pd.DataFrame
+    adapter: pd.DataFrame
+
+
+def predictions_of(revision: str, path: Path) -> pd.DataFrame:
+    """Return the predictions that a revision recorded under `path`.
+
+    Raises:
+        ParamsError: if there is no such revision.
+        HostError: if it has no such file, or its content is neither in the cache nor in a remote.
+        DataError, ModelError: if the file is damaged, see `read_predictions`.
+    """
+    name = f"{printable(revision)}: {path}"
+    fix = remake(path)
+    if revision == WORKSPACE:
+        return read_predictions(require(path), name, fix)
+    return read_predictions(BytesIO(content_of(revision, path)), name, fix)
+
+
+def content_of(revision: str, path: Path) -> bytes:
+    """Return the bytes of a file of a revision, tracked by git or by DVC.
+
+    Raises:
+        ParamsError: if there is no such revision.
+        HostError: if it records no such file, or the content is neither in the cache nor in a
+            remote.
+    """
+    if not revision.strip():  # an unset variable; DVC would take it for the workspace
+        raise ParamsError("a revision is empty", "name a commit, tag, branch or experiment")
+    try:
+        with quiet():
+            files = DVCFileSystem(".", rev=revision)
+            known = files.info(path.as_posix())  # `exists` would hide an unknown revision
+            if "md5" in known or "dvc_info" not in known:  # DVC has run it, or git keeps it
+                return bytes(files.read_bytes(path.as_posix()))
+    except (RevError, AttributeError):  # the latter for HEAD:a/file and other git syntax
+        raise ParamsError(
+            f"{printable(revision)}: no such commit, tag, branch or experiment",
+            "see: git log --oneline, dvc exp list --all-commits",
+        ) from None
+    except (OSError, DvcException) as error:
+        raise HostError(
+            f"{printable(revision)}: {path} is neither in git nor in the DVC cache nor in a remote",
+            "fetch it: dvc fetch --all-commits, or make it there: git checkout (of an experiment: "
+            "dvc exp apply), then dvc repro",
+        ) from error
+    raise HostError(
+        f"{printable(revision)}: its dvc.lock records no {path}",
+        "name a revision that ran, or run dvc repro there and commit dvc.lock",
+    )
+
+
+def read_run(name: str) -> Run:
+    """Return what an experiment recorded.
+
+    Raises:
+        HostError: if its results are not available, or its manifest records no precision.
+    """
+    return Run(
+        parse_params(content_of(name, paths.PARAMS).decode(), paths.PARAMS),
+        precision_of(name),
+        predictions_of(name, paths.BASE_PREDICTIONS),
+        predictions_of(name, paths.ADAPTER_PREDICTIONS),
+    )
+
+
+def precision_of(revision: str) -> str:
+    """Return the precision that a revision's adapter was trained in, as its manifest has it.
+
+    Raises:
+        HostError: if the manifest is not available, or does not record the precision.
+    """
+    try:
+        manifest = json.loads(content_of(revision, paths.ADAPTER_MANIFEST))
+        return str(manifest["precision"])
+    except (ValueError, KeyError, TypeError):
+        raise HostError(
+            f"{printable(revision)}: {paths.ADAPTER_MANIFEST}: records no precision",
+            "run it again with the present code",
+        ) from None
