@@ -161,11 +161,10 @@ def test_a_text_without_any_token_is_answered(
 def test_probabilities_are_the_softmax_and_calibrated_by_the_temperature() -> None:
     logits = np.array([[0, 2 * np.log(3)], [1000, 0]], dtype=np.float32)
     predictor = invented(lambda _: logits)
-    np.testing.assert_allclose(
-        predictor.probabilities(["a", "b"]), [[0.25, 0.75], [1, 0]], atol=1e-7
-    )
+    calibrated = predictor.probabilities(["a", "b"])
+    np.testing.assert_allclose(calibrated, np.array([[0.25, 0.75], [1.0, 0.0]]), atol=1e-7)
     plain = predictor.probabilities(["a", "b"], calibrated=False)
-    np.testing.assert_allclose(plain, [[0.1, 0.9], [1, 0]], atol=1e-7)
+    np.testing.assert_allclose(plain, np.array([[0.1, 0.9], [1.0, 0.0]]), atol=1e-7)
 
 
 def test_a_logit_that_is_no_number_is_an_error() -> None:
