@@ -21,6 +21,7 @@ OUTPUTS = {
     *(paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS),
     paths.HEAD_WEIGHTS,
     paths.HEAD_FIT,
+    paths.HEAD_START,
     *(paths.TRAINING_CURVES / f"{name}.csv" for name in ("train", "validation")),
     *(paths.ADAPTER / f"adapter_{name}" for name in ("config.json", "model.safetensors")),
     paths.ADAPTER / "manifest.json",

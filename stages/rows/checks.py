@@ -98,6 +98,7 @@ def _read_file(
     faults.check()  # what cannot be read comes before what is not there
     rows["folded"] = [_digest(text) for text in rows["text"]]
     keep = []
+    row: Any  # pandas knows the columns' types, not those of a row's fields
     for row in rows.itertuples():
         labelled = bool(row.label and row.label.strip())
         # Zero-width characters alone are no text.

@@ -137,6 +137,7 @@ def test_the_manifest_names_what_the_adapter_belongs_to(finished_run: Path) -> N
     folder = finished_run / paths.ADAPTER
     assert json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == {
         "method": "lora",
+        "kept": "trained",
         "precision": "fp32",
         "base": {f.name: sha256_of(f) for f in (finished_run / paths.BASE_MODEL).iterdir()},
         "head": ["classifier"],

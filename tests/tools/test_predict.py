@@ -80,7 +80,7 @@ def test_answers_are_those_of_transformers_and_peft(
     result = call("predict", *TEXTS, "--with-base")
     assert (result.code, result.err) == (0, "")
     pairs = zip(expected["base"], expected["adapter"], strict=True)
-    assert any(base != pytest.approx(tuned, abs=0.05) for base, tuned in pairs)
+    assert any(base != pytest.approx(tuned, abs=0.01) for base, tuned in pairs)
     for row, text, tuned, base in zip(
         result.rows, TEXTS, expected["adapter"], expected["base"], strict=True
     ):

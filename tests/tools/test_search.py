@@ -27,6 +27,7 @@ from stages.tools import search as module
 from stages.tools.search import DONE, Finalist, Search, Trainings, apply, open_storage, verdict_of
 from stages.tools.search_space import OWN_STORAGE, read_settings, value_at
 from stages.train_lora import train_lora
+from stages.training import plan
 from tests.support import postgres
 from tests.support.bad_params import LINES, SHIPPED, line_of
 from tests.support.command import Command
@@ -234,8 +235,9 @@ def test_several_processes_share_a_study(kind: str) -> None:
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize(("ema", "select"), [(0.0, "loss"), (0.9, "scaled_loss")])
 def test_a_training_reaches_what_the_stage_reaches(
-    params: Params, method: str, ema: float, select: str
+    params: Params, method: str, ema: float, select: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(plan, "ROWS_TO_CHOOSE", 1)
     params = changed(params, train__method=method, train__ema_decay=ema, train__select_by=select)
     train_lora(params)
     curve = pd.read_csv(paths.TRAINING_CURVES / "validation.csv")
@@ -450,13 +452,14 @@ def test_one_value_changes_and_no_other_byte(path: str, value: Any, typed: str) 
 
 @pytest.mark.usefixtures("tmp_cwd")
 def test_a_block_a_comment_behind_the_value_and_windows_lines_stay() -> None:
-    text = SHIPPED.replace("  l2: [0.00001, 0.0001, 0.001]", "  l2:\n    - 0.1\n    - 1  # large")
-    text = text.replace("  epochs: 2", "  epochs: 2  # two").replace("\n", "\r\n")
+    penalties = "  l2: [0.00001, 0.0001, 0.001, 0.01, 0.1]"
+    text = SHIPPED.replace(penalties, "  l2:\n    - 0.1\n    - 1  # large")
+    text = text.replace("  epochs: auto", "  epochs: auto  # yes").replace("\n", "\r\n")
     paths.PARAMS.write_bytes(text.encode())
     apply({"head.l2": [0.5], "train.epochs": 3})
-    assert paths.PARAMS.read_bytes().decode() == text.replace("epochs: 2 ", "epochs: 3 ").replace(
-        "    - 0.1\r\n    - 1  # large\r\n", "    [0.5]\r\n"
-    )
+    assert paths.PARAMS.read_bytes().decode() == text.replace(
+        "epochs: auto ", "epochs: 3 "
+    ).replace("    - 0.1\r\n    - 1  # large\r\n", "    [0.5]\r\n")
 
 
 @pytest.mark.usefixtures("tmp_cwd")

@@ -116,7 +116,7 @@ def test_overrides_change_params_and_space(params: Params) -> None:
         ("train.epochs", "give KEY=VALUE"),
         ("=3", "give KEY=VALUE"),
         ("train.epoch=3", "no such param, did you mean train.epochs?"),
-        ("train.epochs=three", "valid integer"),
+        ("train.batch_size=three", "valid integer"),
         ("train.epochs=0", "trains nothing"),
         ("lora.r=[", "not valid YAML"),
         ("tfidf.c=[1]", "has no effect: no training depends on it"),
