@@ -12,7 +12,7 @@ from stages.core import paths
 from stages.core.artefacts import Json, read_object, replacing, sha256_of, write_json
 from stages.core.errors import ModelError, ParamsError, UserError, printable
 from stages.core.params import ComputeParams, Params
-from stages.running.disk import require_room
+from stages.running.dvc import require_room
 from stages.running.provenance import git_state, packages
 from stages.serving.export_check import Check
 

@@ -157,6 +157,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from stages.running.exit_codes import exit_code_of
+    from stages.running.run import exit_code_of
 
     sys.exit(exit_code_of(main))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.core.params import ComputeParams
-from stages.running.environment import threads_of
+from stages.running.run import threads_of
 from stages.serving.exported import open_scorer
 from stages.serving.scorer import Probabilities, Scorer, probabilities_of
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stages.core import paths
 from stages.core.errors import ModelError, printable
 from stages.core.params import ComputeParams
-from stages.running.environment import threads_of
+from stages.running.run import threads_of
 from stages.serving.attribution import Explainer, Gradients, Occlusion
 from stages.serving.exported import Export, open_scorer, read_export
 from stages.serving.served import Served, serve_base

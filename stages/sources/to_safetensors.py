@@ -13,7 +13,7 @@ from typing import Any
 
 from stages.core.artefacts import replacing
 from stages.core.errors import ModelError, ParamsError, printable
-from stages.running.exit_codes import exit_code_of
+from stages.running.run import exit_code_of
 from stages.sources.weight_files import PICKLES, WEIGHTS
 
 

@@ -13,7 +13,7 @@ import typer
 
 from stages.core.errors import ParamsError, printable
 from stages.core.params import load_params
-from stages.running.exit_codes import exit_code_of
+from stages.running.run import exit_code_of
 from stages.tools import export, predict, push, serve
 from stages.tools.project import enter_project
 from stages.tools.search import command as search

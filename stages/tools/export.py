@@ -13,8 +13,7 @@ from stages.core.artefacts import require
 from stages.core.errors import ParamsError, printable
 from stages.core.params import load_params
 from stages.reporting.significance import ALPHA
-from stages.running.environment import set_environment
-from stages.running.locks import sole_run
+from stages.running.run import set_environment, sole_run
 from stages.tools.project import enter_project
 
 if TYPE_CHECKING:  # heavy libraries are imported once the options have been checked

@@ -18,7 +18,7 @@ from stages.core import paths
 from stages.core.artefacts import require
 from stages.core.errors import ParamsError, printable
 from stages.core.params import ComputeParams, load_params
-from stages.running.environment import set_environment
+from stages.running.run import set_environment
 from stages.tools.predict_answers import Chunk, answers, made_by
 from stages.tools.predict_input import text_blocks
 from stages.tools.predict_output import (

@@ -15,8 +15,7 @@ from stages.core import paths
 from stages.core.artefacts import require
 from stages.core.errors import ParamsError, UserError, printable
 from stages.core.params import Params, load_params
-from stages.running.environment import set_environment
-from stages.running.locks import sole_run
+from stages.running.run import set_environment, sole_run
 from stages.sources.catalogue import HUB_ID
 from stages.tools.project import enter_project
 

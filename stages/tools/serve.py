@@ -15,7 +15,7 @@ from stages.core import paths
 from stages.core.artefacts import require
 from stages.core.errors import HostError, ModelError, printable
 from stages.core.params import ComputeParams, load_params
-from stages.running.environment import set_environment
+from stages.running.run import set_environment
 from stages.serving.http.limits import Limits
 from stages.tools.project import enter_models
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
-from stages.running import ranks
+from stages.running import processes as ranks
 from stages.training.batches import Collator
 from stages.training.sampler import EpochSampler
 

@@ -12,7 +12,7 @@ from stages.core import paths
 from stages.core.errors import ParamsError, printable
 from stages.core.params import Params, load_params
 from stages.core.params_errors import parse_yaml
-from stages.running.environment import set_environment
+from stages.running.run import set_environment
 from stages.tools.project import enter_project, file_option
 from stages.tools.search.space import check_space, read_space, unknown, with_values
 

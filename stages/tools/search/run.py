@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from stages.core.errors import HostError
 from stages.reporting.search_records import write_search
-from stages.running.environment import threads_of
+from stages.running.run import threads_of
 from stages.tools.search import conclusion
 from stages.tools.search.conclusion import Changes, Finalist
 from stages.tools.search.live import Board

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import NumericsError
 from stages.core.params import Params
-from stages.running.environment import set_environment
-from stages.running.exit_codes import exit_code_of
-from stages.running.locks import Terminated, end_with, end_with_dvc
+from stages.running.run import Terminated, end_with, end_with_dvc, exit_code_of, set_environment
 from stages.tools.search.space import Entry, check_space, values_of, with_values
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from stages.core.errors import NumericsError
 from stages.core.params import Params
 from stages.model.device import resolve
-from stages.running.locks import Terminated
+from stages.running.run import Terminated
 from stages.tools.search.space import Entry, check_space
 from stages.tools.search.storage import open_storage
 from stages.tools.search.study import open_study, trials_of
