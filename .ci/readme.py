@@ -14,14 +14,13 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from stages.tools.benchmark.serving import table_of as serving_table
-from stages.tools.benchmark.table import table_of
-
 from stages.core.params import load_params
 from stages.reporting.ladder import against_full
 from stages.reporting.seed_records import read_records, settings_of
 from stages.reporting.significance import spread
 from stages.reporting.verdict import between, points
+from stages.tools.benchmark.serving import table_of as serving_table
+from stages.tools.benchmark.table import table_of
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
