@@ -41,8 +41,7 @@ from stages.model.head import load_head
 from stages.model.lora import attach_lora, lora_config
 from stages.rows import prepared
 from stages.rows.prepared import Split
-from stages.running.environment import set_environment, threads_of
-from stages.running.exit_codes import exit_code_of
+from stages.running.run import exit_code_of, set_environment, threads_of
 from stages.scoring.logits import predict_logits
 from stages.training.trainer import make_trainer
 

@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 
 from stages.core import paths
 from stages.core.params import Params, load_params
-from stages.running.environment import set_environment
+from stages.running.run import set_environment
 
 COLUMNS = (
     *("data", "settings", "seed", "train_rows", "classes", "test_rows"),

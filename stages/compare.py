@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stages.core import artefacts, paths
 from stages.core.params import Params
 from stages.rows.source_changed import warn_if_source_changed
-from stages.running.stage import run_stage
+from stages.running.run import run_stage
 
 if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
     from stages.reporting.results import Results

@@ -6,7 +6,7 @@ from stages.core import artefacts, paths
 from stages.core.params import Params
 from stages.model.sharing import processes_of
 from stages.rows.source_changed import warn_if_source_changed
-from stages.running.stage import run_stage
+from stages.running.run import run_stage
 
 FLOORS = ("majority", "untrained", "untrained_sd")  # they depend on the data, not on the model
 
@@ -19,7 +19,7 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     from stages.model.fast.layer import speed_up
     from stages.model.saved import load_adapter
     from stages.rows import prepared
-    from stages.running import ranks
+    from stages.running import processes as ranks
     from stages.scoring.logits import predict_logits, probabilities_of
     from stages.scoring.metric import score
     from stages.scoring.predictions import write_predictions

@@ -14,7 +14,7 @@ from stages.core import artefacts, paths
 from stages.core.params import Params
 from stages.model.sharing import processes_of
 from stages.rows.source_changed import warn_if_source_changed
-from stages.running.stage import run_stage
+from stages.running.run import run_stage
 
 
 def evaluate_base(params: Params) -> dict[str, str]:
@@ -28,7 +28,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
     from stages.model.fit import fit_warnings
     from stages.model.limits import check_length
     from stages.rows import prepared
-    from stages.running import ranks
+    from stages.running import processes as ranks
     from stages.scoring.logits import cached_features, probabilities_of
     from stages.scoring.metric import score
     from stages.scoring.predictions import write_predictions

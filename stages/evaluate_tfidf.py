@@ -5,7 +5,7 @@ from __future__ import annotations
 from stages.core import artefacts, paths
 from stages.core.params import Params
 from stages.rows.source_changed import warn_if_data_changed
-from stages.running.stage import run_stage
+from stages.running.run import run_stage
 
 
 def evaluate_tfidf(params: Params) -> None:

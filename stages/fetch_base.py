@@ -10,7 +10,7 @@ from stages.core.artefacts import replacing
 from stages.core.errors import printable
 from stages.core.params import Params
 from stages.core.paths import BASE_MODEL
-from stages.running.stage import run_stage
+from stages.running.run import run_stage
 from stages.sources.locate import locate_model
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from stages.core import paths
 from stages.core.artefacts import write_json
 from stages.core.params import Params
-from stages.running.stage import run_stage
+from stages.running.run import run_stage
 
 
 def prepare(params: Params) -> None:

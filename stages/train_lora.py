@@ -9,7 +9,7 @@ from stages.core.artefacts import replacing
 from stages.core.params import Params
 from stages.model.sharing import processes_of
 from stages.rows.source_changed import warn_if_source_changed
-from stages.running.stage import run_stage
+from stages.running.run import run_stage
 
 
 def train_lora(params: Params) -> dict[str, str]:
@@ -24,7 +24,7 @@ def train_lora(params: Params) -> dict[str, str]:
     from stages.model.round_trip import check_round_trip
     from stages.model.saved import save_adapter
     from stages.rows import prepared
-    from stages.running import ranks
+    from stages.running import processes as ranks
     from stages.training.curves import write_training_curves
     from stages.training.plan import plan_of
     from stages.training.trainer import Start, train

@@ -12,7 +12,7 @@ import pytest
 
 from stages.core import paths
 from stages.core.params import Params
-from stages.running.environment import set_environment
+from stages.running.run import set_environment
 from tests.support.tiny import (
     COMPUTE,
     NAMES,

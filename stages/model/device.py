@@ -17,9 +17,8 @@ from stages.core.errors import HostError
 from stages.core.params import ComputeParams
 from stages.model.device_check import check_device
 from stages.model.device_kinds import KINDS, Kind, choose
-from stages.running.environment import threads_of
-from stages.running.processes import World, world
-from stages.running.ranks import join
+from stages.running.processes import join
+from stages.running.run import World, threads_of, world
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
 Precision = Literal["bf16", "fp32"]

@@ -1,97 +1,35 @@
-"""Several processes work on one stage: who they are, and how they are started.
+"""Several processes share a stage: they are started, join, gather and wait for one another.
 
-The stage starts them itself with PyTorch's elastic launcher, or joins those that torchrun or SLURM
-has started. Nothing here imports torch before it is needed: one process alone never does.
+The stage starts them itself with PyTorch's elastic launcher, or joins those that torchrun has
+started on one machine or several. For a process alone each message returns at once, with what it
+was given.
 """
 
-from __future__ import annotations
-
-import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
 
-from stages.core.errors import HostError, UserError
-from stages.running.launchers import rank_variables
-from stages.running.locks import Terminated, end_with
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-LAUNCHER = "BERT_LORA_LAUNCHER"  # the process that started this one to share its stage
-REPORT = "TORCHELASTIC_ERROR_FILE"  # where PyTorch's launchers look for the reason of a failure
+from stages.core.errors import HostError, UserError, printable
+from stages.running.run import LAUNCHER, Terminated, print_last, world
+
+T = TypeVar("T")
 ENDING = 5  # seconds that a process gets to end before it is killed
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes that share a stage, and which of them this one is.
-
-    Attributes:
-        rank: its number, from 0.
-        size: how many there are.
-        local_rank: its number among those on this machine.
-        local_size: how many are on this machine.
-        launcher: the process of this project that started it; None for another launcher.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-    launcher: int | None = None
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is the first process, which alone writes and prints."""
-        return self.rank == 0
-
-
-_world = World()
-
-
-def world() -> World:
-    """Return the processes that share the stage; a process alone unless `enter` was called."""
-    return _world
-
-
-def enter() -> World:
-    """Take the place that the environment gives this process, and return it.
-
-    A process that shares a stage ends with the one that started it; all but the first print
-    nothing.
-
-    Raises:
-        HostError: if the launcher's variables contradict one another.
-    """
-    global _world  # a process has one place, from its start to its end
-    named = rank_variables(os.environ)
-    if named is None:
-        return _world
-    os.environ.update(named)  # under the names that the libraries read
-    rank, size, local_rank, local_size = (
-        int(named[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    )
-    if size == 1:
-        for name in named:
-            os.environ.pop(name, None)
-        return _world
-    launcher = os.environ.get(LAUNCHER)
-    _world = World(rank, size, local_rank, local_size, int(launcher) if launcher else None)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what ends is said in one line
-    if local_size == size:  # no network is needed, and a name server may be missing
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    # At once, even while it waits for the others: Python would first let that wait return.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    end_with(_world.launcher or os.getppid())
-    if not _world.leads:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # until the end
-        warnings.simplefilter("ignore")  # the first process has the same ones
-    return _world
+WAIT = timedelta(minutes=30)  # for one another: one may write a checkpoint meanwhile
+LOST = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|time(d )?out|communicator was aborted",
+    re.IGNORECASE,
+)
 
 
 def launch(stage: str, count: int) -> None:
@@ -100,13 +38,9 @@ def launch(stage: str, count: int) -> None:
     If one ends otherwise, the others are ended too.
 
     Raises:
-        UserError: what the process that failed first reports, or that it was killed.
-        SystemExit: if it failed with a bug, whose traceback it has printed.
+        HostError: if a process was killed.
+        SystemExit: if one failed, with its exit code; what it reports has been printed.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     os.environ[LAUNCHER] = str(os.getpid())
     with tempfile.TemporaryDirectory(prefix="processes-", ignore_cleanup_errors=True) as folder:
@@ -134,20 +68,10 @@ class LostError(HostError):
     """Another process is gone; why is for that process, or for its launcher, to say."""
 
 
-def report(error: object) -> None:
-    """Leave a mistake of the user where the launcher looks for it, if there is one."""
-    path = os.environ.get(REPORT)
-    if path is None or not isinstance(error, UserError):
-        return
-    content = {
-        "message": str(error),
-        "faults": error.faults,
-        "errorCode": error.exit_code,
-        "lost": isinstance(error, LostError),
-        "extraInfo": {"timestamp": str(int(time.time())), "py_callstack": ""},
-    }
-    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123  # the launcher's own path
-        json.dump({"message": content}, file)
+def report(error: UserError) -> None:
+    """Leave a mistake of the user where the launcher looks for it."""
+    if not isinstance(error, LostError):
+        get_error_handler().record_exception(error)
 
 
 def _cause(stage: str, count: int, failures: Mapping[int, Any]) -> BaseException:
@@ -158,30 +82,108 @@ def _cause(stage: str, count: int, failures: Mapping[int, Any]) -> BaseException
         count: how many processes there were.
         failures: PyTorch's `ProcessFailure` by rank, of those that had failed when it looked.
     """
-    told = {r: f.message for r, f in failures.items() if isinstance(f.message, dict)}
-    first = sorted((m for m in told.values() if not m["lost"]), key=lambda m: m["errorCode"])
-    if first:
-        error = UserError.from_faults([(what, fix) for what, fix in first[0]["faults"]])
-        error.exit_code = first[0]["errorCode"]
-        return error
+    told = [failure for failure in failures.values() if isinstance(failure.message, dict)]
+    if told:
+        first = min(told, key=lambda failure: int(failure.exitcode))
+        print_last(first.message["message"].partition(": ")[2])  # after the name of its class
+        return SystemExit(first.exitcode)
+    again = "run it again: a training continues from its last checkpoint"
     # What the launcher itself has ended by then, it has ended with SIGTERM.
     for rank, failure in sorted(failures.items(), key=lambda i: i[1].exitcode == -signal.SIGTERM):
         if failure.exitcode < 0:
             return HostError(
                 f"stage {stage}: process {rank + 1} of {count} was ended from outside "
                 f"({failure.signal_name()}), and so the others were",
-                "run it again: a training continues from its last checkpoint; where memory was "
-                "short, lower compute.processes",
+                f"{again}; where memory was short, lower compute.processes",
             )
-    if len(told) < len(failures):
-        return SystemExit(1)
-    return lost()
+    if all(failure.exitcode == LostError.exit_code for failure in failures.values()):
+        return HostError(f"stage {stage}: its {count} processes have lost one another", again)
+    return SystemExit(1)  # a bug, whose traceback is printed
 
 
-def lost() -> LostError:
-    """Return the mistake of a process whose connection to another one broke."""
-    return LostError(
-        f"process {_world.rank + 1} of {_world.size}: another process has ended",
-        "look at what that one says, and start all of them again: a training continues from its "
-        "last checkpoint",
-    )
+def join(backend: str) -> None:
+    """Connect with the other processes of this stage.
+
+    Args:
+        backend: PyTorch's name of what carries the messages, for example gloo.
+
+    Raises:
+        HostError: if the others cannot be reached.
+    """
+    me = world()
+    if me.size == 1 or dist.is_initialized():
+        return
+    try:
+        dist.init_process_group(backend, timeout=WAIT)
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        why = printable(str(error).partition("\n")[0], 200)
+        raise HostError(
+            f"process {me.rank + 1} of {me.size}: cannot join the others at {place}: {why}",
+            "see that torchrun runs on all machines, and that each of them reaches this address",
+        ) from None
+
+
+def run_connected(work: Callable[[], T]) -> T:
+    """Return what `work` returns, and disconnect.
+
+    Raises:
+        LostError: if another process has ended in the middle of it.
+    """
+    try:
+        result = work()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if share()[1] == 1 or not (isinstance(error, dist.DistError) or LOST.search(str(error))):
+            raise
+        raise LostError(
+            f"process {world().rank + 1} of {world().size}: another process has ended",
+            "look at what that one says, and start all of them again: a training continues from "
+            "its last checkpoint",
+        ) from None
+    return result
+
+
+def share() -> tuple[int, int]:
+    """Return the number of this process, from 0, and how many share the work."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def leads() -> bool:
+    """Return whether this process is the first: it alone writes."""
+    return share()[0] == 0
+
+
+def gathered(item: T) -> list[T]:
+    """Return the items of all processes in their order, the same on each."""
+    size = share()[1]
+    if size == 1:
+        return [item]
+    items: list[Any] = [None] * size
+    dist.all_gather_object(items, item)
+    return items
+
+
+def gathered_by_first(item: T) -> list[T]:
+    """Return the items of all processes in their order on the first; on the others their own."""
+    rank, size = share()
+    if size == 1:
+        return [item]
+    items: list[Any] | None = [None] * size if rank == 0 else None
+    dist.gather_object(item, items)
+    return [item] if items is None else items
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Return what `make` returns on the first process; the others do not call it."""
+    rank, size = share()
+    made: list[Any] = [make() if rank == 0 else None]
+    if size > 1:
+        dist.broadcast_object_list(made, src=0)
+    return made[0]  # type: ignore[no-any-return]  # what the first process made
+
+
+def wait_for_all() -> None:
+    """Return once every process has come here."""
+    gathered(None)

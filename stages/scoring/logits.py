@@ -17,7 +17,7 @@ from stages.core.errors import NumericsError
 from stages.model.classifier import Classifier, features, head_logits
 from stages.model.device import Device
 from stages.model.tokens import batches, encode, padded
-from stages.running.ranks import gathered, gathered_by_first, share
+from stages.running.processes import gathered, gathered_by_first, share
 
 Rows = list[int]
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from stages.core.artefacts import replacing
 from stages.core.errors import ModelError, ParamsError, printable
-from stages.running.exit_codes import exit_code_of
+from stages.running.run import exit_code_of
 from stages.sources.catalogue import WEIGHTS
 from stages.sources.model_folder import PICKLES
 

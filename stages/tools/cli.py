@@ -14,8 +14,7 @@ import typer
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import ComputeParams, load_params
-from stages.running.environment import set_environment
-from stages.running.exit_codes import exit_code_of
+from stages.running.run import exit_code_of, set_environment
 from stages.tools.project import enter_models, enter_project, enter_served, file_option
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -21,9 +21,9 @@ from stages.reporting.card import export_card
 from stages.reporting.export_records import Check, Record, record_export
 from stages.reporting.significance import ALPHA
 from stages.rows import prepared
-from stages.running.disk import require_room
-from stages.running.locks import sole_run
+from stages.running.dvc import require_room
 from stages.running.provenance import git_state, packages
+from stages.running.run import sole_run
 from stages.scoring.logits import predict_logits
 from stages.sources.catalogue import public_name
 from stages.tools.export_check import check_export

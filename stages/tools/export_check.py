@@ -20,7 +20,7 @@ from stages.core.errors import ModelError, printable
 from stages.core.pipeline import HERE
 from stages.reporting.export_records import Check
 from stages.reporting.significance import paired_gain
-from stages.running.exit_codes import exit_code_of
+from stages.running.run import exit_code_of
 from stages.tools.predictor import Logits, open_predictor
 
 SINGLES = 50  # texts that are scored alone
@@ -115,4 +115,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+<<<<<<< HEAD:stages/tools/export_check.py
+=======
+    from stages.running.run import exit_code_of
+
+>>>>>>> 6c3b6b7b54bdea7daedce083f8e49bc90d856806:stages/serving/export_check.py
     sys.exit(exit_code_of(main))

@@ -27,7 +27,7 @@ from stages.core.artefacts import sha256_of
 from stages.core.errors import HostError, ModelError, NumericsError, printable
 from stages.core.params import ComputeParams
 from stages.model.padding import Batch, padded_arrays
-from stages.running.environment import threads_of
+from stages.running.run import threads_of
 
 Logits = np.ndarray[Any, np.dtype[np.float32]]
 Probabilities = np.ndarray[Any, np.dtype[np.float64]]

@@ -65,9 +65,8 @@ from stages.model.saved import base_identity
 from stages.reporting.search import Row, settings_of, shown, words, write_search
 from stages.reporting.significance import LEVEL
 from stages.rows.prepared import read_labels, read_split
-from stages.running.exit_codes import exit_code_of
-from stages.running.locks import end_with, sole_run
 from stages.running.provenance import recorded
+from stages.running.run import end_with, exit_code_of, sole_run
 from stages.scoring.logits import cached_features, probabilities_of
 from stages.scoring.temperature import fit_temperature
 from stages.tools.search_space import (

@@ -22,7 +22,7 @@ from stages.core.errors import ParamsError, printable
 from stages.core.params import Params, load_params
 from stages.core.params_errors import parse_yaml, read_text
 from stages.core.pipeline import read_yaml
-from stages.running.environment import threads_of
+from stages.running.run import threads_of
 
 Values = dict[str, Any]  # by the param's dotted path
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution

@@ -23,14 +23,15 @@ from stages.model.saved import check_adapter
 from stages.model.weights import read_weights
 from stages.rows import prepared
 from stages.rows.source_changed import source_changes
-from stages.running.disk import cache_folder, require_room
-from stages.running.dvc_files import (
+from stages.running.dvc import (
     Recorded,
+    cache_folder,
     files_of,
     lock_holders,
     md5_of,
     object_of,
     recorded_outputs,
+    require_room,
 )
 from stages.scoring import predictions
 from stages.scoring.scores import headline_scores

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from stages.core import paths
-from stages.running import ranks
+from stages.running import processes as ranks
 
 FILE = "average.safetensors"
 

@@ -22,7 +22,7 @@ from stages.core.params import Params
 from stages.core.pipeline import code_of
 from stages.model.device import Device
 from stages.model.saved import base_identity
-from stages.running import ranks
+from stages.running import processes as ranks
 
 INPUTS = "inputs.json"
 SEAL = "sealed.json"

@@ -15,7 +15,7 @@ import torch
 from accelerate.data_loader import DataLoaderShard
 from transformers import TrainerCallback
 
-from stages.running import ranks
+from stages.running import processes as ranks
 from stages.training.batches import Collator
 from stages.training.sampler import EpochSampler
 

@@ -28,7 +28,7 @@ from stages.model.methods import method_of
 from stages.model.sharing import share_of
 from stages.model.tokens import encode
 from stages.rows.prepared import Split
-from stages.running import ranks
+from stages.running import processes as ranks
 from stages.scoring.logits import predict_logits, probabilities_of
 from stages.scoring.temperature import fit_temperature
 from stages.training import checkpoints

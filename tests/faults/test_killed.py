@@ -235,8 +235,8 @@ RACE = """
 import os, sys, time
 from pathlib import Path
 from stages.core.errors import HostError
-from stages.running.exit_codes import exit_code_of
-from stages.running.locks import sole_run
+from stages.running.run import exit_code_of
+from stages.running.run import sole_run
 folder = Path(os.environ["FOLDER"])
 def work():
     while time.time() < float(os.environ["AT"]): pass

@@ -1,4 +1,4 @@
-"""Faults of a stage in several processes: one is killed, cannot join, or is started twice."""
+"""Faults of a stage in several processes: one is killed, or is started twice."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import pytest
 from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.params import Params
-from stages.running.locks import lock_holder
-from tests.support.faults import assert_refused, assert_soon, assert_succeeded
+from tests.support.faults import assert_refused, assert_soon, assert_succeeded, is_running
 from tests.support.processes import (
     Started,
     assert_same_weights,
@@ -91,7 +90,7 @@ def test_a_killed_process_ends_all_in_one_line_and_the_next_run_resumes(rank: in
     )
     assert output.count("error: ") == 1
     assert not any(each.is_running() for each in ranks.values())
-    assert lock_holder("train_lora") is None
+    assert not is_running("train_lora")
     assert not paths.ADAPTER.exists()
     reached = last_step()
     known = paths.CHECKPOINTS / "inputs.json"
@@ -131,7 +130,7 @@ def test_the_processes_end_with_the_one_that_started_them() -> None:
     training.process.kill()
     training.finish(10)
     assert_soon(lambda: not any(alive(each) for each in ranks.values()), 10)
-    assert lock_holder("train_lora") is None
+    assert not is_running("train_lora")
 
 
 def alive(process: psutil.Process) -> bool:
@@ -164,20 +163,6 @@ def test_a_fault_of_all_processes_is_said_once() -> None:
 
 
 @pytest.mark.usefixtures("before_training")
-def test_one_that_waits_in_vain_names_who_is_missing() -> None:
-    port = free_port()
-    place = {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "BERT_LORA_JOIN_SECONDS": "15"}
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    first = start(RANK="0", LOCAL_RANK="0", **place, **meeting)
-    second = start(RANK="1", LOCAL_RANK="1", **place, **meeting)
-    for number, one in ((1, first), (2, second)):
-        done = one.finish(120)
-        output = assert_refused(done, 5, f"error: process {number} of 3: ", "in 15 seconds")
-        assert len(output.splitlines()) == 1
-    assert lock_holder("train_lora") is None
-
-
-@pytest.mark.usefixtures("before_training")
 def test_two_machines_train_to_the_weights_of_one_process(params: Params) -> None:
     few = changed(settings(params, epochs=2), lora__lora_dropout=0.0)
     save_params(changed(few, compute__processes=1))
@@ -202,20 +187,3 @@ def test_one_process_under_a_launcher_is_as_without_one(params: Params) -> None:
     running.append(agent)
     assert_succeeded(agent.finish())
     assert sha256_of(paths.ADAPTER_WEIGHTS) == expected
-
-
-@pytest.mark.usefixtures("before_training")
-def test_slurm_starts_the_processes(params: Params) -> None:
-    save_params(settings(params, epochs=1, processes=1))
-    slurm = {
-        "SLURM_STEP_ID": "0",
-        "SLURM_JOB_ID": str(free_port() - 20_000),
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_TASKS_PER_NODE": "2",
-        "SLURM_STEP_NODELIST": "localhost",
-    }
-    tasks = [start(SLURM_PROCID=r, SLURM_LOCALID=r, **slurm) for r in ("0", "1")]
-    first, second = (assert_succeeded(task.finish()) for task in tasks)
-    assert "parameters train" in first
-    assert second == ""
-    assert paths.ADAPTER_WEIGHTS.exists()

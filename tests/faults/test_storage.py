@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from stages.core import paths
-from stages.running.disk import cache_folder
-from stages.running.dvc_files import Recorded, recorded_outputs
-from stages.running.locks import lock_holder
+from stages.running.dvc import Recorded, cache_folder, recorded_outputs
 from stages.tools.verify import stored_faults
 from tests.support.faults import (
     Run,
@@ -27,6 +25,7 @@ from tests.support.faults import (
     call,
     dvc,
     file_hashes,
+    is_running,
     mount_or_skip,
     return_to_last_commit,
     run_fix,
@@ -139,10 +138,10 @@ def test_outputs_of_a_first_run_must_fit_into_the_cache(small_disk: Path) -> Non
     dvc("cache", "dir", "--local", str(small_disk))
     code = (
         "from pathlib import Path; import os\n"
-        "from stages.running import disk; disk.SPARE = 0\n"
-        "from stages.running.exit_codes import exit_code_of\n"
+        "from stages.running import dvc; dvc.SPARE = 0\n"
+        "from stages.running.run import exit_code_of\n"
         "def work():\n"
-        "    with disk.enough_room('fetch_base'):\n"
+        "    with dvc.enough_room('fetch_base'):\n"
         "        Path('models/base/model.safetensors').write_bytes(bytes(3_000_000))\n"
         "import sys; sys.exit(exit_code_of(work))"
     )
@@ -178,7 +177,7 @@ def test_a_killed_experiment_is_undone_by_the_command_of_verify() -> None:
     assert_soon(lambda: any(paths.CHECKPOINTS.glob("checkpoint-*")))
     process.kill()
     process.wait()
-    assert_soon(lambda: lock_holder("train_lora") is None, 5)
+    assert_soon(lambda: not is_running("train_lora"), 5)
     assert run_successfully("git", "branch", "--show-current") == ""  # DVC works on a commit
     return_to_last_commit(assert_refused(bert_lora("verify"), 5, "a run was cut off"))
     assert file_hashes() == before

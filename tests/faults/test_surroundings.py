@@ -37,7 +37,7 @@ STAGES = (
 # Runs all stages in one process, so that the libraries are imported once.
 ALL_STAGES = f"""
 from importlib import import_module
-from stages.running.stage import run_stage
+from stages.running.run import run_stage
 for name in {STAGES!r}:
     try:
         run_stage(getattr(import_module("stages." + name), name))

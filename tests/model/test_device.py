@@ -14,7 +14,7 @@ from stages.model import device as module
 from stages.model.device import resolve, set_up
 from stages.model.device_kinds import KINDS
 from stages.model.sharing import processes_of
-from stages.running.processes import World
+from stages.running.run import World
 from tests.support.tiny import COMPUTE, changed
 
 HERE: dict[str, dict[str, int]] = {

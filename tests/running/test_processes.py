@@ -13,8 +13,17 @@ from typing import Any
 import pytest
 
 from stages.core.errors import DataError, HostError, UserError
-from stages.running.processes import LostError, _cause, report, world
-from stages.running.ranks import from_first, gathered, gathered_by_first, is_lost, leads, share
+from stages.running.processes import (
+    LostError,
+    _cause,
+    from_first,
+    gathered,
+    gathered_by_first,
+    leads,
+    report,
+    share,
+)
+from stages.running.run import world
 from tests.support.tiny import ROOT
 
 
@@ -30,42 +39,44 @@ class Failure:
         return {-9: "SIGKILL", -15: "SIGTERM"}[self.exitcode]
 
 
-def told(error: UserError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failure:
+LOST = Failure(5)  # it leaves the reason to the process that has ended
+KILLED = "process 3 of 3 was ended from outside (SIGKILL), and so the others were"
+
+
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: UserError) -> Failure:
     path = tmp_path / "error.json"
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(path))
     report(error)
-    return Failure(error.exit_code, json.loads(path.read_text(encoding="utf-8"))["message"])
+    message = json.loads(path.read_text(encoding="utf-8"))["message"] if path.exists() else ""
+    return Failure(error.exit_code, message)
 
 
 def test_the_mistake_of_one_is_what_all_ended_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    both = UserError.from_faults([("one", "a"), ("two", "b")])
-    both.exit_code = DataError.exit_code
-    lost = told(LostError("gone", "look"), tmp_path, monkeypatch)
-    error = _cause("s", 3, {0: lost, 1: told(both, tmp_path, monkeypatch), 2: Failure(-15)})
-    assert isinstance(error, UserError)
-    assert (error.exit_code, str(error)) == (3, str(both))
-
-
-def test_a_kill_is_named_before_what_followed_from_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost = told(LostError("gone", "look"), tmp_path, monkeypatch)
-    error = _cause("train_lora", 4, {0: Failure(-15), 1: lost, 2: Failure(-9)})
-    assert isinstance(error, HostError)
-    assert "stage train_lora: process 3 of 4 was ended from outside (SIGKILL)" in str(error)
-
-
-def test_a_bug_keeps_its_traceback_and_exit_code() -> None:
-    error = _cause("s", 2, {1: Failure(1, "see the traceback")})
+    assert told(tmp_path, monkeypatch, LostError("gone", "look")) == LOST
+    both = DataError.from_faults([("one", "a"), ("two", "b")])
+    failed = told(tmp_path, monkeypatch, both)
+    error = _cause("train_lora", 3, {0: LOST, 1: failed, 2: Failure(-15)})
     assert isinstance(error, SystemExit)
-    assert error.code == 1
+    assert (error.code, capsys.readouterr().err) == (3, f"{both}\n")
 
 
-def test_a_lost_connection_alone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = told(LostError("gone", "look"), tmp_path, monkeypatch)
-    assert isinstance(_cause("s", 2, {0: lost}), LostError)
+@pytest.mark.parametrize(
+    ("failures", "kind", "message"),
+    [
+        ({0: Failure(-15), 1: LOST, 2: Failure(-9)}, HostError, KILLED),
+        ({0: LOST, 1: Failure(-15)}, HostError, "process 2 of 3 was ended from outside (SIGTERM)"),
+        ({0: LOST, 2: LOST}, HostError, "train_lora: its 3 processes have lost one another"),
+        ({0: LOST, 1: Failure(1, "see the traceback")}, SystemExit, "1"),
+    ],
+)
+def test_a_kill_is_named_and_a_bug_keeps_its_traceback(
+    failures: dict[int, Failure], kind: type[BaseException], message: str
+) -> None:
+    error = _cause("train_lora", 3, failures)
+    assert isinstance(error, kind)
+    assert message in str(error)
 
 
 def test_one_process_alone_shares_nothing() -> None:
@@ -74,57 +85,62 @@ def test_one_process_alone_shares_nothing() -> None:
     assert leads()
     assert gathered("x") == gathered_by_first("x") == ["x"]
     assert from_first(lambda: "y") == "y"
-    assert not is_lost(RuntimeError("Connection closed by peer"))
 
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+TWO = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+ONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+ENTER = """
+from stages.running.run import enter, exit_code_of
+import sys
+def work():
+    place = enter()
+    print("rank", place.rank, "of", place.size)
+code = exit_code_of(work)
+print([name for name in ("torch", "accelerate") if name in sys.modules], file=sys.stderr)
+sys.exit(code)
+"""
+RUN = "from stages.running.run import run_stage\nrun_stage(lambda _: print('ran'))"
+
+
+def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
+        cwd=folder,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
 
 
-ENTER = """
-from stages.running.processes import enter
-place = enter()
-print("rank", place.rank, "of", place.size)
-import sys
-print([name for name in ("torch", "accelerate") if name in sys.modules], file=sys.stderr)
-"""
-TWO = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-
-
 @pytest.mark.parametrize(
-    ("environment", "printed"),
+    ("environment", "code", "printed"),
     [
-        ({}, "rank 0 of 1\n"),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, "rank 0 of 1\n"),
-        ({**TWO, "RANK": "0"}, "rank 0 of 2\n"),
-        ({**TWO, "RANK": "1"}, ""),  # it prints nothing
+        ({}, 0, "rank 0 of 1\n"),
+        ({"RANK": "1"}, 0, "rank 0 of 1\n"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, 0, "rank 0 of 2\n"),  # by hand
+        (ONE, 0, "rank 0 of 1\n"),
+        ({**TWO, "RANK": "0", "LOCAL_RANK": "0"}, 0, "rank 0 of 2\n"),
+        ({**TWO, "RANK": "1", "LOCAL_RANK": "1"}, 0, ""),  # it prints nothing
+        ({**TWO, "RANK": "many", "LOCAL_RANK": "1"}, 5, ""),
     ],
 )
-def test_a_process_takes_its_place_without_torch(environment: dict[str, str], printed: str) -> None:
-    done = run(ENTER, **environment)
-    assert (done.stdout, done.stderr, done.returncode) == (printed, "[]\n", 0)
+def test_a_process_takes_its_place_without_torch(
+    tmp_path: Path, environment: dict[str, str], code: int, printed: str
+) -> None:
+    done = run(ENTER, tmp_path, **environment)
+    assert (done.returncode, done.stdout) == (code, printed)
+    *lines, imported = done.stderr.splitlines()
+    assert imported == "[]"
+    assert len(lines) == (code > 0)
+    assert all("RANK=many, WORLD_SIZE=2" in line for line in lines)
 
 
-def test_a_stage_that_cannot_be_shared_runs_in_the_first_process_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rank", "printed"), [("0", "ran\n"), ("1", "")])
+def test_a_stage_that_cannot_be_shared_runs_in_the_first_process_alone(
+    tmp_path: Path, rank: str, printed: str
+) -> None:
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    code = (
-        "import os, sys\nos.chdir(sys.argv[1]) if sys.argv[1:] else None\n"
-        "from stages.running.stage import run_stage\n"
-        "run_stage(lambda _: print('works', file=sys.stderr))"
-    )
-    for rank, printed in (("0", "works\n"), ("1", "")):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **TWO, "RANK": rank},
-        )
-        assert (done.stderr, done.returncode) == (printed, 0)
+    done = run(RUN, tmp_path, **TWO, RANK=rank, LOCAL_RANK=rank)
+    assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
+    assert Path(tmp_path / "models/.<lambda>.lock").exists() == (rank == "0")

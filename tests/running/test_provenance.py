@@ -19,7 +19,7 @@ from stages.running import provenance
 from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")
-STAGE = """from stages.running.stage import run_stage
+STAGE = """from stages.running.run import run_stage
 from stages.core.errors import DataError
 def prepare(params): pass
 def compare(params): raise DataError("x", "y")

@@ -20,6 +20,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
@@ -81,6 +82,15 @@ def _enter(code: str, folder: str, log: str, environment: dict[str, str]) -> Non
 def code_of_stage(stage: str) -> str:
     """Return the code that runs a stage as `python -m` does."""
     return f"import runpy; runpy.run_module('stages.{stage}', run_name='__main__')"
+
+
+def is_running(stage: str) -> bool:
+    """Return whether a process holds the lock of a stage."""
+    try:
+        with FileLock(paths.MODELS / f".{stage}.lock", timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def call(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

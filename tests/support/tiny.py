@@ -172,7 +172,7 @@ from stages.model.fast.layer import speed_up
 from stages.model.lora import attach_lora
 from stages.model.saved import load_adapter, save_adapter
 from stages.rows import prepared
-from stages.running.environment import set_environment
+from stages.running.run import set_environment
 from stages.scoring.logits import predict_logits
 params = load_params()
 set_environment(params.compute)

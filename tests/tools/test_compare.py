@@ -39,7 +39,8 @@ def _inside(made: Path, tmp_path: Path) -> Iterator[None]:
 
 def in_project(test: Callable[..., None]) -> Callable[..., None]:
     """Run a test in a copy of the project."""
-    return pytest.mark.slow(pytest.mark.usefixtures("_inside")(test))
+    marked: Callable[..., None] = pytest.mark.slow(pytest.mark.usefixtures("_inside")(test))
+    return marked
 
 
 def as_json(*arguments: str) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def test_a_missing_input_says_which_stage_makes_it(
 def test_a_disk_without_room_is_said_before_anything_is_scored(
     call: Command, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.running.disk.room", lambda _: 1_000_000)
+    monkeypatch.setattr("stages.running.dvc.room", lambda _: 1_000_000)
     result = call("export", "new/out")
     assert (result.code, result.out) == (5, "")
     assert f"{project}/new/out: 1 MB free, 2" in result.err

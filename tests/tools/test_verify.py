@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from stages.core import paths
 from stages.core.errors import DataError, ModelError, UserError
-from stages.running.dvc_files import Recorded, md5_of, object_of
+from stages.running.dvc import Recorded, md5_of, object_of
 from stages.tools.verify import (
     changed_since,
     check_meaning,

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from stages.core import paths
 from stages.core.errors import HostError, ModelError, printable
 from stages.core.params import ComputeParams
-from stages.running.environment import threads_of
+from stages.running.run import threads_of
 from stages.tools.predictor import open_predictor
 from stages.tools.serve.app import Limits, Service, make_app
 from stages.tools.serve.envelope import Envelope, Hosts, is_loopback

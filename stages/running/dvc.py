@@ -1,10 +1,16 @@
-"""What DVC recorded of the last run, in dvc.lock and in .dvc files. No DVC in here."""
+"""What DVC recorded of the last run, and whether its cache has room for the next one.
 
-from __future__ import annotations
+DVC 3.67 prints an error when its cache cannot take an output, but records the run as done, and a
+later checkout may remove the only copy. So a stage checks before it works, and again when it
+knows what it wrote.
+"""
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +18,10 @@ from typing import Any
 import psutil
 
 from stages.core import paths
-from stages.core.errors import HostError
+from stages.core.errors import HostError, printable
 from stages.core.pipeline import outputs_of, read_yaml
+
+SPARE = 20_000_000  # bytes: what else a run writes, from locks to logs
 
 
 @dataclass(frozen=True)
@@ -58,19 +66,6 @@ def _recorded(out: dict[str, Any], folder: Path, owner: str, cached: bool) -> Re
     return Recorded(folder / out["path"], owner, str(out["md5"]), int(out["size"]), cached)
 
 
-def bytes_recorded(stage: str) -> int:
-    """Return the size of a stage's cached outputs when it last ran, 0 if it never did."""
-    if not paths.LOCK.exists():
-        return 0
-    return sum(out.size for out in recorded_outputs() if out.owner == stage and out.cached)
-
-
-def bytes_written(stage: str) -> int:
-    """Return the size of a stage's cached outputs as they are in the workspace."""
-    cached = [path for path, taken in outputs_of(stage).items() if taken]
-    return sum(file.stat().st_size for path in cached for file in files_of(path))
-
-
 def files_of(path: Path) -> Iterator[Path]:
     """Yield a file itself, or every file of a folder in order; nothing if there is none."""
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -108,3 +103,69 @@ def md5_of(path: Path) -> str | None:
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return the folder of DVC's cache, wherever the user's configuration puts it.
+
+    Raises:
+        HostError: if this is no DVC repository, or its configuration is damaged.
+    """
+    # DVC takes the place of sys.stdout when it is imported, which is for a stage under DVC alone.
+    from dvc.config import Config, ConfigError
+
+    home = Path(".dvc").absolute()
+    if not home.is_dir():
+        raise HostError(".dvc: not found", "work in a git clone of the project")
+    try:
+        folder = Config(dvc_dir=str(home))["cache"].get("dir")
+    except ConfigError as error:
+        what = f".dvc/config: {printable(error, 200)}"
+        raise HostError(what, "correct it, or run: git checkout .dvc/config") from None
+    return Path(folder) if folder else home / "cache"
+
+
+@contextmanager
+def enough_room(stage: str) -> Iterator[None]:
+    """Check before the block for the size last written, and after it for the size written now.
+
+    Does nothing where DVC does not run the stage: then nothing goes into its cache.
+
+    Raises:
+        HostError: if workspace or cache lack the room.
+    """
+    if "DVC_STAGE" not in os.environ:
+        yield
+        return
+    cache = cache_folder()
+    recorded = recorded_outputs() if paths.LOCK.exists() else []
+    before = sum(out.size for out in recorded if out.owner == stage and out.cached)
+    require_room(before, Path(), cache)
+    yield
+    taken = [path for path, cached in outputs_of(stage).items() if cached]
+    now = sum(file.stat().st_size for path in taken for file in files_of(path))
+    require_room(now, cache)
+
+
+def require_room(size: int, *folders: Path) -> None:
+    """Check that each folder's file system has room for so many bytes, and some to spare.
+
+    Raises:
+        HostError: naming the first folder that lacks it.
+    """
+    for folder in folders:
+        free = room(folder)
+        if free < size + SPARE:  # guard: free space
+            raise HostError(
+                f"{printable(folder)}: {free / 1e6:,.0f} MB free, "
+                f"{(size + SPARE) / 1e6:,.0f} MB are needed",
+                "free some space there (dvc gc --workspace drops what no longer counts), "
+                "and run again",
+            )
+
+
+def room(folder: Path) -> int:
+    """Return the free bytes of the file system that the folder is on, or will be on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,274 @@
+"""How a stage starts and ends: params, environment, lock, what it is handed, its exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import joblib
+import pytest
+
+from stages.core import paths
+from stages.core.errors import DataError, HostError, UserError
+from stages.core.params import ComputeParams, Params, load_params
+from stages.running.run import exit_code_of, run_stage, set_environment, sole_run, threads_of
+from tests.support.faults import assert_soon, is_running
+from tests.support.tiny import new_process
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("prepare", "fetch_base", "evaluate_base", "train_lora", "evaluate_adapter", "compare")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+HOLD = """
+import time
+from stages.running.run import sole_run
+with sole_run("prepare"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+ENDING = """
+import os, time
+from stages.running.run import end_with_dvc
+end_with_dvc()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+HEAVY = ("torch", "transformers", "datasets", "pandas", "numpy", "sklearn", "pyarrow", "peft")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (*THREADS, "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "set by the shell")
+    for name in ("TRANSFORMERS_VERBOSITY", "CUBLAS_WORKSPACE_CONFIG"):
+        monkeypatch.setenv(name, "set by the shell")
+
+
+def params_file(*changes: tuple[str, str]) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    Path("params.yaml").write_text(text, encoding="utf-8")
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_refuses_bad_params_in_one_line_before_anything_heavy(stage: str) -> None:
+    params_file(("  epochs: 2\n", "  epochs: three\n"))
+    call = (
+        f"import runpy, sys\ntry: runpy.run_module('stages.{stage}', run_name='__main__')\n"
+        f"finally: print(sorted(set({HEAVY}) & set(sys.modules)))"
+    )
+    done = python("-c", call)
+    assert done.returncode == 2
+    assert re.match(r"error: params.yaml:\d+: train.epochs: expected an integer", done.stderr)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == "[]\n"
+
+
+def test_a_stage_that_ends_well_ends_with_zero() -> None:
+    params_file()
+    seen: list[Params] = []
+    with pytest.raises(SystemExit) as ended:
+        run_stage(seen.append)
+    assert ended.value.code == 0
+    assert seen == [load_params()]
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    params_file()
+    done = python("-c", "from stages.running.run import run_stage\nrun_stage(lambda params: 1 / 0)")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_what_the_locale_cannot_show_is_no_traceback() -> None:
+    params_file()
+    shown = r"print('Gr\xf6\xdfe \u4e16')"
+    call = f"from stages.running.run import run_stage\nrun_stage(lambda params: {shown})"
+    done = python("-c", call, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Gr\\xf6\\xdfe \\u4e16\n"
+
+
+def test_starting_a_stage_imports_no_subject() -> None:
+    rooms = ("sources", "rows", "model", "scoring", "training", "reporting", "serving", "tools")
+    code = (
+        "import sys, stages.running.run\n"
+        "ours = [name.split('.')[1] for name in sys.modules if name.startswith('stages.')]\n"
+        f"print([room for room in ours if room in {rooms}])"
+    )
+    assert python("-c", code).stdout == "[]\n"
+
+
+def test_what_is_handed_in_runs_before_the_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    params_file()
+    order: list[str] = []
+
+    def work(params: Params) -> None:
+        order.append(f"work, seed {params.seed}")
+
+    with pytest.raises(SystemExit) as ended:
+        run_stage(work, before=lambda params: order.append(f"before, seed {params.seed}"))
+    assert ended.value.code == 0
+    assert order == ["before, seed 42", "work, seed 42"]
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_stage_says_of_itself_is_recorded() -> None:
+    params_file()
+    with pytest.raises(SystemExit):
+        run_stage(lambda _: {"device": "cpu", "precision": "bf16"})
+    recorded = json.loads(paths.PROVENANCE.read_text(encoding="utf-8"))["stages"]["<lambda>"]
+    assert (recorded["device"], recorded["precision"]) == ("cpu", "bf16")
+
+
+def holding() -> subprocess.Popen[str]:
+    process = new_process(HOLD)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_run_is_refused_and_names_the_first_each_time() -> None:
+    first = holding()
+    try:
+        for _ in range(3):  # a refused run must not remove the first one's number
+            with pytest.raises(HostError) as caught, sole_run("prepare"):
+                pass
+            assert str(caught.value) == (
+                f"error: stage prepare: running already, process {first.pid}. "
+                f"Fix: wait for it, or stop it: kill {first.pid}"
+            )
+        with sole_run("fetch_base"):
+            assert is_running("fetch_base")
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_the_lock_of_a_killed_run_is_free() -> None:
+    first = holding()
+    first.kill()
+    first.wait()
+    assert not is_running("prepare")
+
+
+def test_a_fault_frees_the_lock() -> None:
+    with pytest.raises(KeyboardInterrupt), sole_run("prepare"):
+        raise KeyboardInterrupt
+    assert not is_running("prepare")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_stage_started_by_exec_ends_with_the_process_that_started_the_shell(shell: str) -> None:
+    command = f"exec {sys.executable} -c '{ENDING}'"
+    parent = new_process(
+        "import subprocess, sys\n"
+        f"subprocess.run({command!r}, shell=True, executable={shell!r}, check=False)",
+        DVC_STAGE="prepare",
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    assert_soon(lambda: not Path(f"/proc/{child}/exe").exists(), 5)
+
+
+def compute(threads: object) -> ComputeParams:
+    return ComputeParams.model_validate({"device": "cpu", "precision": "fp32", "threads": threads})
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_thread_count_of_the_params_overrides_the_shell(threads: int) -> None:
+    set_environment(compute(threads))
+    assert [os.environ[name] for name in THREADS] == [str(threads)] * 3
+
+
+def test_auto_is_the_cores_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= threads_of(compute("auto")) <= (os.cpu_count() or 1)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 7)  # a container's quota, for example
+    set_environment(compute("auto"))
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_nothing_of_the_shell_is_left() -> None:
+    set_environment(compute(1))
+    assert "set by the shell" not in os.environ.values()
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def work() -> None:
+        raise error
+
+    return work
+
+
+def test_a_mistake_ends_in_its_lines_and_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    error = DataError.from_faults([("a: wrong", "correct a"), ("b: wrong", "correct b")])
+    assert exit_code_of(raising(error)) == 3
+    captured = capsys.readouterr()
+    assert captured.err == "error: a: wrong. Fix: correct a\nerror: b: wrong. Fix: correct b\n"
+    assert captured.out == ""
+
+
+def test_an_interrupt_ends_as_a_shell_expects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EFBIG, "no space left"),
+        (errno.EACCES, "no permission"),
+        (errno.EPERM, "no permission"),
+        (errno.EROFS, "no permission"),
+    ],
+)
+def test_a_full_or_locked_disk_is_one_line(
+    number: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code_of(raising(OSError(number, "no", "data/x\x1b[2J"))) == 5
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: data/x\\x1b[2J: {message}. Fix: ")
+    assert printed.count("\n") == 1
+    assert exit_code_of(raising(OSError(number, "no name"))) == 5
+
+
+@pytest.mark.parametrize(
+    "bug", [OSError(errno.EBADF, "a bug"), KeyError("a bug"), RuntimeError("a bug")]
+)
+def test_a_bug_is_not_caught(bug: Exception) -> None:
+    with pytest.raises(type(bug), match="a bug"):
+        exit_code_of(raising(bug))
+
+
+def test_every_kind_of_mistake_becomes_its_code() -> None:
+    codes = {kind.exit_code: exit_code_of(raising(kind("a", "b"))) for kind in kinds()}
+    assert codes == {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6}
+
+
+def kinds() -> list[type[UserError]]:
+    return [UserError, *UserError.__subclasses__()]
