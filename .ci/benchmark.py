@@ -12,7 +12,6 @@ writes; the first is a merged one, which Transformers' pipeline reads too.
 
 import importlib.util
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -37,12 +36,13 @@ from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import Device, resolve, set_up
 from stages.model.fast.layer import speed_up
-from stages.model.head import load_head
+from stages.model.head import load_head, put_head, read_head
 from stages.model.lora import attach_lora, lora_config
 from stages.rows import prepared
 from stages.rows.prepared import Split
 from stages.running.run import exit_code_of, set_environment, threads_of
 from stages.scoring.logits import predict_logits
+from stages.training.plan import plan_of
 from stages.training.trainer import make_trainer
 
 WARM_UP = 3  # optimiser steps that are not timed
@@ -63,9 +63,8 @@ class Setting:
 
     @property
     def all_steps(self) -> int:
-        """Optimiser steps of all epochs."""
-        train = self.params.train
-        return math.ceil(len(self.train.ids) / train.batch_size) * train.epochs
+        """Optimiser steps of a whole training."""
+        return plan_of(self.params.train, self.train.targets, len(self.validation.ids)).steps
 
     def base(self) -> Classifier:
         """Return the base model with a fresh head, as stage train_lora loads it."""
@@ -113,8 +112,7 @@ def make_plain(setting: Setting, steps: int, tuned: bool) -> tuple[Any, Score]:
         model=get_peft_model(model, lora_config(base, params.lora)),
         args=transformers.TrainingArguments(
             output_dir=str(paths.CHECKPOINTS),
-            max_steps=steps,
-            num_train_epochs=train.epochs,
+            max_steps=steps if steps > 0 else setting.all_steps,
             warmup_steps=round(train.warmup_fraction * setting.all_steps),
             per_device_train_batch_size=train.batch_size,
             per_device_eval_batch_size=32,
@@ -149,11 +147,14 @@ def make_ours(setting: Setting, steps: int) -> tuple[Any, Score]:
     params = setting.params.model_copy(update={"train": settings})
     base = setting.base()
     load_head(base, paths.HEAD)
+    start = read_head(base, paths.HEAD, paths.HEAD_START.name)
     classifier = attach_lora(base, params.lora)
     speed_up(classifier, setting.device, params.seed)
+    put_head(classifier, start)
     splits = (setting.train, setting.validation)
     trainer = make_trainer(classifier, splits, params, setting.device, checkpointed=False)
-    trainer.args.max_steps, trainer.args.eval_strategy = steps, "no"
+    trainer.args.max_steps = steps if steps > 0 else setting.all_steps
+    trainer.args.eval_strategy = "no"
 
     def score() -> tuple[Any, Any]:
         texts, length = setting.validation.texts, params.data.max_length

@@ -10,6 +10,7 @@ records runs that take long, each with its command.
 import csv
 import json
 import re
+import sys
 from contextlib import chdir
 from pathlib import Path
 from statistics import mean
@@ -20,8 +21,9 @@ from stages.reporting.ladder import against_full
 from stages.reporting.seed_records import read_records, settings_of
 from stages.reporting.significance import spread
 from stages.reporting.verdict import between, points
-from stages.tools.benchmark.serving import table_of as serving_table
-from stages.tools.benchmark.table import table_of
+
+sys.path.insert(0, str(Path(__file__).parent))  # the scripts here are no package
+from benchmark import serving_table, table_of  # after the path
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,8 +77,21 @@ def seeds_of(settings: str) -> Any:
 
 
 def headline() -> str:
-    """Return the gain over several seeds as a sentence, and what a run costs."""
+    """Return the gain as a sentence, over several seeds where they are recorded, and its cost."""
     record, cost = default_seeds(), metrics("experiments")[0]
+    size = (
+        f"{cost['trainable_percent']:.2f} % of the parameters train, and the adapter takes "
+        f"{cost['adapter_mb']:.1f} MB."
+    )
+    if record is None:
+        run = metrics("comparison")
+        rows = between(run["accuracy_gain_low"], run["accuracy_gain_high"])
+        return (
+            f"**In this run LoRA reaches {percent(run['accuracy_adapter'])}, a gain of "
+            f"{points(run['accuracy_gain'])} points over the base** (95 % interval {rows} over the "
+            f"test rows; one seed, in {cost['precision']}; another seed moves it by about a "
+            f"point). {size}"
+        )
     records = {"lora": record} | ({"full": full} if (full := default_seeds("full")) else {})
     sentence = against_full(records, "lora")
     versus = f"{sentence}. " if sentence else ""
@@ -87,9 +102,7 @@ def headline() -> str:
         f"**Over {len(record['seeds'])} seeds in {record['precision']} LoRA reaches {accuracy}, a "
         f"gain of {points(record['accuracy_gain_mean'])} points over the base** (95 % interval "
         f"{seeds} over the seeds, {rows} over the test rows). "
-        f"{cost['trainable_percent']:.2f} % of the parameters train, the adapter takes "
-        f"{cost['adapter_mb']:.1f} MB, and a whole run takes {cost['minutes']:.1f} minutes on two "
-        f"processor cores with bf16 arithmetic. {versus}In the table a line over "
+        f"{size} {versus}In the table a line over "
         "seeds is their mean; the others are single runs."
     )
 

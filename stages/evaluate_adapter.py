@@ -19,7 +19,7 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     from stages.model.fast.layer import speed_up
     from stages.model.saved import load_adapter
     from stages.rows import prepared
-    from stages.running import processes as ranks
+    from stages.running import processes
     from stages.scoring.logits import predict_logits, probabilities_of
     from stages.scoring.metric import score
     from stages.scoring.predictions import write_predictions
@@ -42,7 +42,7 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
         )
         for name, split in (("validation", validation), ("test", test))
     )
-    if not ranks.leads():
+    if not processes.leads():
         return device.facts()
     scores = score(probabilities, test.targets) | {
         "temperature": fit_temperature(on_validation, validation.targets),

@@ -28,7 +28,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
     from stages.model.fit import fit_warnings
     from stages.model.limits import check_length
     from stages.rows import prepared
-    from stages.running import processes as ranks
+    from stages.running import processes
     from stages.scoring.logits import cached_features, probabilities_of
     from stages.scoring.metric import score
     from stages.scoring.predictions import write_predictions
@@ -52,7 +52,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
         name: cached_features(base, split.texts, params.data.max_length, device, name)
         for name, split in (("train", train), ("validation", validation), ("test", test))
     }
-    if not ranks.leads():
+    if not processes.leads():
         return device.facts()
     base.model.cpu()
     start = head.mean_start(base, (features["train"], train.targets))

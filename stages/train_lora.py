@@ -24,7 +24,7 @@ def train_lora(params: Params) -> dict[str, str]:
     from stages.model.round_trip import check_round_trip
     from stages.model.saved import save_adapter
     from stages.rows import prepared
-    from stages.running import processes as ranks
+    from stages.running import processes
     from stages.training.curves import write_training_curves
     from stages.training.plan import plan_of
     from stages.training.trainer import Start, train
@@ -65,7 +65,7 @@ def train_lora(params: Params) -> dict[str, str]:
         print(line)
     speed_up(classifier, device, params.seed)
     training = train(classifier, splits, params, device, start)
-    if not ranks.leads():
+    if not processes.leads():
         return device.facts()
 
     with replacing(paths.ADAPTER) as folder:

@@ -99,11 +99,12 @@ def reset_head(classifier: Classifier, seed: int) -> None:
 
 def last_layer(base: Classifier) -> str:
     """Return the path of the layer that gives the logits, in the names of a model without PEFT."""
-    return [
+    names: list[str] = [
         name
         for name, module in base.model.named_modules()
         if within(name, base.head) and getattr(module, "out_features", None) == len(base.labels)
-    ][-1]
+    ]
+    return names[-1]
 
 
 def mean_start(base: Classifier, train: Rows) -> dict[str, Tensor]:

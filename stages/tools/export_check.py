@@ -115,9 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-<<<<<<< HEAD:stages/tools/export_check.py
-=======
-    from stages.running.run import exit_code_of
-
->>>>>>> 6c3b6b7b54bdea7daedce083f8e49bc90d856806:stages/serving/export_check.py
     sys.exit(exit_code_of(main))

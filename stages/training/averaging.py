@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from stages.core import paths
-from stages.running import processes as ranks
+from stages.running import processes
 
 FILE = "average.safetensors"
 
@@ -62,7 +62,7 @@ class WeightAverage(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
         """Write the average into the checkpoint's folder."""
         folder = paths.CHECKPOINTS / f"checkpoint-{state.global_step}"
-        if self.own and ranks.leads():
+        if self.own and processes.leads():
             save_file({name: each.cpu() for name, each in self.average.items()}, folder / FILE)
 
     def resume(self, checkpoint: Path) -> None:

@@ -22,7 +22,7 @@ from stages.core.params import Params
 from stages.core.pipeline import code_of
 from stages.model.device import Device
 from stages.model.saved import base_identity
-from stages.running import processes as ranks
+from stages.running import processes
 
 INPUTS = "inputs.json"
 SEAL = "sealed.json"
@@ -116,7 +116,7 @@ class Seal(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
         """Write the hashes of the checkpoint's files into its folder."""
-        ranks.wait_for_all()  # each process writes the state of its random numbers
+        processes.wait_for_all()  # each process writes the state of its random numbers
         folder = paths.CHECKPOINTS / f"checkpoint-{state.global_step}"
-        if ranks.leads():
+        if processes.leads():
             write_json(folder / SEAL, _hashes(folder))

@@ -52,10 +52,11 @@ def plan_of(train: TrainParams, targets: list[int], validation_rows: int) -> Pla
     else:
         steps = train.epochs * batches
     a_class = rows / len(counts)
-    weight = train.contrastive
-    if weight == "auto":
+    if train.contrastive == "auto":
         weight = min(1.0, ROWS_A_CLASS / a_class)
         weight = weight if weight >= LEAST_CONTRASTIVE else 0.0
+    else:
+        weight = train.contrastive
     chooses = validation_rows >= ROWS_TO_CHOOSE
     lines = []
     if steps:

@@ -15,7 +15,7 @@ import torch
 from accelerate.data_loader import DataLoaderShard
 from transformers import TrainerCallback
 
-from stages.running import processes as ranks
+from stages.running import processes
 from stages.training.batches import Collator
 from stages.training.sampler import EpochSampler
 
@@ -93,7 +93,7 @@ def shared_batches(
         collator: makes a batch of rows.
         pins_memory: see `Device`.
     """
-    rank, size = ranks.share()
+    rank, size = processes.share()
     return DataLoaderShard(
         _KeyedRows(rows),
         batch_sampler=ShareOfBatches(sampler, sampler.batch_size, rank, size),

@@ -28,7 +28,7 @@ from stages.model.methods import method_of
 from stages.model.sharing import share_of
 from stages.model.tokens import encode
 from stages.rows.prepared import Split
-from stages.running import processes as ranks
+from stages.running import processes
 from stages.scoring.logits import predict_logits, probabilities_of
 from stages.scoring.temperature import fit_temperature
 from stages.training import checkpoints
@@ -104,7 +104,9 @@ def train(
     untrained = [p.detach().clone() for p in trains]
     put_head(classifier, start.head)
     trainer = make_trainer(classifier, splits, params, device)
-    last = ranks.from_first(lambda: checkpoints.last_usable(checkpoints.inputs_of(params, device)))
+    last = processes.from_first(
+        lambda: checkpoints.last_usable(checkpoints.inputs_of(params, device))
+    )
     if last:
         print(f"continuing from {last}")
         trainer.average.resume(last)
@@ -112,7 +114,7 @@ def train(
     best = trainer.state.best_model_checkpoint if plan.chooses else None
     folder = Path(best or paths.CHECKPOINTS / f"checkpoint-{trainer.state.global_step}")
     trainer.average.finish(folder)
-    ranks.wait_for_all()  # the checkpoints are removed next
+    processes.wait_for_all()  # the checkpoints are removed next
     history = list(trainer.state.log_history)
     after = predict_logits(
         classifier, validation.texts, params.data.max_length, device, "validation"
@@ -173,7 +175,7 @@ def make_trainer(
     """
     rows, validation = splits
     settings = params.train
-    rank, size = ranks.share()
+    rank, size = processes.share()
     share_of(settings.batch_size, size)
     encoded = encode(classifier.tokenizer, rows.texts, params.data.max_length)
     dataset = TrainingRows(encoded, rows.targets)
