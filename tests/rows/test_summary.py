@@ -88,8 +88,18 @@ def test_a_text_column_of_few_values_is_noted() -> None:
 
 
 def test_rare_classes_are_noted_with_their_rows() -> None:
-    (note,) = of(labels=["rare"] * 9 + ["ten"] * 10 + ["good"] * 181)
+    note, *_ = of(labels=["rare"] * 9 + ["ten"] * 10 + ["good"] * 181)
     assert note == "note: classes with fewer than 10 rows: rare (9)"
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_a_class_without_a_row_in_a_split_is_noted(name: str) -> None:
+    splits = in_splits(TEXTS, LABELS)
+    one = LABELS[0]
+    splits[name] = splits[name][splits[name]["label"] == one]
+    (note,) = notes(splits, sorted(set(LABELS)), 0)
+    other = next(label for label in LABELS if label != one)
+    assert note.startswith(f"note: classes without a row in {name}: {other}; nothing that {name}")
 
 
 def test_classes_that_differ_in_spaces_or_signs_are_noted() -> None:
