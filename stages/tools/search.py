@@ -56,10 +56,17 @@ from stages.core.params import Params, parse_params
 from stages.core.params_errors import read_text
 from stages.core.pipeline import code_of
 from stages.model.base import load_base
-from stages.model.classifier import Classifier
+from stages.model.classifier import Classifier, head_logits
 from stages.model.device import Device, set_up
 from stages.model.fast.layer import speed_up
-from stages.model.head import Features, fit_head, freeze_encoder, mean_start
+from stages.model.head import (
+    Features,
+    divide_logits,
+    fit_head,
+    freeze_encoder,
+    last_layer,
+    mean_start,
+)
 from stages.model.methods import method_of
 from stages.model.saved import base_identity
 from stages.reporting.search import Row, settings_of, shown, words, write_search
@@ -177,6 +184,9 @@ class Trainings:
                 self._heads[key] = mean_start(base, train)
             else:
                 fit_head(base, train, validation, params.head.l2)
+                logits = head_logits(base, *validation[0]).detach()
+                temperature = fit_temperature(probabilities_of(logits), validation[1])
+                divide_logits(base, last_layer(base), temperature)
                 self._heads[key] = base.head_state()
         return self._heads[key]
 

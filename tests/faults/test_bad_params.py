@@ -76,7 +76,7 @@ def test_more_than_a_hundred_bad_values_are_each_named(
 
 @pytest.mark.usefixtures("empty_folder")
 def test_all_faults_are_reported_together(capfd: pytest.CaptureFixture[str]) -> None:
-    text = SHIPPED.replace("epochs: 2", "epochs: fast").replace(RANK, "  r: -1")
+    text = SHIPPED.replace("epochs: auto", "epochs: fast").replace(RANK, "  r: -1")
     errors = assert_params_refused(text.replace("batch_size: 32", "batch_size: yes"), capfd)
     assert len(errors.splitlines()) == 3
 

@@ -187,7 +187,11 @@ def understood(path: Path, names: list[str]) -> str:
         ("m.csv", b"\xfe\xff" + TABLE.encode("utf-16-be"), "csv separated by commas, UTF-16"),
         ("m.csv", TABLE.encode("utf-16-le"), "csv separated by commas, UTF-16"),
         ("m.csv", TABLE.encode("utf-32"), "csv separated by commas, UTF-32"),
-        ("m.CSV.GZ", gzip.compress(TABLE.encode(), mtime=0), "csv separated by commas, UTF-8, gzip"),
+        (
+            "m.CSV.GZ",
+            gzip.compress(TABLE.encode(), mtime=0),
+            "csv separated by commas, UTF-8, gzip",
+        ),
         (
             "m.csv.zst",
             zstd(TABLE[:20]) + zstd(TABLE[20:]),
