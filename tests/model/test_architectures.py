@@ -25,6 +25,7 @@ from stages.model.saved import load_adapter, save_adapter
 from stages.reporting.card import model_card
 from stages.scoring.logits import predict_logits
 from stages.sources.architectures import REASONS, refuse_unsupported
+from stages.training import trainer
 from tests.support.adapters import TEXTS, logits, shaken
 from tests.support.architectures import (
     ARCHITECTURES,
@@ -67,8 +68,14 @@ def assert_near(one: torch.Tensor, other: torch.Tensor, share: float = TOLERANCE
 @pytest.mark.slow
 @NAMES
 def test_the_full_pipeline(
-    models: dict[str, Path], params: Params, tmp_path: Path, name: str
+    models: dict[str, Path],
+    params: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
+    # One pass may leave random weights worse than the base; what is asked here is whether they run.
+    monkeypatch.setattr(trainer, "finds_worse", lambda *_: False)
     wanted = changed(
         params,
         model__source=str(models[name]),
