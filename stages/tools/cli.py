@@ -5,6 +5,7 @@ Nothing heavy is imported before a subcommand works, so `--help` and usage error
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -346,6 +347,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             command = context.command_path if context else "bert-lora"
             message = printable(error.format_message().rstrip("."), 200)
             raise ParamsError(f"{command}: {message}", f"see {command} --help") from None
+        if code == 128 + signal.SIGINT:  # typer made a code of it
+            raise KeyboardInterrupt
         if code:
             sys.exit(code)
 
