@@ -13,6 +13,7 @@ import pytest
 from stages.core import paths
 from stages.core.params import Params
 from stages.reporting.results import MODELS
+from stages.training import trainer
 from tests.support.tiny import NAMES, changed, new_process, run_all, save_params, save_table, table
 
 OUTPUTS = {
@@ -114,8 +115,10 @@ def test_three_classes_with_integer_labels(params: Params) -> None:
     ],
 )
 def test_other_architectures_run_through_all_stages(
-    params: Params, models: dict[str, Path], name: str
+    params: Params, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    # One pass may leave random weights worse than the base; what is asked here is whether they run.
+    monkeypatch.setattr(trainer, "finds_worse", lambda *_: False)
     save_table(table(classes=2, rows=60))
     run_all(
         changed(
