@@ -32,17 +32,17 @@ from stages.core import paths
 from stages.core.artefacts import write_json
 from stages.core.errors import HostError, printable
 from stages.core.params import Params, load_params
-from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import Device, resolve, set_up
-from stages.model.fast.layer import speed_up
+from stages.model.fast import speed_up
 from stages.model.head import load_head, put_head, read_head
+from stages.model.load import load_base
 from stages.model.lora import attach_lora, lora_config
 from stages.rows import prepared
 from stages.rows.prepared import Split
 from stages.running.run import exit_code_of, set_environment, threads_of
 from stages.scoring.logits import predict_logits
-from stages.training.plan import plan_of
+from stages.training.data import plan_of
 from stages.training.trainer import make_trainer
 
 WARM_UP = 3  # optimiser steps that are not timed

@@ -18,9 +18,9 @@ from typing import Any
 
 from stages.core.params import load_params
 from stages.reporting.ladder import against_full
-from stages.reporting.seed_records import read_records, settings_of
+from stages.reporting.records import read_records, settings_of
+from stages.reporting.results import between, points
 from stages.reporting.significance import spread
-from stages.reporting.verdict import between, points
 
 sys.path.insert(0, str(Path(__file__).parent))  # the scripts here are no package
 from benchmark import serving_table, table_of  # after the path

@@ -1,30 +1,22 @@
 """Load the adapter and score the rows that the base was scored on, in the same way."""
 
-from __future__ import annotations
-
 from stages.core import artefacts, paths
 from stages.core.params import Params
-from stages.model.sharing import processes_of
-from stages.rows.source_changed import warn_if_source_changed
-from stages.running.run import run_stage
+from stages.model.device import set_up
+from stages.model.fast import speed_up
+from stages.model.load import load_base
+from stages.model.saved import load_adapter
+from stages.rows import prepared
+from stages.running import processes
+from stages.scoring.logits import fit_temperature, predict_logits, probabilities_of
+from stages.scoring.metric import score
+from stages.scoring.predictions import write_predictions
 
 FLOORS = ("majority", "untrained", "untrained_sd")  # they depend on the data, not on the model
 
 
 def evaluate_adapter(params: Params) -> dict[str, str]:
     """Write the adapter's test scores and predictions to metrics/."""
-    # Heavy libraries are imported once the params have been checked.
-    from stages.model.base import load_base
-    from stages.model.device import set_up
-    from stages.model.fast.layer import speed_up
-    from stages.model.saved import load_adapter
-    from stages.rows import prepared
-    from stages.running import processes
-    from stages.scoring.logits import predict_logits, probabilities_of
-    from stages.scoring.metric import score
-    from stages.scoring.predictions import write_predictions
-    from stages.scoring.temperature import fit_temperature
-
     device = set_up(params.compute)
     labels = prepared.read_labels()
     validation = prepared.read_split(paths.VALIDATION, labels)
@@ -53,7 +45,3 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     artefacts.write_json(paths.ADAPTER_METRICS, scores)
     print(f"adapter: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows")
     return device.facts()
-
-
-if __name__ == "__main__":
-    run_stage(evaluate_adapter, before=warn_if_source_changed, shared_by=processes_of)

@@ -5,36 +5,26 @@ adapter that was trained for no epoch has this head, so it scores exactly as the
 starts from another head, which is made from the same features.
 """
 
-from __future__ import annotations
-
 import sys
 from statistics import mean, stdev
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
-from stages.model.sharing import processes_of
-from stages.rows.source_changed import warn_if_source_changed
-from stages.running.run import run_stage
+from stages.model import head
+from stages.model.classifier import head_logits
+from stages.model.device import set_up
+from stages.model.fast import speed_up
+from stages.model.load import check_length, fit_warnings, load_base
+from stages.rows import prepared
+from stages.running import processes
+from stages.scoring.logits import Array, cached_features, fit_temperature, probabilities_of
+from stages.scoring.metric import score
+from stages.scoring.predictions import write_predictions
+from stages.scoring.scores import majority_accuracy
 
 
 def evaluate_base(params: Params) -> dict[str, str]:
     """Write the fitted head to models/head, its test scores and predictions to metrics/."""
-    # Heavy libraries are imported once the params have been checked.
-    from stages.model import head
-    from stages.model.base import load_base
-    from stages.model.classifier import head_logits
-    from stages.model.device import set_up
-    from stages.model.fast.layer import speed_up
-    from stages.model.fit import fit_warnings
-    from stages.model.limits import check_length
-    from stages.rows import prepared
-    from stages.running import processes
-    from stages.scoring.logits import cached_features, probabilities_of
-    from stages.scoring.metric import score
-    from stages.scoring.predictions import write_predictions
-    from stages.scoring.scores import majority_accuracy
-    from stages.scoring.temperature import Array, fit_temperature
-
     device = set_up(params.compute)
     labels = prepared.read_labels()
     train = prepared.read_split(paths.TRAIN, labels)
@@ -82,7 +72,3 @@ def evaluate_base(params: Params) -> dict[str, str]:
     artefacts.write_json(paths.BASE_METRICS, scores)
     print(f"base: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows, L2 {penalty:g}")
     return device.facts()
-
-
-if __name__ == "__main__":
-    run_stage(evaluate_base, before=warn_if_source_changed, shared_by=processes_of)

@@ -1,21 +1,15 @@
 """Fit a bag-of-words baseline and score the test rows: what no foundation model would give."""
 
-from __future__ import annotations
-
 from stages.core import artefacts, paths
 from stages.core.params import Params
-from stages.rows.source_changed import warn_if_data_changed
-from stages.running.run import run_stage
+from stages.model.tfidf import fit_tfidf, giveaways
+from stages.rows import prepared
+from stages.scoring.predictions import write_predictions
+from stages.scoring.scores import headline_scores
 
 
 def evaluate_tfidf(params: Params) -> None:
     """Write the baseline's test scores and predictions to metrics/."""
-    # Heavy libraries are imported once the params have been checked.
-    from stages.model.tfidf import fit_tfidf, giveaways
-    from stages.rows import prepared
-    from stages.scoring.predictions import write_predictions
-    from stages.scoring.scores import headline_scores
-
     labels = prepared.read_labels()
     train = prepared.read_split(paths.TRAIN, labels)
     validation = prepared.read_split(paths.VALIDATION, labels)
@@ -30,7 +24,3 @@ def evaluate_tfidf(params: Params) -> None:
     write_predictions(paths.TFIDF_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     artefacts.write_json(paths.TFIDF_METRICS, scores)
     print(f"tf-idf: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows")
-
-
-if __name__ == "__main__":
-    run_stage(evaluate_tfidf, before=warn_if_data_changed)

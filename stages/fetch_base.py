@@ -1,7 +1,5 @@
 """Stage fetch_base: model source -> the foundation model and its tokenizer in models/base."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +8,6 @@ from stages.core.artefacts import replacing
 from stages.core.errors import printable
 from stages.core.params import Params
 from stages.core.paths import BASE_MODEL
-from stages.running.run import run_stage
 from stages.sources.locate import locate_model
 
 
@@ -32,7 +29,3 @@ def fetch_base(params: Params) -> None:
         print(f"{printable(params.model.source)}: {notice}")
     megabytes = sum(file.stat().st_size for file in BASE_MODEL.iterdir()) / 1e6
     print(f"{BASE_MODEL}: {model.origin}, {len(model.files)} files, {megabytes:.1f} MB")
-
-
-if __name__ == "__main__":
-    run_stage(fetch_base)

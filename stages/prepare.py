@@ -1,7 +1,5 @@
 """Read the labelled texts, check every row, and split them into train, validation and test."""
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -9,19 +7,15 @@ from pathlib import Path
 from stages.core import paths
 from stages.core.artefacts import write_json
 from stages.core.params import Params
-from stages.running.run import run_stage
+from stages.rows.checks import read_rows
+from stages.rows.labels import label_list
+from stages.rows.prepared import write_splits
+from stages.rows.splits import COUNTS, describe, notes, sample, split_rows, summarise
+from stages.sources.locate import locate_data
 
 
 def prepare(params: Params) -> None:
     """Write the three splits, the label list and metrics/data.json; nothing if a check fails."""
-    # Heavy libraries are imported once the params have been checked.
-    from stages.rows.checks import read_rows
-    from stages.rows.labels import label_list
-    from stages.rows.prepared import write_splits
-    from stages.rows.splits import sample, split_rows
-    from stages.rows.summary import COUNTS, describe, notes, summarise
-    from stages.sources.locate import locate_data
-
     counts: Counter[str] = Counter({f"rows_{name}": 0 for name in COUNTS})
     with tempfile.TemporaryDirectory() as folder:
         source = locate_data(params.data.source, Path(folder))
@@ -37,7 +31,3 @@ def prepare(params: Params) -> None:
     write_splits(splits, labels)
     write_json(paths.DATA_SUMMARY, summary)
     print("\n".join([describe(summary), *notes(splits, labels, counts["rows_repeated"])]))
-
-
-if __name__ == "__main__":
-    run_stage(prepare)

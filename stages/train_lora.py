@@ -1,34 +1,26 @@
 """Train the adapter; keep the checkpoint that is best on validation, the base among them."""
 
-from __future__ import annotations
-
 import shutil
 
 from stages.core import paths
 from stages.core.artefacts import replacing
 from stages.core.params import Params
-from stages.model.sharing import processes_of
-from stages.rows.source_changed import warn_if_source_changed
-from stages.running.run import run_stage
+from stages.model.classifier import Classifier, count_parameters
+from stages.model.device import set_up
+from stages.model.fast import speed_up
+from stages.model.head import last_layer, load_head, read_head
+from stages.model.load import load_base
+from stages.model.methods import method_of
+from stages.model.saved import check_round_trip, save_adapter
+from stages.rows import prepared
+from stages.running import processes
+from stages.training.curves import write_training_curves
+from stages.training.data import plan_of
+from stages.training.trainer import Start, train
 
 
 def train_lora(params: Params) -> dict[str, str]:
     """Write the adapter to models/adapter and the training curves to metrics/training."""
-    # Heavy libraries are imported once the params have been checked.
-    from stages.model.base import load_base
-    from stages.model.classifier import Classifier, count_parameters
-    from stages.model.device import set_up
-    from stages.model.fast.layer import speed_up
-    from stages.model.head import last_layer, load_head, read_head
-    from stages.model.methods import method_of
-    from stages.model.round_trip import check_round_trip
-    from stages.model.saved import save_adapter
-    from stages.rows import prepared
-    from stages.running import processes
-    from stages.training.curves import write_training_curves
-    from stages.training.plan import plan_of
-    from stages.training.trainer import Start, train
-
     device = set_up(params.compute)
     method = method_of(params)
     labels = prepared.read_labels()
@@ -81,7 +73,3 @@ def train_lora(params: Params) -> dict[str, str]:
     write_training_curves(training.history, paths.TRAINING_CURVES)
     shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
     return device.facts()
-
-
-if __name__ == "__main__":
-    run_stage(train_lora, before=warn_if_source_changed, shared_by=processes_of)

@@ -97,8 +97,8 @@ def tmp_cwd(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def load_tiny_base(models: dict[str, Path], tmp_path: Path) -> Iterator[Any]:
     """Return a function that loads an architecture's tiny model as models/base."""
-    from stages.model.base import load_base
     from stages.model.device import resolve
+    from stages.model.load import load_base
 
     def load(
         name: str,
@@ -120,10 +120,10 @@ def trained_adapter(
     finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Classifier]:
     """Return a copy of the finished run with its adapter trained again, and that adapter."""
-    from stages.model.base import load_base
     from stages.model.device import set_up
-    from stages.model.fast.layer import speed_up
+    from stages.model.fast import speed_up
     from stages.model.head import load_head, read_head
+    from stages.model.load import load_base
     from stages.model.lora import attach_lora
     from stages.model.saved import save_adapter
     from stages.rows import prepared

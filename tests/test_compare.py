@@ -12,10 +12,10 @@ import pytest
 
 from stages.compare import compare
 from stages.core import paths
+from stages.core.artefacts import maker_of
 from stages.core.errors import DataError, HostError, ModelError, UserError
 from stages.core.params import Params
-from stages.core.pipeline import maker_of
-from stages.reporting.seed_records import digest_of_rows, settings_of
+from stages.reporting.records import digest_of_rows, settings_of
 from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")

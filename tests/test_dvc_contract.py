@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 import stages
 from stages.core import paths
+from stages.core.artefacts import maker_of
 from stages.core.params import Params
-from stages.core.pipeline import maker_of
 from tests.support.recorder import Recorder, leaves
 from tests.support.tiny import NAMES, ROOT, changed, save_table, table
 

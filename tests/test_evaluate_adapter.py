@@ -10,9 +10,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from stages.core import paths
+from stages.core.artefacts import maker_of
 from stages.core.errors import DataError, HostError, ModelError
 from stages.core.params import Params
-from stages.core.pipeline import maker_of
 from stages.evaluate_adapter import FLOORS, evaluate_adapter
 from tests.support.tiny import changed
 

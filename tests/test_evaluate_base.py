@@ -17,9 +17,9 @@ from stages.core.artefacts import sha256_of
 from stages.core.errors import HostError
 from stages.core.params import Params
 from stages.evaluate_base import evaluate_base
-from stages.model.base import load_base
 from stages.model.device import set_up
 from stages.model.head import load_head
+from stages.model.load import load_base
 from stages.rows.prepared import read_split
 from stages.scoring.logits import predict_logits
 from tests.support.tiny import COMPUTE, NAMES, changed

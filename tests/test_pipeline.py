@@ -148,7 +148,8 @@ def test_a_stage_as_a_process(
 ) -> None:
     save_params(params.model_copy(update=change))
     process = new_process(
-        "import runpy; runpy.run_module('stages.evaluate_adapter', {}, '__main__')"
+        "import runpy, sys; sys.argv = ['stages', 'evaluate_adapter']; "
+        "runpy.run_module('stages', {}, '__main__')"
     )
     output, _ = process.communicate()
     assert process.returncode == code, output

@@ -6,7 +6,7 @@ import re
 from ruamel.yaml import YAML
 
 from stages.core.params import LoraParams, load_params
-from stages.reporting.seed_records import settings_of
+from stages.reporting.records import settings_of
 from tests.support.recorder import leaves
 from tests.support.scripts import load_script
 from tests.support.tiny import ROOT

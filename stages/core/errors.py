@@ -1,7 +1,5 @@
 """The mistakes a user can make, each with its exit code and its fix."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -43,7 +41,7 @@ class UserError(Exception):
         self.faults: list[tuple[str, str]] = [(what, fix)]
 
     @classmethod
-    def from_faults(cls, faults: Sequence[tuple[str, str]]) -> UserError:
+    def from_faults(cls, faults: Sequence[tuple[str, str]]) -> "UserError":
         """Return one error that reports all (what, fix) pairs together.
 
         Raises:

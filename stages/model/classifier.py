@@ -1,17 +1,123 @@
 """The classifier: encoder, head and tokenizer together, and how its two halves run apart."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.random import fork_rng
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from stages.model.pooling import Pooling
+from stages.core.errors import ModelError, printable
+from stages.model.tokens import encode, padded
+
+SETTING = (bool, int, float, str, type(None))  # kinds of attributes that say how to compute
+# A module, its settings, its children and its buffers.
+State = list[tuple[nn.Module, dict[str, Any], dict[str, Any], dict[str, Any]]]
+
+
+def state_of(model: nn.Module) -> State:
+    """Return settings, children and buffers of every module, by reference: nothing is copied."""
+    return [
+        (
+            module,
+            {name: value for name, value in vars(module).items() if isinstance(value, SETTING)},
+            dict(module._modules),
+            dict(module._buffers),
+        )
+        for module in model.modules()
+    ]
+
+
+def restore(state: State) -> bool:
+    """Put every module back as it was, and return whether anything but its mode had changed."""
+    changed = False
+    for module, settings, children, buffers in state:
+        now = vars(module)
+        changed = changed or any(
+            now.get(name) != value for name, value in settings.items() if name != "training"
+        )
+        now.update(settings)
+        for kept, own in ((children, module._modules), (buffers, module._buffers)):
+            if kept.keys() != own.keys() or any(own[name] is not kept[name] for name in kept):
+                changed = True
+                own.clear()
+                own.update(kept)
+    return changed
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Restore the model, its mode included, and torch's random numbers at the end."""
+    state = state_of(model)
+    with fork_rng():
+        try:
+            yield
+        finally:
+            restore(state)
+
+
+def undo_switches(encoder: nn.Module) -> None:
+    """Let every batch find the encoder as it was loaded, whatever the batch before switched."""
+    states: list[State] = []
+
+    def before(module: nn.Module, _: Any) -> None:
+        states.append(state_of(module))
+
+    def after(_: nn.Module, __: Any, ___: Any) -> None:
+        restore(states.pop())
+
+    encoder.register_forward_pre_hook(before)
+    encoder.register_forward_hook(after, always_call=True)
+
+
+Pooling = Literal["auto", "first", "mean"]
+# The names that configurations give to a pooling: ModernBERT's, and EuroBERT's "bos".
+OF_CONFIG: dict[str | None, Pooling] = {"cls": "first", "bos": "first", "mean": "mean"}
+
+
+def set_pooling(model: Any, pooling: Pooling) -> Pooling:
+    """Let the model's head read the chosen state, and return what `auto` means for this model.
+
+    Pooling other than the architecture's own does without its pooler, a dense layer on the first
+    token's state. Where the configuration names a pooling, it is kept in step.
+
+    Args:
+        model: a Transformers sequence classifier, as it was loaded; changed in place.
+        pooling: first = the first token's state; mean = the mean of the states of all tokens but
+            padding; auto = what the configuration or else the architecture's classifier reads.
+    """
+    named = getattr(model.config, "classifier_pooling", None)
+    if pooling == "auto":
+        pooling = OF_CONFIG.get(named, "auto")
+    if pooling == "auto":
+        return pooling
+    if named is not None:
+        first = "bos" if model.config.model_type == "eurobert" else "cls"
+        model.config.classifier_pooling = "mean" if pooling == "mean" else first
+    encoder = getattr(model, model.base_model_prefix)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = nn.Identity()  # some architectures call it even where it is None
+    encoder.register_forward_hook(_POOL[pooling], with_kwargs=True)
+    return pooling
+
+
+def _first(_: Any, __: Any, ___: Any, output: Any) -> BaseModelOutputWithPooling:
+    first = output.last_hidden_state[:, :1].float()
+    return BaseModelOutputWithPooling(last_hidden_state=first, pooler_output=first[:, 0])
+
+
+def _mean(_: Any, __: Any, inputs: dict[str, Any], output: Any) -> BaseModelOutputWithPooling:
+    mask = inputs["attention_mask"].unsqueeze(-1).float()
+    mean = (output.last_hidden_state.float() * mask).sum(1, keepdim=True)
+    mean = mean / mask.sum(1, keepdim=True)
+    return BaseModelOutputWithPooling(last_hidden_state=mean, pooler_output=mean[:, 0])
+
+
+_POOL: dict[str, Callable[..., BaseModelOutputWithPooling]] = {"first": _first, "mean": _mean}
 
 
 @dataclass(frozen=True)
@@ -118,3 +224,134 @@ def count_parameters(classifier: Classifier) -> tuple[int, int]:
     """Return how many parameters train, and how many there are."""
     sizes = [(p.numel(), p.requires_grad) for p in classifier.model.parameters()]
     return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+
+
+LONGEST = 32  # tokens
+PROBE = ["a", "a longer text"]
+ANOTHER = "choose an architecture from the table in README.md"
+# What the forward pass of a model raises that is no encoder, or has inputs or outputs of its own.
+FAILURES = (
+    *(AttributeError, AssertionError, IndexError, KeyError, NotImplementedError),
+    *(RuntimeError, TypeError, ValueError),
+)
+
+
+def probe_batch(tokenizer: Any, texts: list[str] | None = None) -> dict[str, Tensor]:
+    """Return a few short texts as a batch: input_ids and attention_mask, (texts, tokens)."""
+    encoded = encode(tokenizer, texts or PROBE, LONGEST)
+    return padded([encoded[row] for row in range(len(encoded))], tokenizer.pad_token_id)
+
+
+def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
+    """Return the classifier with the path from encoder to head, which is checked on a few texts.
+
+    Where a batch changes the encoder for the batches that follow, this is undone from now on.
+
+    Args:
+        classifier: as it was loaded, with its pooling set.
+        folder: where it was loaded from, for the error.
+        bf16: whether it will compute in bfloat16.
+
+    Raises:
+        ModelError: if encoder and head, run apart, do not give the model's own logits, or if the
+            architecture cannot compute in bfloat16 and should.
+    """
+    batch, model = probe_batch(classifier.tokenizer), classifier.model
+    encoder, name = encoder_of(model), type(model).__name__
+    state = state_of(encoder)
+    with unchanged(model):
+        model.eval()
+        try:
+            with torch.no_grad():
+                together = model(**batch).logits
+        except FAILURES as error:
+            raise _unreadable(classifier, error, folder) from error
+        finally:
+            switches = restore(state)
+        if not bool(torch.isfinite(together).all()):
+            raise ModelError(
+                f"{folder}: {name} gives logits that are not finite numbers, on a text of one word",
+                "choose another checkpoint: the weights of this one are damaged",
+            )
+        classifier = replace(classifier, pooler=_pooler_of(classifier, batch))
+        if not _same(classifier, batch, together):
+            raise _unsupported(classifier, batch, folder)
+        if bf16 and not _computes_in_bf16(model, batch):
+            raise ModelError(
+                f"{folder}: {name} cannot compute in bf16 in this version of Transformers",
+                "set compute.precision to fp32",
+            )
+    if switches:
+        undo_switches(encoder)
+    return replace(classifier, switches=switches)
+
+
+def _pooler_of(classifier: Classifier, batch: dict[str, Tensor]) -> tuple[str, ...]:
+    """Return the encoder's children that make the pooled state from the last one, in their order.
+
+    They are found by following the pooled state back through the modules that made it.
+    """
+    encoder = encoder_of(classifier.model)
+    calls: list[tuple[str, Any, Any]] = []
+    hooks = [
+        child.register_forward_hook(
+            lambda _, given, made, name=name: calls.append((name, given[0] if given else 0, made))
+        )
+        for name, child in encoder.named_children()
+    ]
+    with torch.no_grad():
+        output = encoder(**batch)
+    for hook in hooks:
+        hook.remove()
+    steps: list[str] = []
+    state = getattr(output, "pooler_output", None)
+    for name, given, made in reversed(calls):
+        if state is not None and made is state and made is not output.last_hidden_state:
+            steps.insert(0, name)
+            state = given
+    return tuple(steps)
+
+
+def _same(classifier: Classifier, batch: dict[str, Tensor], together: Tensor) -> bool:
+    """Return whether encoder and head, run apart, give these logits."""
+    try:
+        with torch.no_grad():
+            apart = head_logits(classifier, *features(classifier, batch))
+    except FAILURES:
+        return False
+    return together.shape == apart.shape and torch.allclose(together, apart, rtol=1e-4, atol=1e-5)
+
+
+def _computes_in_bf16(model: Any, batch: dict[str, Tensor]) -> bool:
+    """Return whether the model, which is still on the CPU, runs with products in bfloat16."""
+    try:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            return bool(torch.isfinite(model(**batch).logits).all())
+    except FAILURES:
+        return False
+
+
+def _unreadable(classifier: Classifier, error: Exception, folder: Path) -> ModelError:
+    name = type(classifier.model).__name__
+    if classifier.pooling == "mean":
+        return ModelError(
+            f"{folder}: model.pooling: mean: {name} does not give one state for each token",
+            "set model.pooling to auto",
+        )
+    return ModelError(f"{folder}: {name} cannot read a text: {printable(error, 150)}", ANOTHER)
+
+
+def _unsupported(classifier: Classifier, batch: dict[str, Tensor], folder: Path) -> ModelError:
+    """Return the refusal, with another pooling as the remedy where that works."""
+    name, fix = type(classifier.model).__name__, ANOTHER
+    if classifier.pooling == "auto":
+        set_pooling(classifier.model, "mean")
+        try:
+            with torch.no_grad():
+                together = classifier.model(**batch).logits
+            if _same(replace(classifier, pooling="mean", pooler=()), batch, together):
+                fix = "set model.pooling to mean or first"
+        except FAILURES:
+            pass
+    what = "its head reads more of a text than one state of the encoder"
+    return ModelError(f"{folder}: {name} is not supported: {what}", fix)

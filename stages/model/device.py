@@ -3,22 +3,247 @@
 Nothing else in the project asks torch which devices there are, or decides by a device's name.
 """
 
-from __future__ import annotations
-
 import ctypes
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, dropout, scaled_dot_product_attention
 
-from stages.core.errors import HostError
-from stages.core.params import ComputeParams
-from stages.model.device_check import check_device
-from stages.model.device_kinds import KINDS, Kind, choose
+from stages.core.errors import HostError, ParamsError, printable
+from stages.core.params import ComputeParams, Params
 from stages.running.processes import join
 from stages.running.run import World, threads_of, world
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of device, and how it is used.
+
+    Attributes:
+        name: PyTorch's, and that of compute.device.
+        count: how many are here.
+        native_bf16: whether the one here multiplies bf16 matrices in hardware.
+        bf16: whether bf16 can be used at all.
+        attention: name of the attention kernel for Transformers; None leaves the choice to it.
+        batch_tokens: padded tokens in one batch of scoring.
+        pins_memory: whether batches are prepared in memory that the device copies from directly.
+        messages: PyTorch's backend for what several processes say to one another.
+    """
+
+    name: str
+    count: Callable[[], int]
+    native_bf16: Callable[[], bool]
+    bf16: bool
+    attention: str | None
+    batch_tokens: int
+    pins_memory: bool
+    messages: str
+
+    def require(self, processes: int) -> None:
+        """Check that each process on this machine can have a device of its own.
+
+        Raises:
+            HostError: if there are fewer.
+        """
+        here = self.count()
+        if self.name != "cpu" and processes > here:
+            raise HostError(
+                f"compute.processes: {processes} processes on this machine, {here} {self.name} "
+                f"device{'s' * (here > 1)} here",
+                f"set compute.processes to {here}, or compute.device to cpu",
+            )
+
+
+def _cuda_count() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _cuda_has_bf16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _xpu_count() -> int:
+    return torch.xpu.device_count() if torch.xpu.is_available() else 0
+
+
+def _xpu_has_bf16() -> bool:
+    return bool(torch.xpu.is_bf16_supported(including_emulation=False))
+
+
+def _mps_count() -> int:
+    return int(torch.backends.mps.is_available())
+
+
+def _cpu_has_bf16() -> bool:
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+KINDS = {
+    "cuda": Kind(
+        name="cuda",
+        count=_cuda_count,
+        native_bf16=_cuda_has_bf16,
+        bf16=True,
+        attention=None,
+        batch_tokens=1 << 16,
+        pins_memory=True,
+        messages="cpu:gloo,cuda:nccl",
+    ),
+    "xpu": Kind(
+        name="xpu",
+        count=_xpu_count,
+        native_bf16=_xpu_has_bf16,
+        bf16=True,
+        attention=None,
+        batch_tokens=1 << 16,
+        pins_memory=True,
+        messages="cpu:gloo,xpu:xccl",
+    ),
+    "mps": Kind(
+        name="mps",
+        count=_mps_count,
+        native_bf16=lambda: False,
+        bf16=False,
+        # The fused kernel ignores dropout there, and misreads layouts (pytorch#184126, #181133).
+        attention="eager",
+        batch_tokens=1 << 14,
+        pins_memory=False,
+        messages="gloo",
+    ),
+    "cpu": Kind(
+        name="cpu",
+        count=lambda: 1,
+        native_bf16=_cpu_has_bf16,
+        bf16=True,
+        # On a processor the fused kernel's backward pass takes a third of a training step.
+        attention="eager",
+        batch_tokens=1 << 10,
+        pins_memory=False,
+        messages="gloo",
+    ),
+}
+
+
+def choose(wanted: str) -> Kind:
+    """Return the kind that compute.device means here; `auto` is the fastest one.
+
+    Raises:
+        HostError: if there is none of that kind.
+    """
+    if wanted != "auto" and KINDS[wanted].count() == 0:
+        here = ", ".join(name for name, kind in KINDS.items() if kind.count())
+        raise HostError(
+            f"compute.device: {wanted}: no {wanted.upper()} device here",
+            f"set compute.device to auto (here: {here})",
+        )
+    return next(k for n, k in KINDS.items() if n == wanted or (wanted == "auto" and k.count()))
+
+
+ROWS, TOKENS, WIDTH, HEADS, CLASSES = 4, 16, 128, 2, 3  # heads of width 64, as in BERT
+VOCABULARY = 50
+TOLERANCE = 1e-3  # of float32 sums in another order; a wrong kernel is off by far more
+OTHERWISE = "set compute.device to cpu, or install another version of torch"
+
+
+class _Step(nn.Module):
+    """What an encoder computes, once: embedding, attention, feed-forward, norms, head."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
+        self.tokens = nn.Embedding(VOCABULARY, WIDTH)
+        self.projections = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.up, self.down = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
+        self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(2))
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        states = self.tokens(ids)
+        query, key, value = (
+            layer(states).view(ROWS, TOKENS, HEADS, -1).transpose(1, 2)
+            for layer in self.projections
+        )
+        allowed = mask[:, None, None, :]
+        if self.fused:
+            read = scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        else:
+            weights = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+            read = weights.masked_fill(~allowed, -1e9).softmax(-1) @ value
+        states = self.norms[0](states + read.transpose(1, 2).reshape(states.shape))
+        states = self.norms[1](states + self.down(nn.functional.gelu(self.up(states))))
+        logits: Tensor = self.head(states[:, 0])
+        return logits
+
+
+def check_device(device: torch.device, attention: str | None) -> list[str]:
+    """Return what the device cannot do but training can do without, as lines for the user.
+
+    The processor's random numbers are as before afterwards.
+
+    Args:
+        device: what is tried.
+        attention: the kernel that will be used, as `Device.attention`.
+
+    Raises:
+        HostError: if it lacks an operator, or its values differ from the processor's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _check(device, fused=attention is None)
+
+
+def _check(device: torch.device, fused: bool) -> list[str]:
+    notes = []
+    step = _Step(fused)
+    ids = torch.randint(VOCABULARY, (ROWS, TOKENS))
+    mask = torch.arange(TOKENS) < torch.tensor([[TOKENS], [9], [5], [2]])
+    expected = _loss_and_gradients(step, ids, mask)
+    try:
+        try:
+            got = _loss_and_gradients(step.to(device), ids.to(device), mask.to(device))
+        except RuntimeError as error:
+            if "determinis" not in str(error):
+                raise
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            notes.append(
+                f"{device.type} has an operator that is not deterministic, so two trainings may "
+                "differ in their last digits"
+            )
+            got = _loss_and_gradients(step, ids.to(device), mask.to(device))
+        kept = float((dropout(torch.ones(1 << 12, device=device), 0.5) > 0).double().mean())
+    except (RuntimeError, AssertionError) as error:  # NotImplementedError is one
+        raise HostError(
+            f"compute.device: {device.type}: a step on it fails: {printable(error, 200)}", OTHERWISE
+        ) from error
+    worst = max(float((a - b).abs().max()) for a, b in zip(expected, got, strict=True))
+    if not worst <= TOLERANCE:  # NaN too
+        raise HostError(
+            f"compute.device: {device.type}: a step on it differs by {worst:.2g} from the "
+            f"processor's, more than {TOLERANCE:g}",
+            OTHERWISE,
+        )
+    if not 0.4 < kept < 0.6:
+        raise HostError(
+            f"compute.device: {device.type}: dropout of a half keeps {kept:.0%}", OTHERWISE
+        )
+    return notes
+
+
+def _loss_and_gradients(step: _Step, ids: Tensor, mask: Tensor) -> list[Tensor]:
+    """Return the loss and the gradient of each weight, on the CPU."""
+    step.zero_grad()
+    labels = torch.tensor([0, 1, 2, 0], device=ids.device)
+    loss = cross_entropy(step(ids, mask), labels)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch left it untyped
+    gradients = [p.grad for p in step.parameters() if p.grad is not None]
+    return [t.detach().cpu().clone() for t in (loss, *gradients)]
+
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
 Precision = Literal["bf16", "fp32"]
@@ -156,3 +381,37 @@ def _reuse_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def processes_of(params: Params) -> int:
+    """Return how many processes the params mean on this machine: `auto` is one for each GPU.
+
+    Raises:
+        HostError: if the device is not here, or has to be shared.
+        ParamsError: if a batch cannot be divided.
+    """
+    compute = params.compute
+    if compute.processes == 1:  # torch is not imported for that
+        return 1
+
+    kind = choose(compute.device)
+    count = kind.count() if compute.processes == "auto" else compute.processes
+    kind.require(count)
+    share_of(params.train.batch_size, count)
+    return count
+
+
+def share_of(batch_size: int, processes: int) -> int:
+    """Return the rows of a batch that each process takes.
+
+    Raises:
+        ParamsError: if they are not a whole number.
+    """
+    if batch_size % processes:
+        raise ParamsError(
+            f"params.yaml: train.batch_size: {batch_size} rows cannot be divided over "
+            f"{processes} processes",
+            f"set train.batch_size to a multiple of {processes}, for example "
+            f"{-(-batch_size // processes) * processes}",
+        )
+    return batch_size // processes

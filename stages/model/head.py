@@ -1,7 +1,5 @@
 """The classification head: fit it on the frozen encoder's features, start it, save it, load it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -14,7 +12,7 @@ from stages.core import paths
 from stages.core.artefacts import replacing, require, write_json
 from stages.core.errors import ModelError
 from stages.model.classifier import Classifier, head_logits, within
-from stages.model.weights import read_weights
+from stages.model.load import read_weights
 
 Features = tuple[Tensor, Tensor | None]
 Rows = tuple[Features, list[int]]

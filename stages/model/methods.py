@@ -1,23 +1,75 @@
 """The table of training methods: one entry says all that differs between them.
 
 A further method is one more entry, a name in `core.params.TrainParams.method`, and its tests.
-What an entry does is in a module of the method's own; it is imported when it is used, so that the
-report can name a method without loading torch.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stages.core import paths
+from stages.core.artefacts import write_json
 from stages.core.params import Params, TrainParams
+from stages.model.classifier import Classifier
+from stages.model.head import freeze_encoder
+from stages.model.lora import attach_lora, describe_lora, load_lora, save_lora, unusual_settings
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    from torch import Tensor
 
-    from stages.model.classifier import Classifier
+def train_everything(classifier: Classifier) -> Classifier:
+    """Return the classifier with every weight trainable."""
+    classifier.model.requires_grad_(True)
+    return classifier
+
+
+def save_everything(classifier: Classifier, folder: Path, base: Path) -> None:
+    """Write all weights to a new folder."""
+    state = classifier.model.state_dict()
+    weights = {name: w.detach().cpu().contiguous().clone() for name, w in state.items()}
+    _write(weights, folder, base)
+
+
+def load_everything(classifier: Classifier, _: Path, saved: dict[str, Tensor]) -> Classifier:
+    """Return the classifier with the saved weights in place of all of its own.
+
+    Raises:
+        RuntimeError: if the names or shapes differ.
+    """
+    classifier.model.load_state_dict(saved)
+    return classifier
+
+
+def train_head(classifier: Classifier) -> Classifier:
+    """Return the classifier with its head trainable and its encoder frozen."""
+    freeze_encoder(classifier)
+    return classifier
+
+
+def save_trained_head(classifier: Classifier, folder: Path, base: Path) -> None:
+    """Write the head's weights to a new folder."""
+    _write(classifier.head_state(), folder, base)
+
+
+def load_trained_head(classifier: Classifier, _: Path, saved: dict[str, Tensor]) -> Classifier:
+    """Return the classifier with the saved head in place of its own.
+
+    Raises:
+        KeyError: if the names differ.
+        RuntimeError: if the shapes differ.
+    """
+    if set(saved) != set(classifier.head_state()):
+        raise KeyError(f"the weights are not those of the head {', '.join(classifier.head)}")
+    classifier.model.load_state_dict(saved, strict=False)
+    return classifier
+
+
+def _write(weights: dict[str, Tensor], folder: Path, base: Path) -> None:
+    folder.mkdir()
+    save_file(weights, folder / paths.ADAPTER_WEIGHTS.name)
+    config = {"base_model_name_or_path": base.as_posix(), "peft_type": None}
+    write_json(folder / paths.ADAPTER_CONFIG.name, config)
 
 
 @dataclass(frozen=True)
@@ -47,51 +99,39 @@ class Method:
     load: Callable[[Classifier, Path, dict[str, Tensor]], Classifier]
 
 
-def _lora() -> Any:
-    from stages.model import lora
-
-    return lora
-
-
-def _plain() -> Any:
-    from stages.model import plain
-
-    return plain
-
-
 METHODS: dict[str, Method] = {
     "head": Method(
         title="frozen encoder, head trained further",
         library=None,
         learning_rate=lambda train: train.learning_rate,
         unread=("lora", "train.full_learning_rate"),
-        attach=lambda classifier, _: _plain().train_head(classifier),
+        attach=lambda classifier, _: train_head(classifier),
         describe=lambda _: "the head",
         warnings=lambda _: [],
-        save=lambda *arguments: _plain().save_trained_head(*arguments),
-        load=lambda *arguments: _plain().load_trained_head(*arguments),
+        save=save_trained_head,
+        load=load_trained_head,
     ),
     "lora": Method(
         title="LoRA",
         library="peft",
         learning_rate=lambda train: train.learning_rate,
         unread=("train.full_learning_rate",),
-        attach=lambda classifier, params: _lora().attach_lora(classifier, params.lora),
-        describe=lambda classifier: _lora().describe_lora(classifier),
-        warnings=lambda params: _lora().unusual_settings(params),
-        save=lambda *arguments: _lora().save_lora(*arguments),
-        load=lambda *arguments: _lora().load_lora(*arguments),
+        attach=lambda classifier, params: attach_lora(classifier, params.lora),
+        describe=describe_lora,
+        warnings=unusual_settings,
+        save=save_lora,
+        load=load_lora,
     ),
     "full": Method(
         title="full fine-tuning",
         library=None,
         learning_rate=lambda train: train.full_learning_rate,
         unread=("lora", "train.learning_rate"),
-        attach=lambda classifier, _: _plain().train_everything(classifier),
+        attach=lambda classifier, _: train_everything(classifier),
         describe=lambda _: "every weight, head",
         warnings=lambda _: [],
-        save=lambda *arguments: _plain().save_everything(*arguments),
-        load=lambda *arguments: _plain().load_everything(*arguments),
+        save=save_everything,
+        load=load_everything,
     ),
 }
 

@@ -1,7 +1,5 @@
 """Rows of token ids as one rectangle. No torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A bag-of-words baseline: TF-IDF and logistic regression, without any foundation model."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,16 +1,20 @@
 """Texts as the model reads them: token ids, in batches with little padding."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoTokenizer
 
+from stages.core.errors import ModelError, printable
 from stages.model.padding import padded_arrays
+from stages.sources.model_folder import TOKENIZER_CONFIG, TOKENIZER_JSON, max_length_of
 
 Array = np.ndarray[Any, Any]
 AT_ONCE = 10_000  # texts; the tokenizer keeps kilobytes of each until it is done
@@ -83,3 +87,143 @@ def padded(rows: Sequence[Array], pad_token_id: int) -> dict[str, Tensor]:
     """Return input_ids and attention_mask of shape (rows, longest row) as int64."""
     arrays = padded_arrays(rows, pad_token_id)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+INPUTS = ["input_ids", "attention_mask"]
+FETCH = "dvc repro -f fetch_base"
+READERS = {  # a class that reads a vocabulary, for the remedy
+    "sentencepiece.bpe.model": "XLMRobertaTokenizer",
+    "spm.model": "DebertaV2Tokenizer",
+    "spiece.model": "AlbertTokenizer",
+    "merges.txt": "RobertaTokenizer",
+    "vocab.txt": "BertTokenizer",
+}
+LIBRARY = re.compile(
+    r"pip install (?:-U |--upgrade )?['\"`]?([\w.-]+)|requires? the ([\w.-]+) library"
+    r"|need to install ([\w.-]+)|No module named '([\w-]+)"
+)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model folder.
+
+    Its `model_max_length` is a whole number, however the folder writes it.
+
+    Raises:
+        ModelError: if it cannot be read, with the cause and a remedy for that cause.
+    """
+    settings = _settings(folder)
+    names = settings.get("model_input_names", INPUTS)
+    sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            **({} if sound else {"model_input_names": INPUTS}),
+        )
+        tokenizer.get_vocab()
+        limit = max_length_of(settings)
+    except Exception as error:  # a damaged file makes the loaders raise anything
+        raise ModelError(
+            f"{folder}: its tokenizer cannot be read: {_cause(error)}", _remedy(error, folder)
+        ) from error
+    if limit is not None:
+        tokenizer.model_max_length = limit
+    elif "model_max_length" in settings:
+        tokenizer.model_max_length = int(1e30)
+    return tokenizer
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}  # there is none, or the loader says what is wrong with it
+    return content if isinstance(content, dict) else {}
+
+
+def _cause(error: Exception) -> str:
+    return printable(" ".join(str(error).split()) or type(error).__name__, 300)
+
+
+def _remedy(error: BaseException, folder: Path) -> str:
+    """Return what mends the cause: a library, or files that can be read."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ImportError) and (found := LIBRARY.search(str(cause))):
+            library = next(name for name in found.groups() if name)
+            return f"pip install {library}, then run again"
+        cause = cause.__cause__ or cause.__context__
+    if (folder / TOKENIZER_JSON).is_file():
+        return f"fetch it again: {FETCH}"
+    for file, kind in READERS.items():
+        if (folder / file).is_file():
+            call = f"transformers.{kind}.from_pretrained('FOLDER').save_pretrained('FOLDER')"
+            return (
+                f"fetch it again: {FETCH}; before that, if {file} is intact, write a "
+                f"{TOKENIZER_JSON} beside it, with the model's own folder in place of FOLDER: "
+                f'python -c "import transformers; {call}"'
+            )
+    return f"fetch it again: {FETCH}"
+
+
+def check_tokenizer(tokenizer: Any, model: Any, folder: Path, pooling: str) -> None:
+    """Check that the model can read what the tokenizer gives it.
+
+    Args:
+        tokenizer: of the folder.
+        model: of the folder.
+        folder: for the error.
+        pooling: what the head reads, as `pooling.set_pooling` returned it.
+
+    Raises:
+        ModelError: with one line for each fault: no padding token, tokens that the model has no
+            embedding for, or no token in front of the text where the head reads the first one.
+    """
+    faults = list(_faults(tokenizer, model, pooling))
+    if faults:
+        raise ModelError.from_faults([(f"{folder}: {what}", fix) for what, fix in faults])
+
+
+def _faults(tokenizer: Any, model: Any, pooling: str) -> Iterator[tuple[str, str]]:
+    known, vocabulary = _embeddings(model), tokenizer.get_vocab()
+    tokens = max(vocabulary.values(), default=-1) + 1
+    own = "use an encoder together with its own tokenizer"
+    if tokenizer.pad_token_id is None:
+        yield "the tokenizer has no padding token", own
+    special = tokenizer.num_special_tokens_to_add()
+    if tokenizer.model_max_length <= special:
+        yield (
+            f"the tokenizer keeps {tokenizer.model_max_length} tokens of a text, {special} of "
+            "which are its own",
+            f"set model_max_length in the model's {TOKENIZER_CONFIG} to what the model can read",
+        )
+    if not set(vocabulary) - set(tokenizer.all_special_tokens):
+        yield (
+            "the tokenizer has no tokens but its special ones: a file of it is damaged or missing",
+            f"fetch it again: {FETCH}",
+        )
+    elif known is not None and tokens > known:
+        yield f"the tokenizer has {tokens} tokens, the model only {known}", own
+    elif pooling != "mean" and not marks_the_start(tokenizer):
+        yield (
+            "the tokenizer puts no token such as [CLS] in front of a text, and the head reads "
+            "nothing but the first token",
+            "set model.pooling to mean in params.yaml, or use a tokenizer that adds the token",
+        )
+
+
+def _embeddings(model: Any) -> int | None:
+    """Return how many tokens the model has an embedding for, None where it has no such table."""
+    try:
+        return int(model.get_input_embeddings().num_embeddings)
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def marks_the_start(tokenizer: Any) -> bool:
+    """Return whether the tokenizer puts a token of its own in front of a text."""
+    marked = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return len(marked) > len(bare) and bool(marked[1 : len(bare) + 1] == bare)

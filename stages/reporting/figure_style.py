@@ -5,17 +5,16 @@ readers (colours: Okabe & Ito 2008). matplotlib draws each figure once: as a PNG
 an SVG inside the page, whose colours are CSS variables, so that it suits light and dark.
 """
 
-from __future__ import annotations
-
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    from matplotlib.figure import Figure
+import matplotlib as mpl
+from matplotlib.figure import Figure
 
 # What is drawn, and the name of the CSS variable that takes its place in an SVG.
 COLOURS = {
@@ -55,10 +54,6 @@ STYLE: dict[Any, Any] = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the style of the project while the block runs."""
-    import warnings
-
-    import matplotlib as mpl
-
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box, and that is it.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
@@ -69,8 +64,6 @@ def new_figure(
     width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
     """Return a figure of so many inches and its axes."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 

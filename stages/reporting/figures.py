@@ -1,21 +1,19 @@
 """The figures of the report, drawn from its numbers."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 
 from stages.core.errors import printable
 from stages.model.methods import METHODS
-from stages.reporting.curves import gain_edges
+from stages.reporting.details import gain_edges
 from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, style
-from stages.reporting.results import MODELS, Results, Rung
-from stages.reporting.search_figures import draw_search
+from stages.reporting.results import MODELS, Results, Rung, between, points
+from stages.reporting.search import draw_search
 from stages.reporting.significance import interval
-from stages.reporting.verdict import between, points
-
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MANY = 8  # classes up to which a confusion matrix shows numbers, and the two are side by side
 DEEP = 0.9  # share from which white on the blue of a cell contrasts more than ink
@@ -90,8 +88,6 @@ def draw_gain(results: Results) -> Figure:
 
 def draw_confusion(results: Results) -> Figure:
     """Draw both confusion matrices, each row of true labels as shares that sum to 100 %."""
-    from matplotlib.colors import LinearSegmentedColormap
-
     count = len(results.labels)
     few = count <= MANY
     side = min(max(0.7 * count, 2.6), 6.5)
@@ -130,8 +126,6 @@ def _write_cells(axes: Axes, table: Any, shares: Any, model: str) -> None:
 
     Cells keep their colours on a dark page, so these colours are not those of the page.
     """
-    import numpy as np
-
     for (row, column), share in np.ndenumerate(shares):
         text = f"{100 * share:.1f} %\n{table[row, column]:,}"
         colour = "#ffffff" if model == "adapter" and share > DEEP else "#1b1f25"

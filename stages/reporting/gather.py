@@ -1,18 +1,25 @@
 """Read what the earlier stages wrote, pair it row by row, and compute what the report shows."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+import pandas as pd
 
 from stages.core import artefacts, paths
 from stages.core.errors import DataError
 from stages.core.params import Params
-from stages.reporting.results import MODELS, Results
+from stages.reporting import details, ladder, search
+from stages.reporting.records import exports_of, records_of_run
+from stages.reporting.results import MODELS, Results, caveats, verdict
 from stages.reporting.significance import paired_gain
-from stages.reporting.verdict import caveats, verdict
-
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    import pandas as pd
+from stages.rows import prepared as splits
+from stages.scoring.predictions import (
+    aligned,
+    labels_of,
+    probabilities_of,
+    read_predictions,
+    targets_of,
+)
+from stages.training.curves import read_training_curves
 
 AGAIN = "score both again: dvc repro -f evaluate_base evaluate_adapter"
 
@@ -25,12 +32,6 @@ def gather(params: Params) -> Results:
         DataError: if a file cannot be read, or the predictions are of other rows.
         ModelError: if the classes of base and adapter differ.
     """
-    from stages.reporting import curves, details, flips, ladder, search
-    from stages.reporting.export_records import exports_of
-    from stages.reporting.seed_records import records_of_run
-    from stages.scoring.predictions import labels_of, probabilities_of, targets_of
-    from stages.training.curves import read_training_curves
-
     base, adapter = read_both()
     labels, targets = labels_of(base), targets_of(base)
     tables = {"base": probabilities_of(base), "adapter": probabilities_of(adapter)}
@@ -59,8 +60,8 @@ def gather(params: Params) -> Results:
             records,
         ),
         against_full=ladder.against_full(records, params.train.method),
-        flips=flips.find_flips(base, adapter, read_test_rows(base), params.seed),
-        curves=curves.trace_curves(
+        flips=details.find_flips(base, adapter, read_test_rows(base), params.seed),
+        curves=details.trace_curves(
             tables, targets, gain, params.seed, *read_training_curves(paths.TRAINING_CURVES)
         ),
         data=data,
@@ -96,8 +97,6 @@ def read_both() -> tuple[pd.DataFrame, pd.DataFrame]:
         DataError: if a file cannot be read, or the two hold other rows.
         ModelError: if their classes differ.
     """
-    from stages.scoring.predictions import aligned, read_predictions
-
     read = [
         read_predictions(artefacts.require(path), str(path), artefacts.remake(path))
         for path in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
@@ -112,10 +111,6 @@ def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: if the predictions are of other rows.
     """
-    import pandas as pd
-
-    from stages.rows import prepared as splits
-
     split = splits.read_split(paths.TEST, splits.read_labels())
     if set(split.ids) != set(base["id"]):
         raise DataError(f"{paths.BASE_PREDICTIONS}: its rows are not those of {paths.TEST}", AGAIN)

@@ -1,15 +1,41 @@
 """The ladder: the accuracy of each kind of method on the same test rows, from the floor upwards."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from scipy.stats import beta
+
 from stages.core.artefacts import replacing
 from stages.model.methods import METHODS
-from stages.reporting.results import Rung
-from stages.reporting.significance import LEVEL, difference_of_means, wilson
-from stages.reporting.verdict import points
+from stages.reporting.results import Rung, points
+from stages.reporting.significance import LEVEL, Gain, difference_of_means, wilson
+
+
+def comparison_figures(gain: Gain) -> dict[str, float | int]:
+    """Return the comparison as metrics/comparison.json holds it; accuracies are shares."""
+    rows = gain.rows
+    intervals = {
+        "base": wilson(round(gain.first * rows), rows),
+        "adapter": wilson(round(gain.second * rows), rows),
+    }
+    shares = {
+        "accuracy_base": gain.first,
+        "accuracy_adapter": gain.second,
+        "accuracy_gain": gain.gain,
+        "accuracy_gain_low": gain.low,
+        "accuracy_gain_high": gain.high,
+        "accuracy_gain_smallest": gain.smallest,
+        **{f"accuracy_{name}_low": ends[0] for name, ends in intervals.items()},
+        **{f"accuracy_{name}_high": ends[1] for name, ends in intervals.items()},
+    }
+    return {key: round(value, 6) + 0.0 for key, value in shares.items()} | {
+        "rows": rows,
+        "fixed": gain.fixed,
+        "broken": gain.broken,
+        "mcnemar_p": float(f"{gain.p:.3g}"),  # however small, it is not zero
+    }
+
 
 NAMES = {
     "majority": "majority class",
@@ -79,8 +105,6 @@ def beta_interval(mean: float, sd: float) -> tuple[float, float]:
     Distributions 2, chapter 25). No beta distribution spreads wider than sqrt(mean (1 - mean)):
     then the whole range is returned.
     """
-    from scipy.stats import beta
-
     variance = mean * (1 - mean)
     if sd == 0 or variance == 0:
         return mean, mean
@@ -141,8 +165,6 @@ def _with_steps(rows: list[tuple[str, float, str, float, float, str]]) -> list[R
 
 def write_ladder(ladder: list[Rung], path: Path) -> None:
     """Write the ladder as a table, lowest rung first; accuracies and steps are shares."""
-    import pandas as pd
-
     frame = pd.DataFrame(ladder).rename(columns={"name": "rung", "share": "share_of_way"})
     columns = ["rung", "accuracy", "low", "high", "interval_over", "step", "share_of_way", "note"]
     with replacing(path) as temporary:

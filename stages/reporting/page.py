@@ -4,22 +4,19 @@ A text or a label comes from the data and may contain anything: in the page Jinj
 Markdown `plain` does.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from stages.core.artefacts import replacing
 from stages.core.errors import printable
 from stages.model.methods import method_of
 from stages.reporting.figure_style import svg_of
-from stages.reporting.results import MODELS, Results
-from stages.reporting.verdict import points, shown_p
-
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    from jinja2 import Environment
-    from matplotlib.figure import Figure
+from stages.reporting.results import MODELS, Results, points, shown_p
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 25  # rows of each kind that the page shows
@@ -87,8 +84,6 @@ def write_page(results: Results, drawn: dict[str, Figure], path: Path) -> None:
         drawn: the figures, as `figures.draw` returns them.
         path: the file, replaced as a whole.
     """
-    from markupsafe import Markup
-
     svgs = {name: Markup(svg_of(figure)) for name, figure in drawn.items()}  # noqa: S704  # matplotlib escapes the labels
     text = environment(autoescape=True).get_template("report.html.j2").render(
         **content_of(results), figures=svgs
@@ -105,8 +100,6 @@ def report_md(results: Results) -> str:
 
 def environment(autoescape: bool) -> Environment:
     """Return the templates; `autoescape` is for HTML, Markdown uses the filter `plain`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=autoescape,  # noqa: S701  # off for Markdown alone, see `plain`

@@ -4,18 +4,18 @@ Everything here is a function of counts and of right-or-wrong arrays, so the sta
 comparison of two revisions and that of several seeds all say the same of the same rows.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    import numpy as np
+import numpy as np
+from scipy.stats import binom, t, ttest_ind
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
-    Right = np.ndarray[Any, np.dtype[np.bool_]]
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
+Right = np.ndarray[Any, np.dtype[np.bool_]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 RESAMPLES = 10_000
 LEVEL = 0.95  # of every interval
@@ -90,8 +90,6 @@ def resampled_gains(fixed: int, broken: int, rows: int, seed: int) -> Floats:
     resample of the rows enters the gain only through how many of its rows are fixed and how many
     broken, and these counts are multinomial; so they are drawn directly.
     """
-    import numpy as np
-
     shares = [fixed / rows, broken / rows, 1 - (fixed + broken) / rows]
     drawn = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
     gains: Floats = (drawn[:, 0] - drawn[:, 1]) / rows
@@ -100,8 +98,6 @@ def resampled_gains(fixed: int, broken: int, rows: int, seed: int) -> Floats:
 
 def interval(resamples: Floats) -> tuple[float, float]:
     """Return the 95 % percentile interval (Efron & Tibshirani 1993, ch. 13)."""
-    import numpy as np
-
     low, high = np.percentile(resamples, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
@@ -111,8 +107,6 @@ def mcnemar_p(fixed: int, broken: int) -> float:
 
     Under no difference, each flipped row is fixed or broken with chance 1/2.
     """
-    from statsmodels.stats.contingency_tables import mcnemar
-
     if not fixed + broken:
         return 1.0
     return float(mcnemar([[0, broken], [fixed, 0]], exact=True).pvalue)
@@ -124,8 +118,6 @@ def smallest_gain(flipped: int, rows: int) -> float:
     The critical value of the exact McNemar test, given the discordant pairs (McNemar 1947). With
     fewer than six flipped rows no split of them is significant; then it is six rows one way.
     """
-    from scipy.stats import binom
-
     flipped = max(flipped, 6)
     # The largest count of the rarer kind that still rejects: P(X <= count) < ALPHA / 2.
     rarer = int(binom.ppf(ALPHA / 2, flipped, 0.5)) - 1
@@ -134,8 +126,6 @@ def smallest_gain(flipped: int, rows: int) -> float:
 
 def wilson(right: int, rows: int) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy (Wilson 1927, JASA 22:209)."""
-    from statsmodels.stats.proportion import proportion_confint
-
     low, high = proportion_confint(right, rows, alpha=1 - LEVEL, method="wilson")
     return float(low), float(high)
 
@@ -165,9 +155,6 @@ def spread(values: list[float]) -> Spread:
     Raises:
         ValueError: if there is no value.
     """
-    import numpy as np
-    from scipy.stats import t
-
     if not values:
         raise ValueError("no values")
     mean = float(np.mean(values))
@@ -189,9 +176,6 @@ def difference_of_means(
         first: one value for each run, at least two.
         second: likewise; not the same runs.
     """
-    import numpy as np
-    from scipy.stats import ttest_ind
-
     difference = float(np.mean(first) - np.mean(second))
     if np.ptp(first) == np.ptp(second) == 0:
         return difference, difference, difference
@@ -205,8 +189,6 @@ def row_interval(differences: Floats, seed: int) -> tuple[float, float]:
     With several seeds, a row's difference is its mean over the seeds; equal values are drawn
     together, so a million rows cost no more than a thousand. Source: see `resampled_gains`.
     """
-    import numpy as np
-
     values, counts = np.unique(differences.round(12), return_counts=True)
     rows = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(rows, counts / rows, size=RESAMPLES)

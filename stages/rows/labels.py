@@ -5,21 +5,18 @@ makes a number of what looks like one. So that the same table in two formats is 
 label is compared as text, and a number is spelled in one way: 1, 1.0, "1" and "1.0" are one label.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from stages.core.errors import DataError, printable
 from stages.sources.locate import DataSource
-
-if TYPE_CHECKING:  # the reader of an ONNX export needs `text_of` and no pandas
-    import pandas as pd
 
 MAX_CLASSES = 1000
 NO_FRACTION = re.compile(r"(-?[0-9]+)\.0+")

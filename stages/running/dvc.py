@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 from stages.core import paths
+from stages.core.artefacts import outputs_of, read_yaml
 from stages.core.errors import HostError, printable
-from stages.core.pipeline import outputs_of, read_yaml
 
 SPARE = 20_000_000  # bytes: what else a run writes, from locks to logs
 

@@ -57,7 +57,7 @@ def launch(stage: str, count: int) -> None:
             shutdown_timeout=ENDING,
         )
         try:
-            elastic_launch(config, sys.executable)("-m", f"stages.{stage}")
+            elastic_launch(config, sys.executable)("-m", "stages", stage)
         except ChildFailedError as error:
             raise _cause(stage, count, error.failures) from None
         except SignalException as error:

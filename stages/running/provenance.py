@@ -4,8 +4,6 @@ No two runs agree on it, so it is not a metric, and neither git nor DVC tracks t
 of dvc.lock is not in it: DVC writes that file after the stage; git names the revision.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import resource

@@ -35,6 +35,7 @@ IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def run_stage(
+    name: str,
     stage: Stage,
     before: Callable[[Params], None] | None = None,
     shared_by: Callable[[Params], int] | None = None,
@@ -42,6 +43,7 @@ def run_stage(
     """Run a stage on the params of params.yaml and end the process with its exit code.
 
     Args:
+        name: its name in dvc.yaml.
         stage: returns facts for the provenance, for example the device that it used, or None.
         before: what to check first; it may print a warning.
         shared_by: returns how many processes share the work; None if the stage is not for several.
@@ -49,15 +51,15 @@ def run_stage(
     end_with_dvc()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a label may hold what the locale cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(exit_code_of(lambda: _load_and_run(stage, before, shared_by), _say))
+    sys.exit(exit_code_of(lambda: _load_and_run(name, stage, before, shared_by), _say))
 
 
 def _load_and_run(
+    name: str,
     stage: Stage,
     before: Callable[[Params], None] | None,
     shared_by: Callable[[Params], int] | None,
 ) -> None:
-    name = stage.__name__
     place = enter()
     params = load_params()
     set_environment(params.compute, place.local_size)

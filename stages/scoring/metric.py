@@ -1,7 +1,5 @@
 """The headline scores as a metric of the `evaluate` library: a module of our own, no download."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import datasets

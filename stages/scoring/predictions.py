@@ -1,18 +1,16 @@
 """Predictions as files and tables: what a model predicted for each test row. No torch in here."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
 
 from stages.core.artefacts import replacing
 from stages.core.errors import DataError, ModelError, printable
 
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    import numpy as np
-    import pandas as pd
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
-    Array = np.ndarray[Any, np.dtype[np.float64]]
 
 PREFIX = "p_"
 STRINGS = ["id", "label", "predicted"]
@@ -35,8 +33,6 @@ def write_predictions(
     Raises:
         ModelError: if the number of classes is not that of the label list.
     """
-    import pandas as pd
-
     if probabilities.shape != (len(ids), len(labels)):
         raise ModelError(
             f"{path}: {probabilities.shape} probabilities for {len(ids)} rows and "
@@ -69,8 +65,6 @@ def read_predictions(file: Path | IO[bytes], name: str, fix: str) -> pd.DataFram
             predicted class is not the likeliest.
         ModelError: if a label is none of the classes that have a column.
     """
-    import pandas as pd
-
     try:
         strings = dict.fromkeys(STRINGS, str)  # a column of 01 is not one of numbers
         frame = pd.read_csv(file, keep_default_na=False, dtype=strings)
@@ -92,9 +86,6 @@ def read_predictions(file: Path | IO[bytes], name: str, fix: str) -> pd.DataFram
 
 def _check_rows(frame: pd.DataFrame, name: str, fix: str) -> None:
     """Refuse a row with invalid probabilities, or a predicted class that is not their maximum."""
-    import numpy as np
-    import pandas as pd
-
     table, labels = probabilities_of(frame), labels_of(frame)
 
     def check(right: Any, fault: str) -> None:  # a boolean for each row
@@ -127,8 +118,6 @@ def probabilities_of(frame: pd.DataFrame) -> Array:
 
 def targets_of(frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return each row's true label as a number into the class names, shape (rows,)."""
-    import pandas as pd
-
     numbers: np.ndarray[Any, np.dtype[np.int64]] = pd.Index(labels_of(frame)).get_indexer(
         pd.Index(frame["label"])
     )
@@ -151,8 +140,6 @@ def aligned(
         DataError: if they do not hold the same rows with the same labels, or if all the rows
             are of one class.
     """
-    import pandas as pd
-
     one, other = names
     if list(first.columns) != list(second.columns):
         raise ModelError(

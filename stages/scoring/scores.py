@@ -3,8 +3,6 @@
 No torch in here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

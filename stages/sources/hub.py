@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import datasets  # slow: not before the Hub has answered
 import huggingface_hub
 from huggingface_hub import constants, errors
 
@@ -38,7 +39,6 @@ def fetch_hub_data(
     print(f"fetching {source} ...", flush=True)
     with _one_line(source, "data"):
         _probe(name, revision, "dataset", "README.md")
-        import datasets  # slow: not before the Hub has answered
 
         datasets.disable_progress_bars()
         # With hf:// the library does not read a local folder of that name. The cache is new, since

@@ -3,8 +3,6 @@
 Nothing heavy is imported before a subcommand works, so `--help` and usage errors come at once.
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 from pathlib import Path

@@ -22,8 +22,8 @@ from stages.core import paths
 from stages.core.artefacts import remake, require
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import Params, parse_params
+from stages.reporting.results import points, shown_p, verdict
 from stages.reporting.significance import Gain, paired_gain, wilson
-from stages.reporting.verdict import points, shown_p, verdict
 from stages.scoring.predictions import aligned, read_predictions
 from stages.tools.project import quiet
 

@@ -3,22 +3,41 @@
 The folder is checked against the adapter, in a fresh process, before it is put in place.
 """
 
+import copy
+import io
+import logging
+import platform
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import onnx
+import onnx_ir
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers.exporters.configs import OnnxConfig
+from transformers.exporters.exporter_onnx import OnnxExporter
 
 from stages.core import paths
 from stages.core.artefacts import Json, read_object, replacing, require, sha256_of, write_json
 from stages.core.errors import ModelError, ParamsError, UserError, printable
 from stages.core.params import ComputeParams, Params
-from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import resolve
+from stages.model.load import load_base
+from stages.model.lora import ADAPTER
 from stages.model.saved import load_adapter, read_manifest
 from stages.model.tokens import encode
 from stages.reporting.card import export_card
-from stages.reporting.export_records import Check, Record, record_export
+from stages.reporting.records import Check, Record, record_export
 from stages.reporting.significance import ALPHA
 from stages.rows import prepared
 from stages.running.dvc import require_room
@@ -27,8 +46,222 @@ from stages.running.run import sole_run
 from stages.scoring.logits import predict_logits
 from stages.sources.catalogue import public_name
 from stages.tools.export_check import check_export
-from stages.tools.export_merged import merged, standard
 from stages.tools.predictor import require_onnx
+
+CLOSE = 1e-3  # logits; what float32 sums in another order differ by is a hundredth of it
+PROBES = ("a", "a quiet, lovely film", "two hours that nobody will give me back, and no laugh")
+UNUSED_IMAGES = {
+    "model_type": "siglip_vision_model",
+    "vision_use_head": False,
+    **dict.fromkeys(("hidden_size", "intermediate_size", "num_hidden_layers"), 1),
+    **dict.fromkeys(("num_attention_heads", "image_size", "patch_size", "num_channels"), 1),
+}
+
+
+def merged(classifier: Classifier) -> Any:
+    """Return the model with the adapter merged into its weights; `classifier` is used up.
+
+    The pooling hook stays: see `standard`. A trained head takes the place of PEFT's wrapper first:
+    merging some methods breaks on a head of several layers otherwise.
+
+    Raises:
+        ModelError: if PEFT cannot merge the method.
+    """
+    model = classifier.model
+    if not isinstance(model, PeftModel):
+        return model.eval()
+    inner: Any = model.get_base_model()
+    for name, module in list(inner.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            inner.set_submodule(name, module.modules_to_save[ADAPTER])
+    try:
+        plain: Any = model.merge_and_unload(safe_merge=True)
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        what = f"the adapter cannot be merged into the weights: {printable(error, 200)}"
+        raise ModelError(what, "train with another train.method: lora, full or head") from error
+    return plain.eval()
+
+
+def standard(model: Any, classifier: Classifier) -> Any:
+    """Return a model of Transformers' own classes with the same logits, ready to be saved.
+
+    It is the model's class where that reads what this head reads, and otherwise the class for any
+    encoder with one linear layer on top. Which one is decided by their logits.
+
+    Args:
+        model: as `merged` returns it.
+        classifier: what it was made from: its tokenizer, head and pooling.
+
+    Raises:
+        ParamsError: if no class of Transformers reads this pooling under this head.
+    """
+    wanted = _logits(model, classifier)
+    for build in (_same_class, _any_encoder):
+        candidate = build(model, classifier)
+        if candidate is not None and torch.allclose(
+            _logits(candidate, classifier), wanted, rtol=CLOSE, atol=CLOSE
+        ):
+            return candidate
+    name = type(model).__name__
+    raise ParamsError(
+        f"bert-lora export: no class of Transformers has {name}'s head and model.pooling "
+        f"{classifier.pooling}, so a merged folder would give other answers",
+        "use --format onnx, whose graph has the pooling in it, or train with -S model.pooling=auto",
+    )
+
+
+def _same_class(model: Any, _: Classifier) -> Any:
+    """Return a fresh model of the same class with the same weights, None if it needs others."""
+    fresh = type(model)(copy.deepcopy(model.config))
+    try:
+        fresh.load_state_dict(model.state_dict())
+    except RuntimeError:  # a pooler that the pooling did without
+        return None
+    return fresh.eval()
+
+
+def _any_encoder(model: Any, classifier: Classifier) -> Any:
+    """Return the encoder under pooling and one linear layer, None if the head is anything else."""
+    head = model.get_submodule(classifier.head[0])
+    if len(classifier.head) > 1 or not isinstance(head, nn.Linear):
+        return None
+    encoder = getattr(model, model.base_model_prefix)
+    text: dict[str, Any] = encoder.config.to_dict() | {"rms_norm_eps": 1e-6}  # of unused images
+    config = AutoConfig.for_model(
+        "ultravbert",
+        text_config=text,
+        vision_config=UNUSED_IMAGES,
+        pixel_shuffle_factor=1,
+        image_token_id=-1,  # no text has it
+        classifier_pooling={"first": "cls"}.get(classifier.pooling, classifier.pooling),
+        id2label=model.config.id2label,
+        label2id=model.config.label2id,
+        problem_type=model.config.problem_type,
+    )
+    whole = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]  # there
+        config, attn_implementation=model.config._attn_implementation
+    )
+    with torch.no_grad():
+        for parameter in whole.parameters():
+            parameter.zero_()  # what no text reads is the same in every export
+        whole.model.text_model.load_state_dict(encoder.state_dict(), strict=False)
+        whole.classifier.load_state_dict(head.state_dict())
+    return whole.eval()
+
+
+def _logits(model: Any, classifier: Classifier) -> Tensor:
+    """Return the logits of texts of several lengths in one batch, nan where the model fails."""
+    batch = classifier.tokenizer(list(PROBES), padding=True, return_tensors="pt")
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    try:
+        with torch.no_grad():
+            logits: Tensor = model(**inputs).logits
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # no pooler for the head to read
+        return torch.full((len(PROBES), len(classifier.labels)), torch.nan)
+    return logits
+
+
+# Two rows of other lengths, so that batch, length and padding are all seen; 0 and 1 would be
+# taken for constants.
+SAMPLE = ("a quiet film", "two hours that nobody will give me back, and no laugh in them")
+CPU = Path("/proc/cpuinfo")
+LARGEST = 1_900_000_000  # bytes of weights in one file: a protobuf ends at 2 GiB
+
+
+def write_onnx(model: Any, classifier: Classifier, path: Path) -> None:
+    """Write the model as one ONNX file: input_ids and attention_mask (rows, tokens) to logits.
+
+    Rows and tokens are free. The file is checked by onnx.
+
+    Args:
+        model: as `export_merged.merged` returns it, on the CPU in float32.
+        classifier: what it was made from: its tokenizer.
+        path: the file to write.
+
+    Raises:
+        ModelError: if the exporter cannot translate the model, or fixes rows or tokens.
+    """
+    if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST:
+        what = "the model has more than 1.9 GB of weights, which one ONNX file cannot hold"
+        raise ModelError(what, "use --format merged")
+    batch = classifier.tokenizer(list(SAMPLE), padding=True, return_tensors="pt")
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    config = OnnxConfig(dynamic_shapes=dict.fromkeys(inputs, free))
+    name = type(model).__name__
+    model.requires_grad_(False)
+    try:
+        with _quiet():
+            exporter = OnnxExporter()  # type: ignore[no-untyped-call]  # Transformers leaves it so
+            program: Any = exporter.export(model, inputs, config=config).program
+    except Exception as error:  # the exporter meets anything that a model may do
+        what = f"{name} cannot be translated to ONNX: {printable(error, 200)}"
+        raise ModelError(what, "use --format merged") from error
+    onnx_ir.save(program, path)
+    onnx.checker.check_model(path, full_check=True)
+    graph = onnx.load(path).graph
+    fixed = [d for i in graph.input for d in i.type.tensor_type.shape.dim if not d.dim_param]
+    if [i.name for i in graph.input] != list(inputs) or fixed:
+        what = f"the ONNX graph of {name} has a fixed shape or other inputs"
+        raise ModelError(what, "use --format merged")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let errors alone be reported: the libraries speak of releases and of packages not needed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def quantise(path: Path) -> dict[str, Any]:
+    """Replace an ONNX file by the same with 8-bit weights; activations are rounded as they come.
+
+    ONNX Runtime's dynamic quantisation, with a scale for each output channel. Where the processor
+    lacks VNNI its 8-bit products saturate, so weights then keep 7 bits (ONNX Runtime's
+    `reduce_range`).
+
+    Returns:
+        How it was quantised, for the record.
+
+    Raises:
+        ModelError: if no weight became an integer.
+    """
+    reduce_range = not has_vnni()
+    small = path.with_name(f"{path.name}.int8")
+    with _quiet():  # it recommends a step that these graphs do not need
+        quantize_dynamic(
+            path,
+            small,
+            per_channel=True,
+            reduce_range=reduce_range,
+            weight_type=QuantType.QInt8,
+        )
+    onnx.checker.check_model(small)
+    kinds = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    weights = [w for w in onnx.load(small).graph.initializer if len(w.dims) > 1]
+    integers = sum(weight.data_type in kinds for weight in weights)
+    if not integers:
+        raise ModelError("ONNX Runtime quantised no weight of this model", "leave out --int8")
+    small.replace(path)
+    return {"weights": integers, "per_channel": True, "reduce_range": reduce_range}
+
+
+def has_vnni() -> bool:
+    """Return whether the processor multiplies 8-bit integers without saturation."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True  # its dot product sums in 32 bits
+    try:
+        flags = CPU.read_text(encoding="utf-8").split()
+    except OSError:  # not Linux: unknown
+        return False
+    return bool({"avx512_vnni", "avx_vnni"} & set(flags))
+
 
 NEEDED = (paths.BASE_MODEL, paths.ADAPTER, paths.ADAPTER_METRICS, paths.TEST)
 READABLE = 0o644  # the permission of each file
@@ -180,12 +413,10 @@ def write_model(
         model = standard(model, classifier)
         model.save_pretrained(folder)
     else:
-        from stages.tools import export_onnx  # here, since its packages are optional
-
-        export_onnx.write_onnx(model, classifier, folder / paths.EXPORT_ONNX)
+        write_onnx(model, classifier, folder / paths.EXPORT_ONNX)
         model.config.save_pretrained(folder)
         if wanted.int8:
-            facts["quantisation"] = export_onnx.quantise(folder / paths.EXPORT_ONNX)
+            facts["quantisation"] = quantise(folder / paths.EXPORT_ONNX)
     for file in folder.iterdir():
         file.chmod(READABLE)  # Transformers keeps the weights for their owner alone
     record = {

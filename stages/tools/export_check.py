@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.artefacts import HERE
 from stages.core.errors import ModelError, printable
-from stages.core.pipeline import HERE
-from stages.reporting.export_records import Check
+from stages.reporting.records import Check
 from stages.reporting.significance import paired_gain
 from stages.running.run import exit_code_of
 from stages.tools.predictor import Logits, open_predictor

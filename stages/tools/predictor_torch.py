@@ -12,10 +12,10 @@ from stages.core import paths
 from stages.core.artefacts import read_object, remake, require, sha256_of
 from stages.core.errors import DataError, NumericsError, printable
 from stages.core.params import ComputeParams
-from stages.model.base import load_base
 from stages.model.device import set_up
-from stages.model.fast.layer import speed_up
+from stages.model.fast import speed_up
 from stages.model.head import freeze_encoder, load_head
+from stages.model.load import load_base
 from stages.model.padding import Batch
 from stages.model.saved import check_adapter, load_adapter, read_manifest
 from stages.scoring.logits import predict_logits

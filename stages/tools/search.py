@@ -50,15 +50,12 @@ from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
 from stages.core import paths
-from stages.core.artefacts import read_object, replacing, require, sha256_of
+from stages.core.artefacts import code_of, read_object, replacing, require, sha256_of
 from stages.core.errors import DataError, HostError, NumericsError, ParamsError, printable
-from stages.core.params import Params, parse_params
-from stages.core.params_errors import read_text
-from stages.core.pipeline import code_of
-from stages.model.base import load_base
+from stages.core.params import Params, parse_params, read_text
 from stages.model.classifier import Classifier, head_logits
 from stages.model.device import Device, set_up
-from stages.model.fast.layer import speed_up
+from stages.model.fast import speed_up
 from stages.model.head import (
     Features,
     divide_logits,
@@ -67,6 +64,7 @@ from stages.model.head import (
     last_layer,
     mean_start,
 )
+from stages.model.load import load_base
 from stages.model.methods import method_of
 from stages.model.saved import base_identity
 from stages.reporting.search import Row, settings_of, shown, words, write_search
@@ -74,8 +72,7 @@ from stages.reporting.significance import LEVEL
 from stages.rows.prepared import read_labels, read_split
 from stages.running.provenance import recorded
 from stages.running.run import end_with, exit_code_of, sole_run
-from stages.scoring.logits import cached_features, probabilities_of
-from stages.scoring.temperature import fit_temperature
+from stages.scoring.logits import cached_features, fit_temperature, probabilities_of
 from stages.tools.search_space import (
     OWN_STORAGE,
     Options,
@@ -87,7 +84,7 @@ from stages.tools.search_space import (
     value_at,
     with_values,
 )
-from stages.training.plan import plan_of
+from stages.training.data import plan_of
 from stages.training.trainer import make_trainer
 
 BEAT, DEAD = 20, 120  # seconds between two heartbeats, and without one until a trial is retried

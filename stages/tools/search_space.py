@@ -18,10 +18,9 @@ from optuna.trial import BaseTrial
 from pydantic import ValidationError
 
 from stages.core import paths
+from stages.core.artefacts import read_yaml
 from stages.core.errors import ParamsError, printable
-from stages.core.params import Params, load_params
-from stages.core.params_errors import parse_yaml, read_text
-from stages.core.pipeline import read_yaml
+from stages.core.params import Params, load_params, parse_yaml, read_text
 from stages.running.run import threads_of
 
 Values = dict[str, Any]  # by the param's dotted path

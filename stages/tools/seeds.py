@@ -11,8 +11,8 @@ import pandas as pd
 
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError, printable
-from stages.reporting.seed_records import FIGURES, read_records, record_of, settings_of, store
-from stages.reporting.verdict import between, points
+from stages.reporting.records import FIGURES, read_records, record_of, settings_of, store
+from stages.reporting.results import between, points
 from stages.scoring.predictions import aligned
 from stages.tools.compare import Run, read_run
 from stages.tools.project import dvc, experiments_of_head, state_of

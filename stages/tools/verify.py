@@ -19,10 +19,10 @@ from stages.core import paths
 from stages.core.artefacts import read_object, remake, require
 from stages.core.errors import DataError, HostError, UserError, printable
 from stages.core.params import Params
+from stages.model.load import read_weights
 from stages.model.saved import check_adapter
-from stages.model.weights import read_weights
 from stages.rows import prepared
-from stages.rows.source_changed import source_changes
+from stages.rows.prepared import source_changes
 from stages.running.dvc import (
     Recorded,
     cache_folder,

@@ -4,8 +4,6 @@ Averaging over steps reaches what a falling learning rate reaches, earlier and w
 (Polyak & Juditsky 1992; for language models Lu et al. 2022, arXiv 2212.05956).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -5,8 +5,6 @@ written has no seal. The folder of checkpoints also records the inputs of the tr
 never continues from a checkpoint of other params, data, weights, code or libraries.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from importlib.metadata import version
@@ -16,10 +14,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from stages.core import paths
-from stages.core.artefacts import sha256_of, write_json
+from stages.core.artefacts import code_of, sha256_of, write_json
 from stages.core.errors import printable
 from stages.core.params import Params
-from stages.core.pipeline import code_of
 from stages.model.device import Device
 from stages.model.saved import base_identity
 from stages.running import processes

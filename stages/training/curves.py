@@ -3,16 +3,12 @@
 This module is the only one that writes and reads metrics/training.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from stages.core.artefacts import replacing, require
 from stages.core.errors import DataError, printable
-
-if TYPE_CHECKING:  # heavy libraries are imported once the params have been checked
-    import pandas as pd
 
 TRAIN, VALIDATION = "train.csv", "validation.csv"
 # Columns of each file, and the keys of the Trainer's log that they are taken from.
@@ -34,8 +30,6 @@ def write_training_curves(history: list[dict[str, float]], folder: Path) -> None
         history: the Trainer's log.
         folder: replaced by a new one.
     """
-    import pandas as pd
-
     with replacing(folder) as temporary:
         temporary.mkdir()
         for name, own in COLUMNS.items():
@@ -58,8 +52,6 @@ def read_training_curves(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         HostError: if the folder is missing.
         DataError: if a file cannot be read or lacks a column.
     """
-    import pandas as pd
-
     frames = []
     for name, own in COLUMNS.items():
         try:

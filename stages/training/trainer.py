@@ -1,7 +1,5 @@
 """The training loop: Hugging Face's Trainer, with validation scored as the test rows will be."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
+from tqdm.auto import tqdm
 from transformers import (
     EarlyStoppingCallback,
     ProgressCallback,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
@@ -21,24 +21,110 @@ from transformers.trainer_callback import PrinterCallback
 from stages.core import paths
 from stages.core.errors import NumericsError, ParamsError
 from stages.core.params import Params
-from stages.model.classifier import Classifier
-from stages.model.device import Device
+from stages.model.classifier import Classifier, encoder_of
+from stages.model.device import Device, share_of
 from stages.model.head import divide_logits, put_head
 from stages.model.methods import method_of
-from stages.model.sharing import share_of
 from stages.model.tokens import encode
 from stages.rows.prepared import Split
 from stages.running import processes
-from stages.scoring.logits import predict_logits, probabilities_of
-from stages.scoring.temperature import fit_temperature
+from stages.scoring.logits import fit_temperature, predict_logits, probabilities_of
 from stages.training import checkpoints
 from stages.training.averaging import WeightAverage
-from stages.training.batches import Collator, TrainingRows
-from stages.training.contrast import StatesOfBatch, contrastive_loss
-from stages.training.plan import Plan, plan_of
-from stages.training.progress import EvaluationLines, FirstLoss, LastStep, LossBar
-from stages.training.sampler import EpochSampler
-from stages.training.sharing import OwnRandomNumbers, shared_batches
+from stages.training.data import (
+    Collator,
+    EpochSampler,
+    OwnRandomNumbers,
+    Plan,
+    TrainingRows,
+    plan_of,
+    shared_batches,
+)
+
+TEMPERATURE = 0.07  # of the similarities, as in both papers' range
+
+
+class StatesOfBatch:
+    """Keeps the state that the encoder last gave of each row: `last`, (rows, hidden), float32.
+
+    It is the state that the head reads, or the first token's where the architecture's own
+    classifier reads more than one.
+
+    Args:
+        classifier: whose encoder is watched from now on.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.last: Tensor
+        encoder_of(classifier.model).register_forward_hook(self._keep)
+
+    def _keep(self, _: Any, __: Any, output: Any) -> None:
+        self.last = output.last_hidden_state[:, 0].float()
+
+
+def contrastive_loss(states: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over the rows that have a partner of their class in the batch, in nats.
+
+    Args:
+        states: (rows, hidden).
+        targets: label numbers, (rows,).
+    """
+    states = normalize(states, dim=1)
+    own = torch.eye(len(states), dtype=torch.bool, device=states.device)
+    similarities = (states @ states.T / TEMPERATURE).masked_fill(own, -torch.inf)
+    log_shares = similarities.log_softmax(dim=1).masked_fill(own, 0.0)
+    partners = (targets[:, None] == targets[None]) & ~own
+    counts = partners.sum(dim=1)
+    of_rows = -(log_shares * partners).sum(dim=1) / counts.clamp(min=1)
+    return of_rows.sum() / (counts > 0).sum().clamp(min=1)
+
+
+LEARNED = 0.1  # nats; a training loss below leaves little gradient
+
+
+class EvaluationLines(TrainerCallback):
+    """One plain line for each evaluation step, above the progress bar where there is one."""
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Print step, validation loss and accuracy."""
+        latest = state.log_history[-1]
+        tqdm.write(
+            f"step {state.global_step} of {state.max_steps}: "
+            f"validation loss {latest['eval_loss']:.4f}, accuracy {latest['eval_accuracy']:.4f}"
+        )
+
+
+class LastStep(TrainerCallback):
+    """Evaluate and save the last step, wherever the interval ends."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Ask for both after the last step."""
+        if state.global_step == state.max_steps:
+            control.should_evaluate = True
+            control.should_save = args.save_strategy != "no"
+
+
+class FirstLoss(TrainerCallback):
+    """Say once if the first loss leaves little to learn: then the start is at fault."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Look at the first entry with a training loss."""
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        if logs and "loss" in logs and len(losses) == 1 and losses[0] < LEARNED:
+            tqdm.write(
+                f"warning: the training loss is {losses[0]:.3f} in the first steps: the head knows "
+                "the training rows already, so little is left to learn. Fix: train.start: means"
+            )
+
+
+class LossBar(ProgressCallback):
+    """The Trainer's progress bar without its dump of every log entry; the bar shows the loss."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
+        """Show the training loss in the bar."""
+        if self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
 
 LOG_EVERY = 10  # optimiser steps
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -161,7 +247,7 @@ def make_trainer(
     params: Params,
     device: Device,
     checkpointed: bool = True,
-) -> ClassifierTrainer:
+) -> "ClassifierTrainer":
     """Return a Trainer for the classifier on (training, validation) rows.
 
     The best checkpoint by train.select_by is restored at the end; early stopping uses the same

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stages.core import paths
+from stages.core.artefacts import code_of, maker_of, outputs_of
 from stages.core.errors import HostError
-from stages.core.pipeline import code_of, maker_of, outputs_of
 from tests.support.tiny import ROOT
 
 OWN = """

@@ -252,9 +252,9 @@ LOGITS = """
 import torch
 from stages.core import paths
 from stages.core.params import load_params
-from stages.model.base import load_base
+from stages.model.load import load_base
 from stages.model.device import set_up
-from stages.model.fast.layer import speed_up
+from stages.model.fast import speed_up
 from stages.model.saved import load_adapter
 from stages.rows.prepared import read_labels, read_split
 from stages.scoring.logits import predict_logits

@@ -40,7 +40,7 @@ from importlib import import_module
 from stages.running.run import run_stage
 for name in {STAGES!r}:
     try:
-        run_stage(getattr(import_module("stages." + name), name))
+        run_stage(name, getattr(import_module("stages." + name), name))
     except SystemExit as end:
         if end.code:
             raise
@@ -165,7 +165,7 @@ def test_a_stage_runs_without_home_and_temporary_folder() -> None:
     before = tracked_hashes()
     environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "TMPDIR", "TMP")}
     done = subprocess.run(
-        [sys.executable, "-m", "stages.prepare"],
+        [sys.executable, "-m", "stages", "prepare"],
         env={**environment, "TMPDIR": "/nonexistent", "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,

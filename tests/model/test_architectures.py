@@ -15,12 +15,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from stages.core import paths
 from stages.core.errors import ModelError
 from stages.core.params import Params
-from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import resolve
-from stages.model.fast.layer import run, speed_up
-from stages.model.lora import attach_lora
-from stages.model.lora_targets import linear_names
+from stages.model.fast import run, speed_up
+from stages.model.load import load_base
+from stages.model.lora import attach_lora, linear_names
 from stages.model.saved import load_adapter, save_adapter
 from stages.reporting.card import model_card
 from stages.scoring.logits import predict_logits

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from stages.core import paths
 from stages.core.errors import ModelError
-from stages.model.base import load_base
 from stages.model.device import resolve
+from stages.model.load import load_base
 from tests.support.tiny import COMPUTE, NAMES
 
 WEIGHTS = paths.BASE_MODEL / "model.safetensors"

@@ -11,9 +11,7 @@ import torch
 from stages.core.errors import HostError
 from stages.core.params import ComputeParams, Params
 from stages.model import device as module
-from stages.model.device import resolve, set_up
-from stages.model.device_kinds import KINDS
-from stages.model.sharing import processes_of
+from stages.model.device import KINDS, processes_of, resolve, set_up
 from stages.running.run import World
 from tests.support.tiny import COMPUTE, changed
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from stages.core.errors import HostError
-from stages.model import device_check
-from stages.model.device_check import check_device
+from stages.model import device
+from stages.model.device import check_device
 
 CPU = torch.device("cpu")
 
@@ -23,14 +23,14 @@ def _restored() -> Iterator[None]:
 
 def on_the_device(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let the second step, that on the device, go through `change(loss and gradients)`."""
-    own = device_check._loss_and_gradients
+    own = device._loss_and_gradients
     calls: list[int] = []
 
     def twice(*arguments: Any) -> Any:
         calls.append(1)
         return own(*arguments) if len(calls) == 1 else change(lambda: own(*arguments), len(calls))
 
-    monkeypatch.setattr(device_check, "_loss_and_gradients", twice)
+    monkeypatch.setattr(device, "_loss_and_gradients", twice)
 
 
 @pytest.mark.parametrize("attention", ["eager", None])
@@ -87,6 +87,6 @@ def test_a_device_that_is_not_deterministic_is_used_and_that_is_said(
 def test_a_device_whose_dropout_drops_nothing_is_refused(
     monkeypatch: pytest.MonkeyPatch, kept: float
 ) -> None:
-    monkeypatch.setattr(device_check, "dropout", lambda ones, _: ones * kept)
+    monkeypatch.setattr(device, "dropout", lambda ones, _: ones * kept)
     with pytest.raises(HostError, match=f"dropout of a half keeps {kept:.0%}"):
         check_device(CPU, "eager")

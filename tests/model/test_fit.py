@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import transformers
 
-from stages.model.fit import fit_warnings
+from stages.model.load import fit_warnings
 
 WORDS = ["film", "book", "lovely", "cold", "was", "and", "the", "here", "of", "rain"]
 CASED = [*WORDS, *(word.title() for word in WORDS)]

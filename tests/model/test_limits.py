@@ -11,8 +11,8 @@ import transformers
 from torch import nn
 
 from stages.core.errors import ModelError
-from stages.model import limits
-from stages.model.limits import check_length, position_limit
+from stages.model import load
+from stages.model.load import check_length, position_limit
 
 POSITIONS = 40
 SMALL = {
@@ -98,7 +98,7 @@ class Model(nn.Module):
 def test_where_nothing_says_a_limit_it_is_tried(
     positions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "TRIED", 100)
+    monkeypatch.setattr(load, "TRIED", 100)
     model = Model(positions).train()
     assert position_limit(model) == (None if positions == 100 else positions)
     assert model.training
@@ -115,7 +115,7 @@ def test_a_length_that_cannot_be_read_is_refused_with_the_one_that_can() -> None
         check_length(Model(3), 100, folder)
 
 
-@pytest.mark.parametrize("name", limits.SPELLINGS)
+@pytest.mark.parametrize("name", load.SPELLINGS)
 def test_every_spelling_of_the_configuration_is_read(name: str) -> None:
     assert position_limit(Model(100, **{name: 12})) == 12
 

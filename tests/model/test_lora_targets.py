@@ -9,8 +9,7 @@ import pytest
 from stages.core.errors import ParamsError
 from stages.core.params import LoraParams, Params
 from stages.model.classifier import Classifier, within
-from stages.model.lora import attach_lora, describe_lora
-from stages.model.lora_targets import linear_names, resolve_targets
+from stages.model.lora import attach_lora, describe_lora, linear_names, resolve_targets
 from tests.support.tiny import MODELS
 
 BERT = ["key", "query", "value"]

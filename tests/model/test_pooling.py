@@ -12,11 +12,10 @@ from transformers import AutoModel
 from stages.core import paths
 from stages.core.errors import ModelError
 from stages.core.params import Params
-from stages.model.classifier import Classifier, features
+from stages.model.classifier import Classifier, Pooling, features
 from stages.model.device import resolve
-from stages.model.fast.layer import speed_up
+from stages.model.fast import speed_up
 from stages.model.methods import METHODS, method_of
-from stages.model.pooling import Pooling
 from stages.model.saved import load_adapter, save_adapter
 from stages.reporting.card import model_card
 from tests.support.adapters import TEXTS, logits, shaken

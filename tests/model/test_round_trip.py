@@ -17,7 +17,7 @@ from stages.model import lora
 from stages.model.classifier import Classifier
 from stages.model.lora import attach_lora
 from stages.model.methods import method_of
-from stages.model.round_trip import check_round_trip
+from stages.model.saved import check_round_trip
 from stages.train_lora import train_lora
 from tests.support.adapters import logits
 from tests.support.tiny import changed

@@ -16,9 +16,9 @@ from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.errors import HostError, ModelError
 from stages.core.params import LoraParams, Params
-from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import resolve, set_up
+from stages.model.load import load_base
 from stages.model.lora import attach_lora
 from stages.model.saved import CONFIG, MANIFEST, WEIGHTS, load_adapter, save_adapter
 from stages.rows.prepared import read_split

@@ -15,10 +15,9 @@ import transformers
 
 from stages.core import paths
 from stages.core.errors import ModelError
-from stages.model.base import load_base
 from stages.model.device import resolve
-from stages.model.tokenizer import load_tokenizer, marks_the_start
-from stages.model.tokens import encode
+from stages.model.load import load_base
+from stages.model.tokens import encode, load_tokenizer, marks_the_start
 from stages.sources.locate import locate_model
 from tests.support.model_files import MODEL, SAFETENSORS, pieces, write_files
 from tests.support.tiny import COMPUTE, NAMES

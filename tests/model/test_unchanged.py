@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from stages.core import paths
 from stages.core.params import Params
+from stages.model.classifier import unchanged, undo_switches
 from stages.model.device import resolve
-from stages.model.fast.layer import speed_up
+from stages.model.fast import speed_up
 from stages.model.lora import attach_lora
-from stages.model.unchanged import unchanged, undo_switches
 from tests.support.adapters import shaken
 from tests.support.tiny import COMPUTE
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from stages.core.errors import ModelError
-from stages.model.weights import read_weights
+from stages.model.load import read_weights
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.reporting.comparison import comparison_figures
+from stages.reporting.ladder import comparison_figures
 from stages.reporting.significance import paired_gain
 
 

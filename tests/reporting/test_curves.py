@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics
 
 from stages.core.params import load_params
-from stages.reporting.curves import gain_edges, roc_curve, write_curves
+from stages.reporting.details import gain_edges, roc_curve, write_curves
 from tests.support.example_results import example
 from tests.support.tiny import ROOT
 

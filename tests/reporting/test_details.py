@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from stages.reporting.details import (
-    accuracy_at_coverage,
-    roc_auc,
-    scores_of,
-)
+from stages.reporting.details import accuracy_at_coverage, roc_auc, scores_of
 
 
 def made_up(classes: int, rows: int = 300) -> tuple[Any, Any]:

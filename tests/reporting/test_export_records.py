@@ -7,7 +7,7 @@ import pytest
 
 from stages.core import paths
 from stages.core.errors import DataError
-from stages.reporting.export_records import Check, Record, exports_of, record_export
+from stages.reporting.records import Check, Record, exports_of, record_export
 
 ADAPTER = {"adapter_model.safetensors": "aa"}
 CHECK: dict[str, Any] = {key: number for number, key in enumerate(Check.model_fields)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.reporting.flips import CONTRAST, NEGATION, find_flips, write_rows
+from stages.reporting.details import CONTRAST, NEGATION, find_flips, write_rows
 from tests.support.example_results import predictions, texts_of
 
 LABELS = ["a", "b", "c"]

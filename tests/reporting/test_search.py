@@ -8,8 +8,13 @@ import pytest
 
 from stages.core import paths
 from stages.core.errors import DataError
-from stages.reporting.search import read_search, search_of_run, settings_of, write_search
-from stages.reporting.search_figures import draw_search
+from stages.reporting.search import (
+    draw_search,
+    read_search,
+    search_of_run,
+    settings_of,
+    write_search,
+)
 from tests.support.tiny import changed, shipped
 
 RATE = "train.learning_rate"

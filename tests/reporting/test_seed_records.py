@@ -11,7 +11,7 @@ import pytest
 from stages.core import paths
 from stages.core.errors import DataError
 from stages.core.params import Params
-from stages.reporting.seed_records import (
+from stages.reporting.records import (
     digest_of_rows,
     read_records,
     record_of,

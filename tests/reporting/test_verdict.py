@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stages.reporting.results import between, caveats, points, shown_p, verdict
 from stages.reporting.significance import Gain, paired_gain
-from stages.reporting.verdict import between, caveats, points, shown_p, verdict
 
 
 def gain_of(**changes: float) -> Gain:

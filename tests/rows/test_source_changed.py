@@ -9,7 +9,7 @@ import pytest
 from stages import fetch_base, train_lora
 from stages.core import paths
 from stages.core.params import DataParams
-from stages.rows.source_changed import model_change, source_change, warn_if_source_changed
+from stages.rows.prepared import model_change, source_change, warn_if_source_changed
 from stages.sources.locate import locate_data
 from tests.support.hub_server import REVISION
 from tests.support.model_files import MODEL, safetensors, write_files

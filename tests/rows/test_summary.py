@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.core.errors import DataError
-from stages.rows.summary import COUNTS, describe, notes, summarise
+from stages.rows.splits import COUNTS, describe, notes, summarise
 from tests.support.tables import sizes
 
 SPLITS = {

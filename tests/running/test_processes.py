@@ -99,7 +99,7 @@ code = exit_code_of(work)
 print([name for name in ("torch", "accelerate") if name in sys.modules], file=sys.stderr)
 sys.exit(code)
 """
-RUN = "from stages.running.run import run_stage\nrun_stage(lambda _: print('ran'))"
+RUN = "from stages.running.run import run_stage\nrun_stage('prepare', lambda _: print('ran'))"
 
 
 def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

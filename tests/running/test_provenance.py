@@ -111,7 +111,7 @@ provenance.write_json = write_json
 
 
 def test_a_record_that_cannot_be_written_stops_no_stage() -> None:
-    process = new_process(f"{FULL}{STAGE}run_stage(prepare)")
+    process = new_process(f"{FULL}{STAGE}run_stage('prepare', prepare)")
     output, _ = process.communicate()
     assert process.returncode == 0
     assert output.startswith("warning: models/provenance.json: not written: ")
@@ -150,7 +150,10 @@ def test_a_folder_without_git_has_no_revision() -> None:
 
 
 def test_a_stage_records_itself_and_a_failed_one_does_not() -> None:
-    good, bad = new_process(f"{STAGE}run_stage(prepare)"), new_process(f"{STAGE}run_stage(compare)")
+    good, bad = (
+        new_process(f"{STAGE}run_stage('prepare', prepare)"),
+        new_process(f"{STAGE}run_stage('compare', compare)"),
+    )
     for process in (good, bad):
         process.communicate()
     assert (good.returncode, bad.returncode) == (0, 3)

@@ -89,14 +89,16 @@ def test_a_stage_that_ends_well_ends_with_zero() -> None:
     params_file()
     seen: list[Params] = []
     with pytest.raises(SystemExit) as ended:
-        run_stage(seen.append)
+        run_stage("prepare", seen.append)
     assert ended.value.code == 0
     assert seen == [load_params()]
 
 
 def test_a_bug_keeps_its_traceback() -> None:
     params_file()
-    done = python("-c", "from stages.running.run import run_stage\nrun_stage(lambda params: 1 / 0)")
+    done = python(
+        "-c", "from stages.running.run import run_stage\nrun_stage('prepare', lambda params: 1 / 0)"
+    )
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
@@ -105,7 +107,7 @@ def test_a_bug_keeps_its_traceback() -> None:
 def test_what_the_locale_cannot_show_is_no_traceback() -> None:
     params_file()
     shown = r"print('Gr\xf6\xdfe \u4e16')"
-    call = f"from stages.running.run import run_stage\nrun_stage(lambda params: {shown})"
+    call = f"from stages.running.run import run_stage\nrun_stage('prepare', lambda params: {shown})"
     done = python("-c", call, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "Gr\\xf6\\xdfe \\u4e16\n"
@@ -129,7 +131,9 @@ def test_what_is_handed_in_runs_before_the_stage(capsys: pytest.CaptureFixture[s
         order.append(f"work, seed {params.seed}")
 
     with pytest.raises(SystemExit) as ended:
-        run_stage(work, before=lambda params: order.append(f"before, seed {params.seed}"))
+        run_stage(
+            "prepare", work, before=lambda params: order.append(f"before, seed {params.seed}")
+        )
     assert ended.value.code == 0
     assert order == ["before, seed 42", "work, seed 42"]
     assert capsys.readouterr().err == ""
@@ -138,7 +142,7 @@ def test_what_is_handed_in_runs_before_the_stage(capsys: pytest.CaptureFixture[s
 def test_what_a_stage_says_of_itself_is_recorded() -> None:
     params_file()
     with pytest.raises(SystemExit):
-        run_stage(lambda _: {"device": "cpu", "precision": "bf16"})
+        run_stage("prepare", lambda _: {"device": "cpu", "precision": "bf16"})
     recorded = json.loads(paths.PROVENANCE.read_text(encoding="utf-8"))["stages"]["<lambda>"]
     assert (recorded["device"], recorded["precision"]) == ("cpu", "bf16")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.scoring.temperature import fit_temperature, with_temperature
+from stages.scoring.logits import fit_temperature, with_temperature
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stages.core.params import Params
-from stages.reporting import curves, details, flips, ladder
-from stages.reporting.results import MODELS, Results
+from stages.reporting import details, ladder
+from stages.reporting.results import MODELS, Results, caveats, verdict
 from stages.reporting.significance import paired_gain
-from stages.reporting.verdict import caveats, verdict
 from stages.scoring.predictions import probabilities_of, targets_of
 
 BASE = {"accuracy": 0.6, "majority": 0.4, "untrained": 0.35, "untrained_sd": 0.02, "l2": 0.01}
@@ -66,10 +65,10 @@ def example(
         details={n: details.scores_of(tables[n], targets, labels, 1.5) for n in MODELS},
         ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}),
         against_full=None,
-        flips=flips.find_flips(
+        flips=details.find_flips(
             frames["base"], frames["adapter"], texts_of(frames["base"], text), seed=1
         ),
-        curves=curves.trace_curves(tables, targets, gain, 1, training, validation),
+        curves=details.trace_curves(tables, targets, gain, 1, training, validation),
         data=data,
         seeds=None,
         search=None,

@@ -16,8 +16,7 @@ import httpx2
 import numpy as np
 
 from stages.tools.predictor import Predictor
-from stages.tools.serve.app import Limits, Service, make_app
-from stages.tools.serve.envelope import Envelope, Hosts
+from stages.tools.serve.app import Envelope, Hosts, Limits, Service, make_app
 from stages.tools.serve.run import Server, listen
 
 ROOT = Path(__file__).parents[2]

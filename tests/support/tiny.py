@@ -166,9 +166,9 @@ import os, torch
 from pathlib import Path
 from stages.core import paths
 from stages.core.params import load_params
-from stages.model.base import load_base
+from stages.model.load import load_base
 from stages.model.device import set_up
-from stages.model.fast.layer import speed_up
+from stages.model.fast import speed_up
 from stages.model.lora import attach_lora
 from stages.model.saved import load_adapter, save_adapter
 from stages.rows import prepared

@@ -14,8 +14,8 @@ import pytest
 
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError
+from stages.reporting.results import verdict
 from stages.reporting.significance import paired_gain
-from stages.reporting.verdict import verdict
 from stages.tools import compare
 from stages.tools.compare import WORKSPACE, content_of, precision_of, predictions_of
 from tests.support.small_project import bert_lora, make, run_successfully

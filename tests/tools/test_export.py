@@ -13,7 +13,7 @@ from transformers import pipeline
 
 from stages.core import paths
 from stages.core.artefacts import read_json, sha256_of
-from stages.reporting.export_records import Check
+from stages.reporting.records import Check
 from stages.tools import export_check
 from stages.tools.export import show
 from stages.tools.predictor import open_predictor
@@ -123,7 +123,7 @@ def test_an_export_that_does_not_run_is_not_written(
         path.write_bytes(b"not a graph")
         assert model is not None
 
-    monkeypatch.setattr("stages.tools.export_onnx.write_onnx", other)
+    monkeypatch.setattr("stages.tools.export.write_onnx", other)
     result = call("export", "out", "--format", "onnx")
     assert result.code == 4
     assert "the export does not run in a fresh process: " in result.err

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from stages.core.errors import ParamsError
-from stages.model.plain import train_everything
+from stages.model.methods import train_everything
 from stages.tools.export import Wanted
 from stages.tools.predictor import open_predictor
 from tests.support.adapters import shaken

@@ -12,7 +12,7 @@ import torch
 
 from stages.core import paths
 from stages.core.errors import ModelError
-from stages.tools import export_onnx
+from stages.tools import export
 from stages.tools.export import Wanted
 from stages.tools.predictor import open_predictor
 from tests.support.exports import TEXTS, exported, trained, wanted_logits
@@ -76,9 +76,9 @@ def test_weights_keep_7_bits_where_products_saturate(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n", encoding="utf-8")
-    monkeypatch.setattr(export_onnx, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(export, "CPU", tmp_path / "cpuinfo")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert export_onnx.has_vnni() == ("vnni" in flags)
+    assert export.has_vnni() == ("vnni" in flags)
 
 
 def test_an_exporter_that_fails_is_one_line_and_prints_nothing(

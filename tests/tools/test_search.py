@@ -27,7 +27,7 @@ from stages.tools import search as module
 from stages.tools.search import DONE, Finalist, Search, Trainings, apply, open_storage, verdict_of
 from stages.tools.search_space import OWN_STORAGE, read_settings, value_at
 from stages.train_lora import train_lora
-from stages.training import plan
+from stages.training import data
 from tests.support import postgres
 from tests.support.bad_params import LINES, SHIPPED, line_of
 from tests.support.command import Command
@@ -237,7 +237,7 @@ def test_several_processes_share_a_study(kind: str) -> None:
 def test_a_training_reaches_what_the_stage_reaches(
     params: Params, method: str, ema: float, select: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "ROWS_TO_CHOOSE", 1)
+    monkeypatch.setattr(data, "ROWS_TO_CHOOSE", 1)
     params = changed(params, train__method=method, train__ema_decay=ema, train__select_by=select)
     train_lora(params)
     curve = pd.read_csv(paths.TRAINING_CURVES / "validation.csv")

@@ -19,7 +19,7 @@ import pytest
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError
 from stages.core.params import HeadParams, load_params
-from stages.reporting.seed_records import record_of, settings_of
+from stages.reporting.records import record_of, settings_of
 from stages.tools import seeds
 from stages.tools.compare import Run
 from tests.support.predictions import frame

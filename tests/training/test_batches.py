@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.training.batches import Collator
+from stages.training.data import Collator
 
 
 def test_a_batch_is_padded_to_its_longest_row() -> None:

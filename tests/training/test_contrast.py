@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stages.training.contrast import TEMPERATURE, contrastive_loss
+from stages.training.trainer import TEMPERATURE, contrastive_loss
 
 
 def by_definition(states: torch.Tensor, targets: list[int]) -> float:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.training.plan import plan_of
+from stages.training.data import plan_of
 from tests.support.tiny import changed, shipped
 
 AUTO = changed(

@@ -12,9 +12,8 @@ from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.errors import ParamsError
 from stages.core.params import Params
-from stages.model.sharing import processes_of, share_of
-from stages.training.sampler import EpochSampler
-from stages.training.sharing import ShareOfBatches
+from stages.model.device import processes_of, share_of
+from stages.training.data import EpochSampler, ShareOfBatches
 from tests.support.faults import assert_refused, assert_succeeded
 from tests.support.processes import assert_same_weights, start_stage, weights
 from tests.support.tiny import changed, save_params

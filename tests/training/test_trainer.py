@@ -15,17 +15,16 @@ from torch.nn.functional import cross_entropy
 from stages.core import paths
 from stages.core.errors import NumericsError
 from stages.core.params import Params
-from stages.model.base import load_base
 from stages.model.classifier import Classifier
 from stages.model.device import set_up
 from stages.model.head import load_head
+from stages.model.load import load_base
 from stages.model.lora import attach_lora
 from stages.model.methods import method_of
 from stages.rows.prepared import Split, read_split
 from stages.scoring.logits import predict_logits
-from stages.training import plan, trainer
-from stages.training.progress import FirstLoss
-from stages.training.trainer import Start, make_trainer
+from stages.training import data, trainer
+from stages.training.trainer import FirstLoss, Start, make_trainer
 from tests.support.tiny import COMPUTE, NAMES, changed
 
 LABELS = list(NAMES[:2])
@@ -87,7 +86,7 @@ def test_training_lowers_the_loss_and_moves_only_lora_and_head(
 @pytest.fixture
 def may_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the few validation rows choose a checkpoint, but not the base in place of all of them."""
-    monkeypatch.setattr(plan, "ROWS_TO_CHOOSE", 1)
+    monkeypatch.setattr(data, "ROWS_TO_CHOOSE", 1)
     monkeypatch.setattr(trainer, "finds_worse", lambda *_: False)
 
 

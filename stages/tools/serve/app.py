@@ -1,7 +1,12 @@
 """The paths of the server: what each takes, checks and answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import ipaddress
+import re
+import sys
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -17,15 +22,201 @@ from fastapi.responses import FileResponse
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.core.errors import UserError, printable
 from stages.tools.predictor import Predictor, fault_of
-from stages.tools.serve import explain
 from stages.tools.serve.batcher import Batcher, BusyError
-from stages.tools.serve.envelope import Envelope, Hosts, RefusedError, refusal
+
+METHOD = "leaving out one word at a time"
+MOST_WORDS = 300
+# A word, or one character of a script that is written without spaces.
+UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+Logits = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Return start and end of each word, in characters."""
+    return [match.span() for match in WORD.finditer(text)]
+
+
+def without_each(text: str, words: list[tuple[int, int]]) -> list[str]:
+    """Return the text without the first word, without the second, and so on."""
+    return [text[:start] + text[end:] for start, end in words]
+
+
+def compare(logits: Logits) -> tuple[int, list[float]]:
+    """Return the number of the likeliest class, and what each word adds to its log-odds.
+
+    Args:
+        logits: of the text, then of the text without each word, shape (1 + words, classes).
+    """
+    target = int(logits[0].argmax())
+    others = np.delete(logits.astype(np.float64), target, axis=1)
+    odds = logits[:, target] - logsumexp(others, axis=1)
+    return target, (odds[0] - odds[1:]).tolist()
+
+
+JSON = "application/json"
+PROBES = ("/health", "/ready", "/metrics")
+BODY_SECONDS = 10.0  # in which a client has to send its request
+RETRY_AFTER = "5"  # seconds, after which there may be room, or another server has taken over
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class RefusedError(HTTPException):
+    """A request that gets no answer: its status, what is wrong, and what to do about it."""
+
+    def __init__(self, status: int, what: str, fix: str) -> None:
+        super().__init__(status, what, {"Retry-After": RETRY_AFTER} if status == 503 else None)
+        self.fix = fix
+
+
+def refusal(error: HTTPException) -> JSONResponse:
+    """Return the answer that says so."""
+    fix = getattr(error, "fix", "see openapi.json for the paths and what they take")
+    return JSONResponse({"error": error.detail, "fix": fix}, error.status_code, error.headers)
+
+
+class Hosts:
+    """The names that requests may give the server.
+
+    A page whose own name is made to mean this machine (DNS rebinding) gives that name.
+
+    Args:
+        host: that the server was told to listen on.
+        address: that this means.
+        allowed: further names. With some, probes may give any, since they know an address alone.
+    """
+
+    def __init__(self, host: str, address: str, allowed: list[str]) -> None:
+        self._all = not allowed and not is_loopback(address)
+        self._names = {name.lower() for name in ("localhost", host, address, *allowed)}
+        self._open = PROBES if allowed else ()
+
+    def allow(self, header: str, path: str) -> bool:
+        """Return whether a request with this Host header may have this path."""
+        name = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
+        name = name.lower().removesuffix(".")
+        return self._all or path in self._open or name in self._names or is_loopback(name)
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether only this machine reaches the address; a name is none."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
+@dataclass
+class Envelope:
+    """Wraps the application.
+
+    Attributes:
+        app: the application.
+        hosts: names that requests may give.
+        body_bytes: of a request at most.
+        seen: called with path, status and seconds of each request.
+        close: refuses what waits when the server stops.
+        stopping: whether it is stopping.
+    """
+
+    app: ASGIApp
+    hosts: Hosts
+    body_bytes: int
+    seen: Callable[[str, int, float], None]
+    close: Callable[[], None]
+    stopping: bool = False
+
+    def stop(self) -> None:
+        """Refuse what waits and what comes from now on."""
+        self.stopping = True
+        self.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if self.stopping or status == 408:  # the rest of the request is not read
+                    headers["Connection"] = "close"
+            await send(message)
+
+        path = scope["path"]
+        if scope["method"] == "HEAD":  # uvicorn leaves out the content
+            scope = {**scope, "method": "GET"}
+        try:
+            if refused := self._refused(scope):
+                await refusal(refused)(scope, receive, send_with_headers)
+            else:
+                await self.app(scope, self._limited(receive), send_with_headers)
+        except Exception:  # the application has answered 500, and raises the error again
+            traceback.print_exc(file=sys.stderr)
+        finally:
+            self.seen(path, status, time.perf_counter() - start)
+
+    def _refused(self, scope: Scope) -> RefusedError | None:
+        """Return why the application is not even asked, or None."""
+        headers, path = Headers(scope=scope), scope["path"]
+        if self.stopping and path not in PROBES:
+            return RefusedError(503, "the server is stopping", "try again later")
+        host = headers.get("host", "")
+        if not self.hosts.allow(host, path):
+            what = f"Host {printable(host) or 'missing'}: not a name of this server"
+            fix = "use its address, or start it with --allow-host and that name"
+            return RefusedError(403, what, fix)
+        kind = headers.get("content-type", "")
+        if scope["method"] == "POST" and kind.partition(";")[0].strip().lower() != JSON:
+            what = f"Content-Type {printable(kind) or 'missing'}: not {JSON}"
+            return RefusedError(415, what, f"send JSON with the header Content-Type: {JSON}")
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Return what reads a request, and refuses one that is too large or too slow."""
+        size, whole = 0, False
+        end = asyncio.get_running_loop().time() + BODY_SECONDS
+
+        async def limited() -> Message:
+            nonlocal size, whole
+            try:
+                async with asyncio.timeout_at(None if whole else end):
+                    message = await receive()
+            except TimeoutError:
+                what = f"body: not complete after {BODY_SECONDS:g} seconds"
+                raise RefusedError(408, what, "send it faster, or send less") from None
+            size += len(message.get("body", b""))
+            if size > self.body_bytes:
+                what = f"body: more than {self.body_bytes:,} bytes"
+                raise RefusedError(413, what, "send the texts in several requests")
+            whole = not message.get("more_body", False)
+            return message
+
+        return limited
+
 
 DIGITS = 9  # of a probability, as `bert-lora predict` prints it
 SPECIAL = 8  # tokens outside the text, at most
@@ -151,15 +342,15 @@ class Service:
     async def explain(self, wanted: ExplainRequest, request: Request) -> Json:
         """Say which words carried an answer: how its log-odds fall without each of them."""
         text = checked([wanted.text], self.limits)[0]
-        words = explain.words_of(text)
-        if len(words) > explain.MOST_WORDS:
-            what = f"text: {len(words):,} words, at most {explain.MOST_WORDS} are explained"
+        words = words_of(text)
+        if len(words) > MOST_WORDS:
+            what = f"text: {len(words):,} words, at most {MOST_WORDS} are explained"
             raise RefusedError(413, what, "send a shorter text")
-        texts = [text, *explain.without_each(text, words)]
-        answers: Json = {"method": explain.METHOD}
+        texts = [text, *without_each(text, words)]
+        answers: Json = {"method": METHOD}
         for name, model in self.models.items():
             rows = await self._ask(request, name, texts, explains=True)
-            target, scores = explain.compare(np.stack([row.logits for row in rows]))
+            target, scores = compare(np.stack([row.logits for row in rows]))
             answers[name] = {
                 "label": model.labels[target],
                 "words": [
@@ -175,7 +366,7 @@ class Service:
             name: {key: getattr(model, key) for key in INFO} for name, model in self.models.items()
         }
         limits = asdict(self.limits)
-        return {"base": None, **about, "explained_by": explain.METHOD, "limits": limits}
+        return {"base": None, **about, "explained_by": METHOD, "limits": limits}
 
     async def _ask(
         self, request: Request, name: str, texts: list[str], explains: bool = False

@@ -20,8 +20,7 @@ from stages.core.errors import HostError, ModelError, printable
 from stages.core.params import ComputeParams
 from stages.running.run import threads_of
 from stages.tools.predictor import open_predictor
-from stages.tools.serve.app import Limits, Service, make_app
-from stages.tools.serve.envelope import Envelope, Hosts, is_loopback
+from stages.tools.serve.app import Envelope, Hosts, Limits, Service, is_loopback, make_app
 
 PAUSE = 1.0  # seconds that a new connection keeps its place whoever else comes
 HEADER_SECONDS = 10.0  # in which a new connection has to send the headers of its first request

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from stages.model.fast import dropout
-from stages.model.fast.dropout import PooledDropout, pool_dropout
+from stages.model import fast
+from stages.model.fast import PooledDropout, pool_dropout
 
 
 def pooled(p: float, seed: int = 0) -> PooledDropout:
@@ -89,7 +89,7 @@ def test_a_restored_generator_gives_the_same_masks_again() -> None:
 
 
 def test_what_is_larger_than_the_pool_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dropout, "POOL_SIZE", 1000)
+    monkeypatch.setattr(fast, "POOL_SIZE", 1000)
     layer = pooled(0.5)
     for size in (499, 500, 501, 5000):
         outputs = layer(torch.ones(size))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.model.device import set_up
-from stages.model.fast.first_token import compute_first_token_only
+from stages.model.fast import compute_first_token_only
 from stages.scoring.logits import predict_logits
 from tests.support.tiny import COMPUTE, MODELS, table
 

@@ -11,7 +11,7 @@ from torch import nn
 from stages.core.params import LoraParams, Params
 from stages.model.classifier import encoder_of
 from stages.model.device import Device, resolve
-from stages.model.fast.frozen_weights import pack_frozen, round_frozen
+from stages.model.fast import pack_frozen, round_frozen
 from stages.model.head import freeze_encoder
 from stages.model.lora import attach_lora
 from stages.scoring.logits import predict_logits

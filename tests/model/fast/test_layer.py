@@ -11,13 +11,12 @@ from torch.nn.functional import cross_entropy
 
 from stages.core import paths
 from stages.core.params import Params
-from stages.model.base import load_base
+from stages.model import fast
 from stages.model.classifier import Classifier
 from stages.model.device import resolve
-from stages.model.fast import layer, projections
-from stages.model.fast.dropout import PooledDropout, pool_dropout
-from stages.model.fast.layer import speed_up
-from stages.model.lora_targets import ATTENTION
+from stages.model.fast import PooledDropout, pool_dropout, speed_up
+from stages.model.load import load_base
+from stages.model.lora import ATTENTION
 from stages.model.methods import METHODS, method_of
 from tests.support.tiny import COMPUTE, MODELS, NAMES, changed, table
 
@@ -155,7 +154,7 @@ def test_a_speed_up_that_gives_other_logits_is_taken_off_and_named_once(
         head = classifier.model.base_model.model.classifier
         return head.register_forward_hook(lambda _, __, logits: logits * 1.1).remove
 
-    monkeypatch.setattr(layer, part, wrong)
+    monkeypatch.setattr(fast, part, wrong)
     speed_up(classifier, device, SEED)
     assert capsys.readouterr().out.count("note: without a speed-up (") == 1
     assert not classifier.model.base_model.model.classifier._forward_hooks
@@ -170,7 +169,7 @@ def test_a_wrong_gradient_of_what_is_zero_at_the_start_is_seen(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fuse = projections.fuse_projections
+    fuse = fast.fuse_projections
 
     def wrong(model: Any, forward: Any) -> Any:
         undo = fuse(model, forward)
@@ -179,7 +178,7 @@ def test_a_wrong_gradient_of_what_is_zero_at_the_start_is_seen(
                 module.lora_A["default"].weight.data *= 1.5
         return undo
 
-    monkeypatch.setattr(layer, "fuse_projections", wrong)
+    monkeypatch.setattr(fast, "fuse_projections", wrong)
     classifier = attached(load_tiny_base, "bert", params)  # B is zero: the logits cannot tell
     speed_up(classifier, FP32, SEED)
     assert "note: without a speed-up (fused projections)" in capsys.readouterr().out

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from stages.core.params import LoraParams, Params
-from stages.model.fast import projections
-from stages.model.fast.layer import run
-from stages.model.fast.projections import Projections, fuse_projections
+from stages.model import fast
+from stages.model.fast import Projections, fuse_projections, run
 from stages.model.lora import attach_lora
 from tests.support.tiny import MODELS, table
 
@@ -29,7 +28,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             calls.append(len(members))
             super().__init__(members)
 
-    monkeypatch.setattr(projections, "Projections", Counting)
+    monkeypatch.setattr(fast, "Projections", Counting)
     return calls
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from stages.tools.serve import app as serve_app
-from stages.tools.serve.envelope import Envelope, Hosts
+from stages.tools.serve.app import Envelope, Hosts
 from tests.support.server import LIMITS, Words, word_app
 
 JSON = {"Content-Type": "application/json"}

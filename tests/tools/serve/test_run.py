@@ -21,7 +21,7 @@ import pytest
 from stages.core import paths
 from stages.core.errors import HostError
 from stages.tools.predictor import open_predictor
-from stages.tools.serve import envelope as serve_envelope
+from stages.tools.serve import app as serve_envelope
 from stages.tools.serve import run as serve_run
 from stages.tools.serve.app import PredictRequest, answer, score
 from stages.tools.serve.run import listen

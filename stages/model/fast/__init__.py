@@ -1,1 +1,0 @@
-"""Optional speed-ups, all behind one explicit call; nothing else depends on them."""

@@ -1,0 +1,430 @@
+"""Read weights from safetensors files; a damaged file or a number that is not finite is refused."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+from transformers.utils.logging import disable_progress_bar
+
+from stages.core.artefacts import require
+from stages.core.errors import ModelError, UserError, printable
+from stages.model.classifier import Classifier, Pooling, encoder_of, find_halves, set_pooling
+from stages.model.device import Device
+from stages.model.tokens import check_tokenizer, load_tokenizer, marks_the_start
+from stages.sources.architectures import refuse_unsupported
+
+
+def read_weights(path: Path, fix: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name.
+
+    Args:
+        path: the file.
+        fix: what an error tells the user to do.
+
+    Raises:
+        ModelError: if it is damaged or holds a value that is not a finite number.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise ModelError(
+            f"{path}: {size} bytes, not a complete safetensors file: {printable(error)}", fix
+        ) from error
+    for name, tensor in tensors.items():
+        # guard: finite weights
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path}: {name} holds a value that is not finite", fix)
+    return tensors
+
+
+# The last part of a position table's name. Tables of distances between tokens have other names.
+POSITIONS = re.compile(r"(embed_)?positions?(al)?(_ids)?(_?embed\w*|_?encod\w*)?|wpe|pos_embed\w*")
+# What architectures call the number of positions in their configuration.
+SPELLINGS = (
+    *("max_position_embeddings", "n_positions", "max_positions", "n_ctx", "seq_length"),
+    *("max_seq_len", "max_seq_length", "max_sequence_length", "max_seqlen", "max_len"),
+)
+MATRIX = 2
+SHORTEST = 8  # tokens: the least that data.max_length may be
+TRIED = 2048  # tokens, where neither weights nor configuration say anything
+
+
+def position_limit(model: Any) -> int | None:
+    """Return the largest number of tokens that the model can read, None if there is no limit.
+
+    It is the least of the rows of its position tables, less those that the architecture leaves out,
+    and of what its configuration says. Where neither exists, one row is run through the encoder.
+    """
+    known = [*_rows_of_tables(model), *_configured(model.config)]
+    return min(known) if known else _tried(model)
+
+
+def _rows_of_tables(model: Any) -> Iterator[int]:
+    """Yield how many positions each position table of the encoder has."""
+    encoder = getattr(model, model.base_model_prefix, model)
+    for name, module in encoder.named_modules():
+        weight = getattr(module, "weight", None)  # (positions, hidden)
+        if not isinstance(weight, torch.Tensor) or weight.ndim != MATRIX:
+            continue
+        if not POSITIONS.fullmatch(name.rpartition(".")[2]):
+            continue
+        padding = getattr(module, "padding_idx", None)  # RoBERTa counts from padding_idx + 1
+        yield int(weight.shape[0]) - (0 if padding is None else int(padding) + 1)
+
+
+def _configured(config: Any) -> Iterator[int]:
+    for name in SPELLINGS:
+        value = getattr(config, name, None)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 1:
+            yield int(value)
+
+
+def _tried(model: Any) -> int | None:
+    """Return the longest row that the encoder can read, None if it reads TRIED tokens."""
+    return None if _reads(model, TRIED) else max(_longest(model, TRIED), 1)
+
+
+def _longest(model: Any, unreadable: int) -> int:
+    """Return the longest row that the encoder can read, below one that it cannot; 0 for none."""
+    low, high = 0, unreadable
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _reads(model, middle) else (low, middle)
+    return low
+
+
+def check_length(model: Any, max_length: int, folder: Path) -> None:
+    """Run one row of the longest length through the encoder, before the first step needs it.
+
+    Args:
+        model: the classifier, on the CPU.
+        max_length: tokens of the longest text that it will read.
+        folder: for the error.
+
+    Raises:
+        ModelError: if the encoder cannot read it, with the longest length that it can.
+    """
+    if _reads(model, max_length):
+        return
+    longest = _longest(model, max_length)
+    raise ModelError(
+        f"{folder}: the encoder reads {longest} tokens at most, not {max_length}",
+        f"set data.max_length to {longest}"
+        if longest >= SHORTEST
+        else "choose another encoder: this one cannot be used here",
+    )
+
+
+def _reads(model: Any, tokens: int) -> bool:
+    padding = getattr(model.config, "pad_token_id", None)
+    ids = torch.full((1, tokens), 1 if padding != 1 else 0)
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            encoder = getattr(model, model.base_model_prefix, model)
+            encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except (IndexError, RuntimeError, ValueError, TypeError):
+        return False
+    finally:
+        model.train(training)
+    return True
+
+
+COMPLETE = "use a complete checkpoint of an encoder, with the config.json that belongs to it"
+# What may be left over: numbers that are worked out, a step after the encoder that another task
+# had, and the second embeddings (_weight) that DeBERTa-v3's pre-training added to the first.
+HARMLESS = re.compile(
+    r"pooler|position_ids|token_type_ids|inv_freq|embed_positions|masked_bias"
+    r"|\b(attn|attention)\.bias$|\b_weight$|\bversion$"
+)
+
+
+def check_checkpoint(model: Any, info: dict[str, Any], folder: Path) -> set[str]:
+    """Return the names of the weights that the checkpoint did not bring, all of them of the head.
+
+    Args:
+        model: as Transformers loaded it.
+        info: what `from_pretrained` says with `output_loading_info=True`.
+        folder: where the checkpoint is, for the error.
+
+    Raises:
+        ModelError: if weights of the encoder are missing, have another shape, are left over or
+            are not finite: one line for each of these.
+    """
+    prefix = f"{model.base_model_prefix}."
+    shapes = {name: (list(found), list(needed)) for name, found, needed in info["mismatched_keys"]}
+    fresh = {*info["missing_keys"], *shapes}
+    of_encoder = {n for n in fresh if n.startswith(prefix) and not n.startswith(f"{prefix}pooler.")}
+    faults = [
+        _missing(of_encoder - set(shapes)),
+        _reshaped({name: shapes[name] for name in of_encoder & set(shapes)}),
+        _left_over(model, info["unexpected_keys"]),
+        _not_finite(model, fresh),
+    ]
+    if found := [(f"{folder}: {what}", fix) for what, fix in filter(None, faults)]:
+        raise ModelError.from_faults(found)
+    return fresh
+
+
+Fault = tuple[str, str] | None
+
+
+def _missing(names: set[str]) -> Fault:
+    if not names:
+        return None
+    what = f"the checkpoint lacks {len(names)} weights of the encoder, for example {_first(names)}"
+    return what, COMPLETE
+
+
+def _reshaped(shapes: dict[str, tuple[list[int], list[int]]]) -> Fault:
+    if not shapes:
+        return None
+    found, needed = shapes[min(shapes)]
+    return (
+        f"the checkpoint lacks {len(shapes)} weights of the encoder in the shape that config.json "
+        f"says, for example {_first(shapes)}: it has {found}, not {needed}",
+        COMPLETE,
+    )
+
+
+def _left_over(model: Any, unexpected: Iterable[str]) -> Fault:
+    """Return the fault if the checkpoint has weights of the encoder that the model does not use."""
+    encoder = getattr(model, model.base_model_prefix, None)
+    parts = {name for name, _ in encoder.named_children()} if encoder is not None else set()
+    prefixes = {"", f"{model.base_model_prefix}."}
+    left = {
+        name
+        for name in unexpected
+        for prefix in prefixes
+        if name.startswith(prefix)
+        and name.removeprefix(prefix).split(".")[0] in parts
+        and not HARMLESS.search(name)
+    }
+    if not left:
+        return None
+    return (
+        f"the checkpoint has {len(left)} weights of the encoder that the model of config.json does "
+        f"not use, for example {_first(left)}",
+        "use the config.json that belongs to the weights (its number of layers, its model_type)",
+    )
+
+
+def _not_finite(model: Any, fresh: set[str]) -> Fault:
+    # guard: finite base -> bad: set[str] = set()
+    bad = {
+        name
+        for name, tensor in model.state_dict().items()
+        if name not in fresh
+        and tensor.is_floating_point()
+        and not bool(torch.isfinite(tensor).all())
+    }
+    if not bad:
+        return None
+    return (
+        f"the checkpoint has {len(bad)} weights with values that are not finite numbers, for "
+        f"example {_first(bad)}",
+        "the checkpoint is damaged: fetch it again from its source, or use another one",
+    )
+
+
+def _first(names: Iterable[str]) -> str:
+    return printable(min(names), 200)
+
+
+# What the architectures call the share of attention weights that dropout sets to zero.
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+REFETCH = "fetch it again: dvc repro -f fetch_base"
+
+
+def load_base(
+    folder: Path,
+    labels: list[str],
+    seed: int,
+    device: Device,
+    pooling: Pooling = "auto",
+    attention_dropout: float | None = None,
+) -> Classifier:
+    """Return the foundation model with a fresh head of len(labels) classes, on the CPU.
+
+    The seed is set first, so the fresh head is the same each time.
+
+    Args:
+        folder: a Transformers folder with config, weights and tokenizer.
+        labels: class names in the order of the logits.
+        seed: of the fresh head.
+        device: what the model will run on; it decides the attention kernel.
+        pooling: which state the head reads: see `pooling.set_pooling`.
+        attention_dropout: share of attention weights set to zero in training; None is the model's.
+
+    Raises:
+        HostError: if there is no such folder.
+        ModelError: if the folder holds no complete, supported safetensors checkpoint.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # Transformers leaves it untyped
+    require(folder)
+    set_seed(seed)
+    try:
+        config = AutoConfig.from_pretrained(
+            folder,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            problem_type="single_label_classification",
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+        refuse_unsupported({"model_type": config.model_type}, str(folder))
+        for name in ATTENTION_DROPOUT if attention_dropout is not None else ():
+            if hasattr(config, name):
+                setattr(config, name, attention_dropout)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=device.attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file makes the loaders raise anything
+        raise ModelError(f"{folder}: cannot be loaded: {printable(error, 300)}", REFETCH) from error
+    tokenizer = load_tokenizer(folder)
+    fresh = check_checkpoint(model, info, folder)
+    limit = position_limit(model)
+    if limit is not None:  # longer texts are cut
+        tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+    pooling = set_pooling(model, pooling)
+    check_tokenizer(tokenizer, model, folder, pooling)
+    head = _head_modules(model, fresh)
+    classifier = Classifier(model, tokenizer, head, tuple(labels), pooling)
+    return find_halves(classifier, folder, device.bf16)
+
+
+def _head_modules(model: Any, fresh: set[str]) -> tuple[str, ...]:
+    """Return the module paths of the head: what is new, and what is outside the encoder."""
+    encoder = model.base_model_prefix
+    modules = set()
+    for name, _ in model.named_parameters():
+        if not name.startswith(f"{encoder}."):
+            modules.add(name.split(".")[0])
+        elif name in fresh:
+            modules.add(".".join(name.split(".")[:2]))
+    return tuple(sorted(modules))
+
+
+PROBED = 1000  # texts
+MANY = 0.02  # share of the texts' words that becomes a warning
+WORD = re.compile(r"[^\W\d_]+")
+STARTS = ("", "▁", "Ġ")  # how vocabularies mark the beginning of a word
+
+
+def fit_warnings(classifier: Classifier, texts: list[str], max_length: int) -> list[str]:
+    """Return one line for each way in which tokenizer, model and texts do not fit.
+
+    Args:
+        classifier: as `base.load_base` returned it.
+        texts: of the training rows.
+        max_length: tokens that the params keep of each text.
+    """
+    tokenizer = classifier.tokenizer
+    return [
+        *_about_length(tokenizer, max_length),
+        *_about_marks(classifier),
+        *_about_padding(classifier),
+        *_about_words(tokenizer, texts),
+    ]
+
+
+def _about_length(tokenizer: Any, max_length: int) -> Iterator[str]:
+    if max_length > tokenizer.model_max_length:
+        yield (
+            f"data.max_length is {max_length}, the model reads {tokenizer.model_max_length} tokens "
+            "at most: longer texts are cut there"
+        )
+
+
+def _about_marks(classifier: Classifier) -> Iterator[str]:
+    if not marks_the_start(classifier.tokenizer):
+        yield (
+            "the tokenizer puts no token such as [CLS] in front of a text, as models of this kind "
+            "are trained to expect"
+        )
+
+
+def _about_padding(classifier: Classifier) -> Iterator[str]:
+    """Yield a line if the model takes another token for padding, which shifts its positions."""
+    encoder = encoder_of(classifier.model)
+    positions = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    of_model = getattr(positions, "padding_idx", None)
+    of_tokenizer = classifier.tokenizer.pad_token_id
+    if of_model is not None and of_model != of_tokenizer:
+        yield (
+            f"the tokenizer pads with token {of_tokenizer}, the model counts positions without "
+            f"token {of_model}: pad_token_id in config.json and the tokenizer's differ"
+        )
+
+
+def _about_words(tokenizer: Any, texts: list[str]) -> Iterator[str]:
+    """Yield a line with the cause if many words of the texts lose their capitals or are unknown."""
+    sample = texts[:: max(1, len(texts) // PROBED)]
+    counted = Counter(word for text in sample for word in WORD.findall(text))
+    total, words = counted.total(), list(counted)
+    if not total:
+        return
+    read = dict(zip(words, _tokens(tokenizer, words), strict=True))
+    unknown = [word for word in words if tokenizer.unk_token in read[word]]
+    vocabulary = tokenizer.get_vocab()
+    lost = [  # the vocabulary has them as they are written, and the tokenizer does not make them
+        word
+        for word in words
+        if word != word.lower()
+        and any(f"{start}{word}" in vocabulary for start in STARTS)
+        and read[word] == _tokens(tokenizer, [word.lower()])[0]
+    ]
+
+    def share(of: list[str]) -> float:
+        return sum(counted[word] for word in of) / total
+
+    if share(lost) >= MANY:
+        yield (
+            f"the tokenizer lower-cases the texts, though the vocabulary has words with capitals, "
+            f"such as {printable(lost[0])}: {share(lost):.0%} of the words of the training texts "
+            f"are read as others ({share([w for w in lost if w in unknown]):.0%} as "
+            f'{tokenizer.unk_token}). If the model is a cased one, put "do_lower_case": false into '
+            "its tokenizer_config.json"
+        )
+    elif tokenizer.unk_token is not None and share(unknown) >= MANY:
+        capitals = [word for word in unknown if word != word.lower()]
+        lower = _tokens(tokenizer, [word.lower() for word in capitals])
+        mended = [
+            w for w, made in zip(capitals, lower, strict=True) if tokenizer.unk_token not in made
+        ]
+        what = f"{share(unknown):.0%} of the words of the training texts are {tokenizer.unk_token}"
+        if share(mended) > share(unknown) / 2:
+            yield (
+                f"{what} to the tokenizer, most of them for their capitals alone: if the model is "
+                'an uncased one, put "do_lower_case": true into its tokenizer_config.json'
+            )
+        else:
+            yield f"{what} to the tokenizer: is it made for their language?"
+
+
+def _tokens(tokenizer: Any, texts: list[str]) -> list[list[str]]:
+    """Return the tokens of each text, without special tokens."""
+    if not texts:
+        return []
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [tokenizer.convert_ids_to_tokens(row) for row in ids]
