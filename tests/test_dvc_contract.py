@@ -1,9 +1,8 @@
 """dvc.yaml says what the code does: its files, its imports, its params, its outputs."""
 
-from __future__ import annotations
-
 import ast
 import importlib
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import stages
+from stages.__main__ import STAGES as NAMED
 from stages.core import paths
 from stages.core.artefacts import maker_of
 from stages.core.params import Params
@@ -32,19 +32,20 @@ def outputs(stage: dict[str, Any]) -> list[str]:
 
 
 def documented() -> list[str]:
-    lines = [line for line in (stages.__doc__ or "").splitlines() if line.startswith("    ")]
-    return [line.split()[0] for line in lines]
+    return re.findall(r"(?m)^ {2,4}(\w+)  ", stages.__doc__ or "")
 
 
 def test_the_stages_are_the_files_in_the_documented_order() -> None:
-    files = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    files = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__", "__main__"}
     assert set(STAGES) == files
-    assert list(STAGES) == documented()
+    rooms = {file.parent.name for file in (ROOT / "stages").glob("*/__init__.py")}
+    assert list(STAGES) == list(NAMED) == documented()[: len(STAGES)]
+    assert set(documented()[len(STAGES) :]) == rooms
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_runs_its_module_and_no_value_of_a_user(name: str) -> None:
-    assert shlex.split(STAGES[name]["cmd"]) == ["exec", "python", "-m", f"stages.{name}"]
+    assert shlex.split(STAGES[name]["cmd"]) == ["exec", "python", "-m", "stages", name]
     assert "$" not in STAGES[name]["cmd"]
 
 
@@ -116,7 +117,7 @@ def test_a_stage_depends_on_the_code_it_reaches(name: str) -> None:
     code = {dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")}
     modules = reached(ROOT / "stages" / f"{name}.py")
     rooms = {f"stages/{module.split('.')[1]}" for module in modules}
-    assert code == {f"stages/{name}.py", *rooms}
+    assert code == {f"stages/{name}.py", "stages/running", *rooms}  # `running` starts them all
     assert all((ROOT / dep).exists() for dep in code)
 
 

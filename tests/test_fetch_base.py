@@ -87,9 +87,9 @@ def test_a_mistake_ends_in_one_line_before_anything_heavy_is_imported() -> None:
     wrong = text.replace("  source: all-MiniLM-L6-v2\n", "  source: all-MiniLM-L6\n")
     Path("params.yaml").write_text(wrong, encoding="utf-8")
     call = (
-        "import sys; from stages.fetch_base import fetch_base, run_stage\n"
-        "try: run_stage(fetch_base)\n"
-        "finally: print(sorted({'torch', 'datasets', 'transformers'} & set(sys.modules)))"
+        "import runpy, sys; sys.argv = ['stages', 'fetch_base']\n"
+        "try: runpy.run_module('stages', run_name='__main__')\n"
+        "finally: print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", call],
@@ -107,7 +107,7 @@ def test_a_mistake_ends_in_one_line_before_anything_heavy_is_imported() -> None:
 
 def run_stage_by_name(stage: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}"],
+        [sys.executable, "-m", "stages", stage],
         capture_output=True,
         text=True,
         check=False,

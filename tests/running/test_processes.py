@@ -143,4 +143,4 @@ def test_a_stage_that_cannot_be_shared_runs_in_the_first_process_alone(
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     done = run(RUN, tmp_path, **TWO, RANK=rank, LOCAL_RANK=rank)
     assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
-    assert Path(tmp_path / "models/.<lambda>.lock").exists() == (rank == "0")
+    assert Path(tmp_path / "models/.prepare.lock").exists() == (rank == "0")

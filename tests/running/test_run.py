@@ -15,6 +15,7 @@ from pathlib import Path
 import joblib
 import pytest
 
+from stages.__main__ import STAGES
 from stages.core import paths
 from stages.core.errors import DataError, HostError, UserError
 from stages.core.params import ComputeParams, Params, load_params
@@ -23,7 +24,6 @@ from tests.support.faults import assert_soon, is_running
 from tests.support.tiny import new_process
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("prepare", "fetch_base", "evaluate_base", "train_lora", "evaluate_adapter", "compare")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HOLD = """
 import time
@@ -73,7 +73,8 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 def test_every_stage_refuses_bad_params_in_one_line_before_anything_heavy(stage: str) -> None:
     params_file(("  epochs: auto\n", "  epochs: three\n"))
     call = (
-        f"import runpy, sys\ntry: runpy.run_module('stages.{stage}', run_name='__main__')\n"
+        f"import runpy, sys\nsys.argv = ['stages', '{stage}']\n"
+        "try: runpy.run_module('stages', run_name='__main__')\n"
         f"finally: print(sorted(set({HEAVY}) & set(sys.modules)))"
     )
     done = python("-c", call)
@@ -143,7 +144,7 @@ def test_what_a_stage_says_of_itself_is_recorded() -> None:
     params_file()
     with pytest.raises(SystemExit):
         run_stage("prepare", lambda _: {"device": "cpu", "precision": "bf16"})
-    recorded = json.loads(paths.PROVENANCE.read_text(encoding="utf-8"))["stages"]["<lambda>"]
+    recorded = json.loads(paths.PROVENANCE.read_text(encoding="utf-8"))["stages"]["prepare"]
     assert (recorded["device"], recorded["precision"]) == ("cpu", "bf16")
 
 

@@ -49,7 +49,7 @@ def test_pickled_weights_of_the_hub_come_with_the_lines_that_convert_them(tmp_pa
         done = ask(server, "locate_model", SOURCE, tmp_path)
     assert (
         f"hf download owner/name --revision {REVISION} --local-dir models/name && "
-        "python -m stages.sources.model_folder models/name, then set model.source to models/name"
+        "python -m stages.sources.to_safetensors models/name, then set model.source to models/name"
     ) in done.stderr
     assert done.returncode == 4
 

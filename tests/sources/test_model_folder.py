@@ -201,7 +201,7 @@ def test_the_remedy_for_pickled_weights_leaves_the_model_the_same(tmp_path: Path
     with pytest.raises(ModelError) as caught:
         locate_model(str(folder), tmp_path)
     _, _, command = str(caught.value).partition("convert them once: ")
-    assert command.startswith("python -m stages.sources.model_folder ")
+    assert command.startswith("python -m stages.sources.to_safetensors ")
     done = subprocess.run(
         [sys.executable, *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True
     )

@@ -81,7 +81,10 @@ def _enter(code: str, folder: str, log: str, environment: dict[str, str]) -> Non
 
 def code_of_stage(stage: str) -> str:
     """Return the code that runs a stage as `python -m` does."""
-    return f"import runpy; runpy.run_module('stages.{stage}', run_name='__main__')"
+    return (
+        f"import runpy, sys; sys.argv = ['stages', {stage!r}]; "
+        "runpy.run_module('stages', run_name='__main__')"
+    )
 
 
 def is_running(stage: str) -> bool:

@@ -92,7 +92,7 @@ def end_all(pid: int) -> None:
 
 def start_stage(stage: str, **environment: str) -> Started:
     """Start a stage as DVC does."""
-    return Started(sys.executable, "-m", f"stages.{stage}", **environment)
+    return Started(sys.executable, "-m", "stages", stage, **environment)
 
 
 def start_agent(stage: str, node: int, port: int, nodes: int = 2) -> Started:
@@ -101,7 +101,7 @@ def start_agent(stage: str, node: int, port: int, nodes: int = 2) -> Started:
         *(sys.executable, "-m", "torch.distributed.run"),
         *(f"--nnodes={nodes}", "--nproc-per-node=1", f"--node-rank={node}", "--rdzv-id=test"),
         *("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"),
-        *("-m", f"stages.{stage}"),
+        *("-m", "stages", stage),
     )
 
 
