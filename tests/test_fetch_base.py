@@ -89,7 +89,7 @@ def test_a_mistake_ends_in_one_line_before_anything_heavy_is_imported() -> None:
     call = (
         "import runpy, sys; sys.argv = ['stages', 'fetch_base']\n"
         "try: runpy.run_module('stages', run_name='__main__')\n"
-        "finally: print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+        "finally: print(sorted({'torch', 'datasets', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", call],

