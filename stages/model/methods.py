@@ -1,6 +1,7 @@
-"""The table of training methods: one entry says all that differs between them.
+"""The table of training methods: one entry says all that differs between what they do.
 
-A further method is one more entry, a name in `core.params.TrainParams.method`, and its tests.
+A further method is one more entry, one in `core.methods`, a name in
+`core.params.TrainParams.method`, and its tests.
 """
 
 from collections.abc import Callable
@@ -77,10 +78,7 @@ class Method:
     """One way to train the classifier.
 
     Attributes:
-        title: what report, model card and ladder call it.
-        library: the library that loads its files without this project, as the Hub names it.
         learning_rate: the peak learning rate that it trains with.
-        unread: params that it does not read, dotted; a result does not depend on them.
         attach: gives the classifier what trains; everything else is frozen.
         describe: what trains, in words.
         warnings: a line for each setting that rarely makes sense.
@@ -88,10 +86,7 @@ class Method:
         load: puts the weights of such a folder, already read, into a classifier.
     """
 
-    title: str
-    library: str | None
     learning_rate: Callable[[TrainParams], float]
-    unread: tuple[str, ...]
     attach: Callable[[Classifier, Params], Classifier]
     describe: Callable[[Classifier], str]
     warnings: Callable[[Params], list[str]]
@@ -101,10 +96,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "head": Method(
-        title="frozen encoder, head trained further",
-        library=None,
         learning_rate=lambda train: train.learning_rate,
-        unread=("lora", "train.full_learning_rate"),
         attach=lambda classifier, _: train_head(classifier),
         describe=lambda _: "the head",
         warnings=lambda _: [],
@@ -112,10 +104,7 @@ METHODS: dict[str, Method] = {
         load=load_trained_head,
     ),
     "lora": Method(
-        title="LoRA",
-        library="peft",
         learning_rate=lambda train: train.learning_rate,
-        unread=("train.full_learning_rate",),
         attach=lambda classifier, params: attach_lora(classifier, params.lora),
         describe=describe_lora,
         warnings=unusual_settings,
@@ -123,10 +112,7 @@ METHODS: dict[str, Method] = {
         load=load_lora,
     ),
     "full": Method(
-        title="full fine-tuning",
-        library=None,
         learning_rate=lambda train: train.full_learning_rate,
-        unread=("lora", "train.learning_rate"),
         attach=lambda classifier, _: train_everything(classifier),
         describe=lambda _: "every weight, head",
         warnings=lambda _: [],

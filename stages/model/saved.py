@@ -18,6 +18,7 @@ from torch.random import fork_rng
 from stages.core import paths
 from stages.core.artefacts import require, sha256_of, write_json
 from stages.core.errors import ModelError, ParamsError, UserError, printable
+from stages.core.methods import facts_of
 from stages.core.params import Params
 from stages.model.classifier import FAILURES, Classifier, probe_batch, unchanged
 from stages.model.device import Device
@@ -214,7 +215,7 @@ def check_round_trip(
     Raises:
         ParamsError: if it does not, naming the field of params.yaml that causes it.
     """
-    if method_of(params).library != "peft":
+    if facts_of(params).library != "peft":
         return
     with fork_rng():
         fault = _fault(classifier, params, fresh_base)

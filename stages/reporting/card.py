@@ -10,8 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from stages.core.errors import printable
+from stages.core.methods import facts_of
 from stages.core.params import Params
-from stages.model.methods import method_of
 from stages.reporting.page import content_of, environment
 from stages.reporting.results import Results
 from stages.sources.catalogue import entries, hub_name, public_name
@@ -61,7 +61,7 @@ def export_card(record: dict[str, Any], name: str) -> str:
 
 def _misread(params: Params) -> list[str]:
     """Return why Transformers alone, without PEFT, would load another model from the adapter."""
-    if method_of(params).library != "peft":
+    if facts_of(params).library != "peft":
         return []
     pooling = params.model.pooling
     reasons = {
@@ -78,7 +78,7 @@ def _head_of_adapter(results: Results) -> str:
     on_hub = (hub_name(params.data.source, "data") or "").partition("@")[0]
     name = public_name(params.data.source, "data")
     return _head(
-        method_of(params).library,
+        facts_of(params).library,
         params.model.source,
         [params.train.method, "text-classification", "bert-lora-dvc", "dvc"],
         {"name": name, "type": on_hub or name.replace(" ", "-")},

@@ -11,9 +11,8 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from stages.core.artefacts import replacing
 from stages.reporting.results import MODELS, Curves, Flips, Group
 from stages.reporting.significance import Gain, paired_gain, resampled_gains, wilson
-from stages.scoring.logits import with_temperature
 from stages.scoring.predictions import probabilities_of
-from stages.scoring.scores import bins_of, confidence_scores
+from stages.scoring.scores import bins_of, confidence_scores, with_temperature
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]

@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from stages.core.errors import printable
-from stages.model.methods import METHODS
+from stages.core.methods import FACTS
 from stages.reporting.details import gain_edges
 from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, style
 from stages.reporting.results import MODELS, Results, Rung, between, points
@@ -44,7 +44,7 @@ def draw_ladder(results: Results) -> Figure:
     rungs = results.ladder
     figure, axes = new_figure(7, 0.55 * len(rungs) + 0.9)
     for place, rung in enumerate(rungs):
-        trained = rung.key in METHODS
+        trained = rung.key in FACTS
         kind = "adapter" if trained else "base" if rung.key == "base" else "muted"
         # Pale where no model of the comparison is shown, so that the interval is easy to see.
         depth = 0.45 if kind == "muted" else 0.85

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import beta
 
 from stages.core.artefacts import replacing
-from stages.model.methods import METHODS
+from stages.core.methods import FACTS
 from stages.reporting.results import Rung, points
 from stages.reporting.significance import LEVEL, Gain, difference_of_means, wilson
 
@@ -42,7 +42,7 @@ NAMES = {
     "untrained": "untrained head",
     "tfidf": "TF-IDF, logistic regression",
     "base": "frozen encoder, fitted head (base)",
-    **{name: method.title for name, method in METHODS.items()},
+    **{name: method.title for name, method in FACTS.items()},
 }
 
 

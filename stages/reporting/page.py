@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from stages.core.artefacts import replacing
 from stages.core.errors import printable
-from stages.model.methods import method_of
+from stages.core.methods import facts_of
 from stages.reporting.figure_style import svg_of
 from stages.reporting.results import MODELS, Results, points, shown_p
 
@@ -123,7 +123,7 @@ def environment(autoescape: bool) -> Environment:
 def content_of(results: Results) -> dict[str, Any]:
     """Return the values that every template may use."""
     flips, params = results.flips, results.params
-    method = method_of(params)
+    method = facts_of(params)
     of = {change: flips.rows[flips.rows["change"] == change] for change in ("fixed", "broken")}
     return {
         "r": results,

@@ -16,8 +16,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from stages.core import paths
 from stages.core.artefacts import read_json, write_json
 from stages.core.errors import DataError, printable
+from stages.core.methods import FACTS, facts_of
 from stages.core.params import Params
-from stages.model.methods import METHODS, method_of
 from stages.reporting.significance import Spread, row_interval, spread
 
 FIGURES = ("accuracy_base", "accuracy_adapter", "accuracy_gain")
@@ -35,7 +35,7 @@ def settings_of(params: Params) -> str:
     content = params.model_dump(
         exclude={"seed", "compute", "tfidf", "search"}, exclude_defaults=True
     )
-    for name in method_of(params).unread:
+    for name in facts_of(params).unread:
         section, _, key = name.partition(".")
         if key:
             content.get(section, {}).pop(key, None)
@@ -121,7 +121,7 @@ def records_of_run(predictions: pd.DataFrame, params: Params) -> dict[str, dict[
         DataError: if the file is not a list of records.
     """
     rows, wanted = digest_of_rows(predictions), {}
-    for method in METHODS:
+    for method in FACTS:
         train = params.train.model_copy(update={"method": method})
         wanted[settings_of(params.model_copy(update={"train": train}))] = method
     records: dict[str, dict[str, Any]] = {}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import softmax
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -18,12 +17,11 @@ from stages.model.classifier import Classifier, features, head_logits
 from stages.model.device import Device
 from stages.model.tokens import batches, encode, padded
 from stages.running.processes import gathered, gathered_by_first, share
-from stages.scoring.scores import log_loss
+from stages.scoring.scores import TINY, log_loss, with_temperature
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 BOUNDS = (-5.0, 5.0)  # of the temperature's natural logarithm
 PRIOR_ROWS = 10
-TINY = float(np.finfo(np.float64).tiny)  # in place of a probability of 0, which has no logarithm
 
 
 def fit_temperature(probabilities: Array, targets: list[int]) -> float:
@@ -57,13 +55,6 @@ def scaled_log_loss(probabilities: Array, targets: list[int]) -> float:
     return log_loss(
         with_temperature(probabilities, fit_temperature(probabilities, targets)), targets
     )
-
-
-def with_temperature(probabilities: Array, temperature: float) -> Array:
-    """Return the probabilities that the logits divided by `temperature` would give."""
-    # The log of a probability is the logit up to a constant of the row, which softmax ignores.
-    scaled: Array = softmax(np.log(np.maximum(probabilities, TINY)) / temperature, axis=1)
-    return scaled
 
 
 Rows = list[int]

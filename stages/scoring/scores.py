@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn import metrics
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 BINS = 15  # of the confidence
+TINY = float(np.finfo(np.float64).tiny)  # in place of a probability of 0, which has no logarithm
 
 
 def headline_scores(probabilities: Array, targets: Sequence[int] | Numbers) -> dict[str, float]:
@@ -84,3 +86,10 @@ def bins_of(probabilities: Array, targets: Numbers) -> tuple[Array, Array, Numbe
 def majority_accuracy(train: list[int], test: list[int]) -> float:
     """Return the accuracy on test of always predicting the most frequent label number of train."""
     return float(np.mean(np.array(test) == np.bincount(train).argmax()))
+
+
+def with_temperature(probabilities: Array, temperature: float) -> Array:
+    """Return the probabilities that the logits divided by `temperature` would give."""
+    # The log of a probability is the logit up to a constant of the row, which softmax ignores.
+    scaled: Array = softmax(np.log(np.maximum(probabilities, TINY)) / temperature, axis=1)
+    return scaled

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any, get_args
 
 import pytest
 import torch
 
 from stages.core import paths
+from stages.core.methods import FACTS
 from stages.core.params import Params, TrainParams
 from stages.model.device import resolve
 from stages.model.methods import METHODS, method_of
@@ -21,7 +20,9 @@ CPU = resolve(COMPUTE)
 
 
 def test_the_schema_names_the_methods_of_the_table() -> None:
-    assert set(get_args(TrainParams.model_fields["method"].annotation)) == set(METHODS)
+    assert (
+        set(get_args(TrainParams.model_fields["method"].annotation)) == set(METHODS) == set(FACTS)
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -44,7 +45,7 @@ def test_what_a_method_trains_comes_back_as_it_was(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_names_params_that_exist(params: Params, method: str) -> None:
     content = params.model_dump()
-    for name in METHODS[method].unread:
+    for name in FACTS[method].unread:
         section, _, key = name.partition(".")
         assert section in content
         assert not key or key in content[section]
@@ -54,8 +55,3 @@ def test_a_method_names_params_that_exist(params: Params, method: str) -> None:
 def test_a_method_has_its_learning_rate(params: Params, method: str, rate: float) -> None:
     settings = changed(params, train__full_learning_rate=0.02)
     assert METHODS[method].learning_rate(settings.train) == rate
-
-
-def test_the_table_can_be_read_without_torch() -> None:
-    code = "import sys, stages.model.methods; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.scoring.logits import fit_temperature, with_temperature
+from stages.scoring.logits import fit_temperature
+from stages.scoring.scores import with_temperature
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
