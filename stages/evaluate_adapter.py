@@ -5,10 +5,10 @@ from stages.core.params import Params
 from stages.model.device import set_up
 from stages.model.fast import speed_up
 from stages.model.load import load_base
-from stages.model.saved import load_adapter
+from stages.model.saved import load_adapter, read_manifest
 from stages.rows import prepared
 from stages.running import processes
-from stages.scoring.logits import fit_temperature, predict_logits, probabilities_of
+from stages.scoring.logits import predict_logits, probabilities_of
 from stages.scoring.metric import score
 from stages.scoring.predictions import write_predictions
 
@@ -19,25 +19,20 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     """Write the adapter's test scores and predictions to metrics/."""
     device = set_up(params.compute)
     labels = prepared.read_labels()
-    validation = prepared.read_split(paths.VALIDATION, labels)
     test = prepared.read_split(paths.TEST, labels)
     base_metrics = artefacts.read_object(paths.BASE_METRICS, *FLOORS)
     base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
     classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
     speed_up(classifier, device, params.seed)
 
-    on_validation, probabilities = (
-        probabilities_of(
-            predict_logits(
-                classifier, split.texts, params.data.max_length, device, f"scoring {name}"
-            )
-        )
-        for name, split in (("validation", validation), ("test", test))
+    logits = predict_logits(
+        classifier, test.texts, params.data.max_length, device, "scoring the test rows"
     )
     if not processes.leads():
         return device.facts()
+    probabilities = probabilities_of(logits)
     scores = score(probabilities, test.targets) | {
-        "temperature": fit_temperature(on_validation, validation.targets),
+        "temperature": read_manifest(paths.ADAPTER)["temperature"],
         **{name: base_metrics[name] for name in FLOORS},
     }
 

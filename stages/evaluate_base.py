@@ -59,15 +59,15 @@ def evaluate_base(params: Params) -> dict[str, str]:
 
     temperature = fit_temperature(probabilities_on("validation"), validation.targets)
     head.divide_logits(base, head.last_layer(base), temperature)
-    on_validation, probabilities = probabilities_on("validation"), probabilities_on("test")
+    probabilities = probabilities_on("test")
     scores = score(probabilities, test.targets) | {
-        "temperature": fit_temperature(on_validation, validation.targets),
+        "temperature": temperature,
         "majority": majority_accuracy(train.targets, test.targets),
         "untrained": mean(untrained),
         "untrained_sd": stdev(untrained),
     }
 
-    head.save_head(base, paths.HEAD, penalty, start)
+    head.save_head(base, paths.HEAD, penalty, start, temperature)
     write_predictions(paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     artefacts.write_json(paths.BASE_METRICS, scores)
     print(f"base: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows, L2 {penalty:g}")

@@ -3,7 +3,7 @@
 import shutil
 
 from stages.core import paths
-from stages.core.artefacts import replacing
+from stages.core.artefacts import read_object, replacing
 from stages.core.params import Params
 from stages.model.classifier import Classifier, count_parameters
 from stages.model.device import set_up
@@ -60,6 +60,7 @@ def train_lora(params: Params) -> dict[str, str]:
     if not processes.leads():
         return device.facts()
 
+    base_temperature = read_object(paths.HEAD_FIT, "temperature")["temperature"]
     with replacing(paths.ADAPTER) as folder:
         save_adapter(
             classifier,
@@ -69,6 +70,7 @@ def train_lora(params: Params) -> dict[str, str]:
             folder,
             paths.BASE_MODEL,
             params.data.max_length,
+            training.temperature or base_temperature,
         )
     write_training_curves(training.history, paths.TRAINING_CURVES)
     shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)

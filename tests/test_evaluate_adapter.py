@@ -82,9 +82,7 @@ def test_a_damaged_adapter_leaves_the_old_scores(params: Params) -> None:
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize(
-    "path", [paths.VALIDATION, paths.TEST, paths.LABELS, paths.ADAPTER, paths.BASE_METRICS]
-)
+@pytest.mark.parametrize("path", [paths.TEST, paths.LABELS, paths.ADAPTER, paths.BASE_METRICS])
 def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: Path) -> None:
     path.rename("away")
     with pytest.raises(HostError, match=f"{path} not found.*dvc repro {maker_of(path)}"):

@@ -97,4 +97,6 @@ def test_the_fit_starts_from_a_head_of_the_seed(params: Params) -> None:
 @pytest.mark.usefixtures("project")
 def test_the_chosen_penalty_is_recorded(params: Params) -> None:
     evaluate_base(changed(params, head__l2=[0.25]))
-    assert json.loads(paths.HEAD_FIT.read_text(encoding="utf-8")) == {"l2": 0.25}
+    fit = json.loads(paths.HEAD_FIT.read_text(encoding="utf-8"))
+    scores = json.loads(paths.BASE_METRICS.read_text(encoding="utf-8"))
+    assert fit == {"l2": 0.25, "temperature": pytest.approx(scores["temperature"], abs=1e-6)}

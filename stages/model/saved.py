@@ -5,6 +5,7 @@ is the only one that writes, reads and checks it.
 """
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ FIELDS = {
     "labels": list,
     "pooling": str,
     "max_length": int,
+    "temperature": float,
     "files": dict,
 }
 RETRAIN = "train it again: dvc repro -f train_lora"
@@ -55,6 +57,7 @@ def save_adapter(
     folder: Path,
     base: Path,
     max_length: int,
+    temperature: float = 1.0,
 ) -> None:
     """Write what the method trained, and the manifest, into a new folder.
 
@@ -66,6 +69,7 @@ def save_adapter(
         folder: the folder to make.
         base: the folder of the base model that it was trained from.
         max_length: tokens kept of each text.
+        temperature: what the logits have been divided by, in the weights.
     """
     METHODS[method].save(classifier, folder, base)
     manifest = {
@@ -77,6 +81,7 @@ def save_adapter(
         "labels": list(classifier.labels),
         "pooling": classifier.pooling,
         "max_length": max_length,
+        "temperature": temperature,
         "files": {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
     }
     write_json(folder / MANIFEST, manifest)
@@ -171,7 +176,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         right = all(isinstance(manifest[key], kind) for key, kind in FIELDS.items())
-        if right and manifest["method"] in METHODS:
+        if right and manifest["method"] in METHODS and 0 < manifest["temperature"] < math.inf:
             return dict(manifest)
     except (OSError, ValueError, TypeError, KeyError):
         pass

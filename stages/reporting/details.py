@@ -30,14 +30,14 @@ def scores_of(
         probabilities: shape (rows, classes).
         targets: true label numbers, shape (rows,).
         labels: class names in the order of the columns.
-        temperature: divides the logits; fitted on validation rows.
+        temperature: that the logits were divided by, in the weights; fitted on validation rows.
 
     Returns:
         matthews (Matthews 1975; Gorodkin 2004 for several classes); roc_auc (one-vs-rest mean
         for several classes); brier (Brier 1950: mean squared distance to the true class, summed
         over classes, 0 to 2); calibration_error (expected calibration error of the predicted
         class, 15 bins of equal width: Guo et al. 2017, arXiv 1706.04599); log_loss in nats; the
-        last three also `_scaled`, after temperature scaling; accuracy_at_80 and _at_90 percent
+        last three also `_raw`, before the temperature; accuracy_at_80 and _at_90 percent
         coverage: of the surest rows alone (El-Yaniv & Wiener 2010); and by class precision,
         recall, f1 and rows.
     """
@@ -48,7 +48,7 @@ def scores_of(
         targets, predicted, labels=numbers, zero_division=0
     )
     low, high = wilson(int(right.sum()), len(right))
-    scaled = with_temperature(probabilities, temperature)
+    raw = with_temperature(probabilities, 1 / temperature)
     return {
         "accuracy": float(right.mean()),
         "accuracy_low": low,
@@ -58,7 +58,7 @@ def scores_of(
         "matthews": float(metrics.matthews_corrcoef(targets, predicted)),
         "roc_auc": roc_auc(probabilities, targets),
         **confidence_scores(probabilities, targets),
-        **{f"{k}_scaled": v for k, v in confidence_scores(scaled, targets).items()},
+        **{f"{k}_raw": v for k, v in confidence_scores(raw, targets).items()},
         "temperature": temperature,
         "by_class": {
             label: {

@@ -31,12 +31,12 @@ SCORES = [
     ("matthews", "Matthews correlation", "number", "higher"),
     ("roc_auc", "area under the ROC curve", "number", "higher"),
     ("log_loss", "log loss (nats)", "number", "lower"),
-    ("log_loss_scaled", "log loss after temperature scaling", "number", "lower"),
+    ("log_loss_raw", "log loss before the temperature", "number", "lower"),
     ("brier", "Brier score (0 to 2)", "number", "lower"),
-    ("brier_scaled", "Brier score after temperature scaling", "number", "lower"),
+    ("brier_raw", "Brier score before the temperature", "number", "lower"),
     ("calibration_error", "expected calibration error", "percent", "lower"),
-    ("calibration_error_scaled", "the same after temperature scaling", "percent", "lower"),
-    ("temperature", "temperature fitted on validation", "number", "1"),
+    ("calibration_error_raw", "the same before the temperature", "percent", "lower"),
+    ("temperature", "temperature, fitted on validation", "number", "1"),
 ]
 ABOUT = {  # what a score says, in a few words
     "accuracy": "rows whose most probable class is the true one",
@@ -48,9 +48,9 @@ ABOUT = {  # what a score says, in a few words
     "log_loss": "how improbable it finds the true class",
     "brier": "squared distance of the probabilities from the truth",
     "calibration_error": "how far confidence is from accuracy",
-    "temperature": "above 1 = surer than right, below 1 = less sure",
+    "temperature": "what the logits are divided by: above 1 = training left them too sure",
 }
-SCALED = "with confidence corrected on validation rows"
+RAW = "with confidence as training left it"
 
 
 def percent(share: float | None) -> str:
@@ -132,7 +132,7 @@ def content_of(results: Results) -> dict[str, Any]:
         "scores": [
             (name, better, about, *(_score(results.details[m][key], unit) for m in MODELS))
             for key, name, unit, better in SCORES
-            for about in [ABOUT.get(key, SCALED)]
+            for about in [ABOUT.get(key, RAW)]
         ],
         "examples": {
             **{change: rows[:EXAMPLES].to_dict("records") for change, rows in of.items()},

@@ -64,6 +64,9 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines on a terminal too, not a table.")
     ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Give the probabilities before their calibration.")
+    ] = False,
     model: Annotated[
         Path | None,
         file_option("Use a folder of bert-lora export in the place of the adapter.", "FOLDER"),
@@ -84,9 +87,8 @@ def predict(
     set_environment(compute)
     from stages.tools import predict as work
 
-    request = work.Request(
-        tuple(texts or ()), file, text_column, output, with_base, every_class, as_json, model
-    )
+    asked = (with_base, every_class, as_json, model, raw)
+    request = work.Request(tuple(texts or ()), file, text_column, output, *asked)
     work.predict(request, compute, column)
 
 

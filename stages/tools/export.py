@@ -27,7 +27,7 @@ from transformers.exporters.configs import OnnxConfig
 from transformers.exporters.exporter_onnx import OnnxExporter
 
 from stages.core import paths
-from stages.core.artefacts import Json, read_object, replacing, require, sha256_of, write_json
+from stages.core.artefacts import Json, replacing, require, sha256_of, write_json
 from stages.core.errors import ModelError, ParamsError, UserError, printable
 from stages.core.params import ComputeParams, Params
 from stages.model.classifier import Classifier
@@ -263,7 +263,7 @@ def has_vnni() -> bool:
     return bool({"avx512_vnni", "avx_vnni"} & set(flags))
 
 
-NEEDED = (paths.BASE_MODEL, paths.ADAPTER, paths.ADAPTER_METRICS, paths.TEST)
+NEEDED = (paths.BASE_MODEL, paths.ADAPTER, paths.TEST)
 READABLE = 0o644  # the permission of each file
 TOLERANCE = 1e-3  # of a logit; float32 in another order differs by a hundredth of it
 
@@ -355,7 +355,6 @@ def write_export(folder: Path, wanted: Wanted, params: Params) -> Check:
         UserError: if a logit differs by more than the tolerance (exit code 1).
     """
     require_room(2 * sum(file.stat().st_size for file in paths.BASE_MODEL.iterdir()), folder)
-    temperature = read_object(paths.ADAPTER_METRICS, "temperature")["temperature"]
     labels = prepared.read_labels()
     test = prepared.read_split(paths.TEST, labels)
     manifest = read_manifest(paths.ADAPTER)
@@ -369,7 +368,7 @@ def write_export(folder: Path, wanted: Wanted, params: Params) -> Check:
     adapter = predict_logits(classifier, test.texts, max_length, device, "adapter").numpy()
     with replacing(folder) as temporary:
         _say(f"writing {wanted.format}{', 8-bit weights' if wanted.int8 else ''}")
-        record = write_model(temporary, wanted, classifier, max_length, temperature)
+        record = write_model(temporary, wanted, classifier, max_length, manifest["temperature"])
         _say("checking it on the same rows in a fresh process")
         found = check_export(temporary, test.texts, test.targets, adapter, device.threads)
         _refuse_beyond(found, wanted)
@@ -397,7 +396,7 @@ def write_model(
         wanted: format and precision.
         classifier: the trained one, on the CPU in float32; it is used up.
         max_length: tokens that training kept of each text.
-        temperature: that calibrates its probabilities.
+        temperature: what its weights have divided the logits by.
 
     Raises:
         ModelError: if the model or its tokenizer cannot be exported.

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +37,7 @@ SMALLEST, LARGEST = 16, 1024  # rows answered together: the first come at once, 
 DIGITS = 9  # of a probability
 OUTPUT_ENDINGS = (".csv", ".jsonl", ".parquet")
 TABLE_WIDTH = 120  # characters; on a wider terminal the numbers would be far from their text
+TEXT_WIDTH = 24  # of a text beside its numbers, at least
 # Valid inside JSON, but a terminal obeys them and some readers of lines break at them: C1 controls,
 # Unicode's line ends, and marks that turn the direction of writing.
 NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -56,6 +58,7 @@ class Request:
         every_class: whether to give the probability of every class.
         as_json: whether to print JSON lines on a terminal too.
         model: a folder of `bert-lora export` that answers in the place of the adapter.
+        raw: whether to give the probabilities before the temperature.
     """
 
     texts: tuple[str, ...]
@@ -66,6 +69,7 @@ class Request:
     every_class: bool = False
     as_json: bool = False
     model: Path | None = None
+    raw: bool = False
 
 
 def predict(request: Request, compute: ComputeParams, text_column: str) -> None:
@@ -88,10 +92,12 @@ def predict(request: Request, compute: ComputeParams, text_column: str) -> None:
         require(folder)  # before anyone types texts
     rest = read_texts(request, request.text_column or text_column)
     texts = chain([next(rest)], rest)  # checked before a model is loaded
-    predictors = {"": open_predictor(request.model, compute)}
-    if request.with_base:
-        predictors["base_"] = open_predictor(compute=compute, base=True)
-    chunks = answers(texts, predictors, request.every_class)
+    name = printable(request.model or paths.ADAPTER, 200)
+    with Console(stderr=True).status(f"loading {escape(name)} ..."):  # on a terminal alone
+        predictors = {"": open_predictor(request.model, compute)}
+        if request.with_base:
+            predictors["base_"] = open_predictor(compute=compute, base=True)
+    chunks = answers(texts, predictors, request.every_class, request.raw)
     if request.output:
         rows = write_file(chunks, request.output)
         print(f"{printable(request.output, 200)}: {rows:,} rows", file=sys.stderr)
@@ -102,7 +108,7 @@ def predict(request: Request, compute: ComputeParams, text_column: str) -> None:
     else:
         header = True
         for chunk in chunks:
-            print_table(chunk, predictors[""].labels, header)
+            print_rows(chunk, predictors[""].labels, header)
             header = False
 
 
@@ -215,7 +221,7 @@ def _lines() -> Iterator[str]:
 
 
 def answers(
-    texts: Iterator[str], predictors: dict[str, Predictor], every_class: bool
+    texts: Iterator[str], predictors: dict[str, Predictor], every_class: bool, raw: bool = False
 ) -> Iterator[list[Row]]:
     """Yield the rows for the texts in chunks: text, label, probability; and those of the base.
 
@@ -223,6 +229,7 @@ def answers(
         texts: in memory a chunk at a time.
         predictors: what answers, by the prefix of its columns: "" and maybe "base_".
         every_class: whether columns p_<class> follow with the probability of every class.
+        raw: whether the probabilities are those before the temperature.
     """
     own = predictors[""]
     cut = given = 0
@@ -231,27 +238,24 @@ def answers(
         size = min(2 * size, LARGEST)
         given += len(chunk)
         cut += sum(length > own.max_length for length in own.lengths(chunk))
-        scores = {
-            who: predictor.probabilities(chunk, calibrated=False).round(DIGITS).tolist()
+        rows: list[Row] = [{"text": text} for text in chunk]
+        tables = {
+            who: predictor.shares(predictor.logits(chunk), raw).round(DIGITS).tolist()
             for who, predictor in predictors.items()
         }
-        yield [
-            _row(text, {who: table[n] for who, table in scores.items()}, own.labels, every_class)
-            for n, text in enumerate(chunk)
-        ]
+        for who, table in tables.items():
+            for row, shares in zip(rows, table, strict=True):
+                best = max(shares)
+                label = own.labels[shares.index(best)]
+                row |= {f"{who}label": label, f"{who}probability": best}
+        for who, table in tables.items() if every_class else ():
+            for row, shares in zip(rows, table, strict=True):
+                names = [f"{who}p_{label}" for label in own.labels]
+                row |= dict(zip(names, shares, strict=True))
+        yield rows
     if cut:
         what = f"{cut:,} of {given:,} texts have more than {own.max_length} tokens"
         print(f"note: {what}; the rest of them is not read", file=sys.stderr)
-
-
-def _row(text: str, scores: dict[str, list[float]], labels: list[str], every_class: bool) -> Row:
-    row: Row = {"text": text}
-    for who, shares in scores.items():
-        best = max(shares)
-        row |= {f"{who}label": labels[shares.index(best)], f"{who}probability": best}
-    for who, shares in scores.items() if every_class else ():
-        row |= {f"{who}p_{label}": share for label, share in zip(labels, shares, strict=True)}
-    return row
 
 
 def json_line(row: Row) -> str:
@@ -260,8 +264,10 @@ def json_line(row: Row) -> str:
     return NOT_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", content) + "\n"
 
 
-def print_table(rows: list[Row], labels: list[str], header: bool = True) -> None:
-    """Print the rows for a person: a line each, texts made safe and cut, 3 decimals.
+def print_rows(rows: list[Row], labels: list[str], header: bool = True) -> None:
+    """Print the rows for a person, texts made safe and cut, 3 decimals.
+
+    A line each, or where the other columns leave too little room for the text, below one another.
 
     Args:
         rows: some of the rows.
@@ -269,23 +275,42 @@ def print_table(rows: list[Row], labels: list[str], header: bool = True) -> None
         header: whether to print the names of the columns.
     """
     console = Console()
-    table = Table(box=None, width=min(console.width, TABLE_WIDTH), pad_edge=False)
-    table.show_header = header
+    width = min(console.width, TABLE_WIDTH)
     longest = max(len(printable(label)) for label in labels)
-    for name, value in rows[0].items():
-        is_label = isinstance(value, str) and name != "text"
-        table.add_column(
-            Text(printable(name)),
-            ratio=1 if name == "text" else None,  # takes the width that the others leave
-            justify="right" if isinstance(value, float) else "left",
-            min_width=max(len(printable(name)), longest if is_label else 0),
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+    columns = {
+        name: max(len(printable(name)), longest if isinstance(value, str) else 0)
+        for name, value in rows[0].items()
+        if name != "text"
+    }
+    if sum(columns.values()) + 2 * len(columns) > width - TEXT_WIDTH:
+        for row in rows:
+            print_below(row, console)
+        return
+    table = Table(box=None, width=width, pad_edge=False, show_header=header)
+    table.add_column("text", ratio=1, no_wrap=True, overflow="ellipsis")
+    for name, least in columns.items():
+        justify: Any = "left" if isinstance(rows[0][name], str) else "right"
+        table.add_column(Text(printable(name)), justify=justify, min_width=least, no_wrap=True)
     for row in rows:  # Text, not str: in a text, [bold] is no markup
-        cells = (f"{v:.3f}" if isinstance(v, float) else printable(v, 120) for v in row.values())
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(_shown(value)) for value in row.values()))
     console.print(table)
+
+
+def print_below(row: Row, console: Console) -> None:
+    """Print the text, and below it a line for each column, likeliest classes first."""
+    shares = sorted((name for name in row if name.startswith("p_")), key=lambda name: -row[name])
+    with_base = "base_label" in row
+    table = Table(box=None, pad_edge=False, show_header=with_base)
+    for name in ("", "adapter", *(["base"] if with_base else [])):
+        table.add_column(name, justify="right" if name else "left", overflow="fold")
+    for name in ("label", "probability", *shares):
+        both = (row[name], *([row[f"base_{name}"]] if with_base else []))
+        table.add_row(Text(printable(name)), *(Text(_shown(value)) for value in both))
+    console.print(Text(_shown(row["text"])), table, sep="\n")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else printable(value, 120)
 
 
 def write_file(chunks: Iterator[list[Row]], path: Path) -> int:

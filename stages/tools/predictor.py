@@ -35,7 +35,6 @@ Probabilities = np.ndarray[Any, np.dtype[np.float64]]
 AUTO = ComputeParams(device="auto", precision="auto", threads="auto")
 AT_ONCE = 10_000  # texts; a tokenizer keeps kilobytes of each until it is done
 BATCH_TOKENS = 2048  # padded, of an exported model: enough to keep a processor busy
-REDO = "export it again: bert-lora export"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Predictor:
         description: what answers and its precision, for people: "adapter bf16", "onnx int8".
         labels: class names in the order of the logits.
         max_length: tokens that are read of a text, special tokens included; the rest is cut off.
-        temperature: what logits are divided by before the softmax, so that the probabilities are
+        temperature: what its weights have divided the logits by, so that the probabilities are
             calibrated on validation (Guo et al. 2017, arXiv 1706.04599).
         sha256: of the weights that answer.
         score: from texts, at least one, to their logits.
@@ -74,18 +73,16 @@ class Predictor:
             raise NumericsError(what, "train with a lower train.learning_rate")
         return logits
 
-    def probabilities(self, texts: Sequence[str], calibrated: bool = True) -> Probabilities:
-        """Return the softmax of logits / temperature as float64, shape (texts, classes).
+    def shares(self, logits: Logits, raw: bool = False) -> Probabilities:
+        """Return the softmax of logits (..., classes) as float64.
 
         Args:
-            texts: what to classify.
-            calibrated: False leaves the temperature out, as `bert-lora predict` does.
-
-        Raises:
-            NumericsError: if a logit is not finite.
+            logits: as `logits` returns them.
+            raw: whether to undo the temperature, for the probabilities that training left.
         """
-        scaled = self.logits(texts).astype(np.float64) / (self.temperature if calibrated else 1)
-        shares: Probabilities = softmax(scaled, axis=1)
+        shares: Probabilities = softmax(
+            logits.astype(np.float64) * (self.temperature if raw else 1), axis=-1
+        )
         return shares
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
@@ -105,7 +102,7 @@ class Export(BaseModel):
         format: merged, a Transformers folder; or onnx, a graph for ONNX Runtime.
         precision: of its weights.
         labels: class names in the order of the logits.
-        temperature: what logits are divided by before the softmax.
+        temperature: what the weights have divided the logits by.
         max_length: tokens that are read of a text.
         pad_token_id: token that fills the shorter rows of a batch.
         empty: token ids that stand for a text without any token.
@@ -125,15 +122,10 @@ class Export(BaseModel):
     files: dict[str, str]
     check: dict[str, Any] | None = None
 
-    @property
-    def weights(self) -> str:
-        """The name of the file with the weights."""
-        return paths.EXPORT_ONNX if self.format == "onnx" else paths.EXPORT_WEIGHTS
-
 
 def open_predictor(
     folder: Path | None = None,
-    compute: ComputeParams | None = None,
+    compute: ComputeParams = AUTO,
     threads: int | None = None,
     *,
     base: bool = False,
@@ -151,17 +143,15 @@ def open_predictor(
     Raises:
         HostError: if a folder is missing, or ONNX Runtime is not installed.
         ModelError: if a file is damaged, or base and adapter do not belong together.
-        DataError: if the metrics hold no valid temperature.
     """
-    compute = compute or AUTO
-    if threads is None:
-        threads = threads_of(compute)
-    if folder is not None and (export := read_export(folder, unchecked)).format == "onnx":
+    threads = threads or threads_of(compute)
+    export = None if folder is None else read_export(folder, unchecked)
+    if folder and export and export.format == "onnx":
         return _of_export(folder, export, open_onnx(folder, threads))
 
     from stages.tools import predictor_torch  # here, since ONNX must answer without torch
 
-    if folder is not None:
+    if folder and export:
         return _of_export(folder, export, predictor_torch.open_merged(folder, threads))
     return predictor_torch.open_models(compute.model_copy(update={"threads": threads}), base)
 
@@ -173,26 +163,30 @@ def read_export(folder: Path, unchecked: bool = False) -> Export:
         HostError: if there is no such folder.
         ModelError: if it is no exported folder, or a file is missing or damaged.
     """
-    shown = printable(folder)
+    shown, record = printable(folder), folder / paths.EXPORT_RECORD
     if not folder.is_dir():
         raise HostError(f"{shown}: no such folder", f"make it: bert-lora export {shown}")
-    record = folder / paths.EXPORT_RECORD
     if not record.is_file():
-        what = f"{printable(record)}: not found: not a folder of bert-lora export"
-        raise ModelError(what, f"{REDO} {shown}")
-    damaged = ModelError(f"{printable(record)}: is damaged", f"{REDO} {shown}")
+        raise broken(folder, record, "not found: not a folder of bert-lora export")
     try:
         export = Export.model_validate_json(record.read_bytes())
     except ValidationError:
-        raise damaged from None
+        raise broken(folder, record, "is damaged") from None
     if export.check is None and not unchecked:
-        raise damaged
+        raise broken(folder, record, "is damaged")
     for name, sha256 in export.files.items():
         path = folder / name
-        if not path.is_file() or sha256_of(path) != sha256:  # guard: files of an export
-            state = "damaged" if path.is_file() else "missing"
-            raise ModelError(f"{printable(path)}: {state}", f"{REDO} {shown} --force")
+        if not path.is_file():
+            raise broken(folder, path, "missing")
+        if sha256_of(path) != sha256:  # guard: files of an export
+            raise broken(folder, path, "damaged")
     return export
+
+
+def broken(folder: Path, path: Path, what: str) -> ModelError:
+    """Return the error for a part of an exported folder."""
+    fix = f"export it again: bert-lora export {printable(folder)} --force"
+    return ModelError(f"{printable(path)}: {what}", fix)
 
 
 def require_onnx(*packages: str) -> None:
@@ -225,7 +219,7 @@ def open_onnx(folder: Path, threads: int) -> Callable[[Batch], Logits]:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own classes, of which each release has others
-        raise cannot_load(path, folder, error) from error
+        raise broken(folder, path, f"cannot be loaded: {printable(error, 200)}") from error
 
     def run(batch: Batch) -> Logits:
         logits: Logits = session.run(["logits"], batch)[0]
@@ -234,15 +228,17 @@ def open_onnx(folder: Path, threads: int) -> Callable[[Batch], Logits]:
     return run
 
 
-def cannot_load(path: Path, folder: Path, error: Exception) -> ModelError:
-    """Return the error for a part of an exported folder that its library does not take."""
-    what = f"{printable(path)}: cannot be loaded: {printable(error, 200)}"
-    return ModelError(what, f"{REDO} {printable(folder)} --force")
-
-
 def _of_export(folder: Path, export: Export, run: Callable[[Batch], Logits]) -> Predictor:
     """Return the predictor of an exported folder whose model is `run`."""
-    tokenizer, special = _tokenizer_of(folder, export)
+    path = folder / paths.EXPORT_TOKENIZER
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises Exception itself
+        raise broken(folder, path, f"cannot be loaded: {printable(error, 200)}") from error
+    side = (tokenizer.truncation or {}).get("direction", "right")
+    tokenizer.enable_truncation(export.max_length, direction=side)
+    tokenizer.no_padding()
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
     tokens = BATCH_TOKENS
     # Activations are rounded to 8 bits by the range of the batch: in one with others, a text's
     # answer would depend on theirs.
@@ -262,32 +258,16 @@ def _of_export(folder: Path, export: Export, run: Callable[[Batch], Logits]) -> 
             for found in tokenizer.encode_batch_fast(texts)
         ]
 
+    weights = paths.EXPORT_ONNX if export.format == "onnx" else paths.EXPORT_WEIGHTS
     return Predictor(
         description=f"{export.format} {export.precision}",
         labels=export.labels,
         max_length=export.max_length,
         temperature=export.temperature,
-        sha256=export.files[export.weights],
+        sha256=export.files[weights],
         score=score,
         count=count,
     )
-
-
-def _tokenizer_of(folder: Path, export: Export) -> tuple[Any, int]:
-    """Return the folder's tokenizer, and how many special tokens it adds to a text.
-
-    Raises:
-        ModelError: if its file cannot be loaded.
-    """
-    path = folder / paths.EXPORT_TOKENIZER
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises Exception itself
-        raise cannot_load(path, folder, error) from error
-    side = (tokenizer.truncation or {}).get("direction", "right")
-    tokenizer.enable_truncation(export.max_length, direction=side)
-    tokenizer.no_padding()
-    return tokenizer, tokenizer.num_special_tokens_to_add(is_pair=False)
 
 
 def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
@@ -298,11 +278,10 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         tokens: of a padded batch, at most; a longer row is a batch of its own.
     """
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    start = 0
-    while start < len(rows):
-        end = start + max(1, tokens // lengths[rows[start]])
-        yield rows[start:end]
-        start = end
+    while rows:
+        count = max(1, tokens // lengths[rows[0]])
+        yield rows[:count]
+        rows = rows[count:]
 
 
 def fault_of(

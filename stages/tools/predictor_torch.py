@@ -9,8 +9,8 @@ from transformers import AutoModelForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
 from stages.core import paths
-from stages.core.artefacts import read_object, remake, require, sha256_of
-from stages.core.errors import DataError, NumericsError, printable
+from stages.core.artefacts import read_object, require, sha256_of
+from stages.core.errors import NumericsError, printable
 from stages.core.params import ComputeParams
 from stages.model.device import set_up
 from stages.model.fast import speed_up
@@ -19,7 +19,7 @@ from stages.model.load import load_base
 from stages.model.padding import Batch
 from stages.model.saved import check_adapter, load_adapter, read_manifest
 from stages.scoring.logits import predict_logits
-from stages.tools.predictor import Logits, Predictor, cannot_load
+from stages.tools.predictor import Logits, Predictor, broken
 
 SEED = 0  # of the fresh head and of dropout, neither of which reaches an answer
 
@@ -36,25 +36,23 @@ def open_models(compute: ComputeParams, base: bool) -> Predictor:
     Raises:
         HostError: if a folder is missing.
         ModelError: if a file is damaged, or base and adapter do not belong together.
-        DataError: if the metrics hold no valid temperature.
     """
     for folder in (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if base else [])):
         require(folder)
     device = set_up(compute)
     manifest = read_manifest(paths.ADAPTER)
-    labels = manifest["labels"]
+    labels, temperature = manifest["labels"], manifest["temperature"]
     classifier = load_base(paths.BASE_MODEL, labels, SEED, device, manifest["pooling"])
     if base:
         check_adapter(labels, paths.ADAPTER, paths.BASE_MODEL)
         load_head(classifier, paths.HEAD)
         freeze_encoder(classifier)
-        name, weights, metrics = "base", paths.HEAD_WEIGHTS, paths.BASE_METRICS
+        temperature = read_object(paths.HEAD_FIT, "temperature")["temperature"]
     else:
         classifier = load_adapter(classifier, paths.ADAPTER, paths.BASE_MODEL)
-        name, weights, metrics = "adapter", paths.ADAPTER_WEIGHTS, paths.ADAPTER_METRICS
     speed_up(classifier, device, SEED)
     tokenizer = classifier.tokenizer
-    description = f"{name} {device.precision}"
+    description = f"{'base' if base else 'adapter'} {device.precision}"
     max_length = min(manifest["max_length"], int(tokenizer.model_max_length))
 
     def score(texts: list[str]) -> Logits:
@@ -69,26 +67,11 @@ def open_models(compute: ComputeParams, base: bool) -> Predictor:
         description=description,
         labels=labels,
         max_length=max_length,
-        temperature=temperature_of(metrics),
-        sha256=sha256_of(weights),
+        temperature=temperature,
+        sha256=sha256_of(paths.HEAD_WEIGHTS if base else paths.ADAPTER_WEIGHTS),
         score=score,
         count=lambda texts: [len(ids) for ids in tokenizer(texts)["input_ids"]],
     )
-
-
-def temperature_of(path: Path) -> float:
-    """Return the temperature in a model's metrics; 1 where there are none, as in models/ alone.
-
-    Raises:
-        DataError: if the file is there and holds no positive number.
-    """
-    if not path.exists():
-        return 1.0
-    value = read_object(path, "temperature")["temperature"]
-    if type(value) not in (int, float) or not 0 < value < float("inf"):
-        what = f"{path}: temperature: expected a positive number, got {printable(value)}"
-        raise DataError(what, remake(path))
-    return float(value)
 
 
 def open_merged(folder: Path, threads: int) -> Callable[[Batch], Logits]:
@@ -108,13 +91,11 @@ def open_merged(folder: Path, threads: int) -> Callable[[Batch], Logits]:
             trust_remote_code=False,
         ).eval()
     except Exception as error:  # a file that another release wrote makes it raise anything
-        raise cannot_load(folder, folder, error) from error
+        raise broken(folder, folder, f"cannot be loaded: {printable(error, 200)}") from error
 
     def run(batch: Batch) -> Logits:
+        inputs = {name: torch.from_numpy(array) for name, array in batch.items()}
         with torch.inference_mode():
-            logits = model(
-                **{name: torch.from_numpy(array) for name, array in batch.items()}
-            ).logits
-        return np.asarray(logits.numpy(), dtype=np.float32)
+            return np.asarray(model(**inputs).logits.numpy(), dtype=np.float32)
 
     return run

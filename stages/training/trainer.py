@@ -151,10 +151,12 @@ class Training:
         history: the Trainer's log, one entry for each evaluation step among others.
         kept: "trained", or "base" where validation finds the base better: the classifier then has
             the base's head and an untrained adapter.
+        temperature: what the logits have been divided by, None where the base is kept.
     """
 
     history: list[dict[str, float]]
     kept: str
+    temperature: float | None = None
 
 
 def train(
@@ -210,7 +212,7 @@ def train(
     if not finds_worse(losses[1] - losses[0], plan.chooses):
         temperature = fit_temperature(probabilities_of(after), validation.targets)
         divide_logits(classifier, start.layer, temperature)
-        return Training(history, "trained")
+        return Training(history, "trained", temperature)
     print(
         f"validation finds the base better (log loss {losses[0].mean():.4f}, trained "
         f"{losses[1].mean():.4f}): the base is kept"

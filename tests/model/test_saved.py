@@ -135,6 +135,7 @@ def test_the_config_has_no_entry_twice_and_no_path_of_this_machine(finished_run:
 
 def test_the_manifest_names_what_the_adapter_belongs_to(finished_run: Path) -> None:
     folder = finished_run / paths.ADAPTER
+    metrics = json.loads((finished_run / paths.ADAPTER_METRICS).read_text(encoding="utf-8"))
     assert json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == {
         "method": "lora",
         "kept": "trained",
@@ -144,6 +145,7 @@ def test_the_manifest_names_what_the_adapter_belongs_to(finished_run: Path) -> N
         "labels": list(NAMES[:2]),
         "pooling": "mean",
         "max_length": 32,
+        "temperature": metrics["temperature"],
         "files": {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
     }
 

@@ -38,7 +38,7 @@ def test_scores_agree_with_scikit_learn(classes: int) -> None:
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
     for name in ("log_loss", "brier", "calibration_error"):  # temperature 1 changes nothing
-        assert found[f"{name}_scaled"] == pytest.approx(found[name], rel=1e-9)
+        assert found[f"{name}_raw"] == pytest.approx(found[name], rel=1e-9)
     assert found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]
     report = metrics.classification_report(targets, predicted, output_dict=True)
     for number, label in enumerate(labels):

@@ -46,7 +46,7 @@ def test_a_merged_folder_is_written_checked_and_described(
     record = read_json(folder / "export.json")
     found = record["check"]
     assert (record["format"], record["precision"]) == ("merged", "fp32")
-    assert record["temperature"] == metrics["temperature"]
+    assert record["temperature"] == read_json(project / paths.ADAPTER_MANIFEST)["temperature"]
     assert record["adapter"] == read_json(project / paths.ADAPTER_MANIFEST)["files"]
     assert record["base_source"] == "a model folder of its author"  # no path of this machine
     assert (found["rows"], found["flipped"], found["mcnemar_p"]) == (len(test), 0, 1)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -187,7 +188,7 @@ def test_a_terminal_gets_a_table_that_no_text_can_disturb(
     call: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = Terminal("utf-8")
-    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stdout", screen)
     texts = ["good \x1b[2J\n[bold]film[/bold] :smile:", "schön " * 40]
     assert call("predict", *texts, "--with-base").code == 0
@@ -199,9 +200,26 @@ def test_a_terminal_gets_a_table_that_no_text_can_disturb(
     assert second.startswith("schön schön ")
     assert "…" in second
     for line in (first, second):
-        assert len(line) <= 70
+        assert len(line) <= 80
         assert len(line.rstrip().rpartition(".")[2]) == 3
         assert line.rstrip() == line
+
+
+def test_where_the_columns_leave_no_room_the_text_stands_above_them(
+    call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal("utf-8")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout", screen)
+    text = "good [w1] w2 " * 5
+    assert call("predict", text, "bad", "--all", "--with-base").code == 0
+    lines = re.sub(r"\x1b\[\d*m", "", screen.shown()).splitlines()
+    assert lines[0].rstrip() == text.rstrip()
+    names = ["adapter", "label", "probability", "p_positive", "p_negative"]
+    assert [line.split()[0] for line in lines[1:6]] == names
+    adapter, base = zip(*(map(float, line.split()[1:]) for line in lines[4:6]), strict=True)
+    assert sum(adapter) == pytest.approx(1) == pytest.approx(sum(base))
+    assert lines[6].rstrip() == "bad"
 
 
 def test_json_on_a_terminal_is_one_safe_line(
@@ -228,6 +246,14 @@ def test_a_reader_that_left_ends_it_quietly(call: Command, monkeypatch: pytest.M
         patch.setattr("sys.stderr", errors)
         result = call("predict", "good")
     assert (result.code, errors.getvalue()) == (1, "")
+
+
+def test_probabilities_are_calibrated_and_raw_ones_can_be_had(call: Command, project: Path) -> None:
+    shares, raw = (call("predict", "good", *more).rows[0] for more in ([], ["--raw"]))
+    manifest = json.loads((project / paths.ADAPTER_MANIFEST).read_text(encoding="utf-8"))
+    odds = [math.log(row["probability"] / (1 - row["probability"])) for row in (shares, raw)]
+    assert odds[1] == pytest.approx(odds[0] * manifest["temperature"], rel=1e-5)
+    assert odds[1] != pytest.approx(odds[0], rel=1e-2)
 
 
 def test_counts_the_texts_that_are_cut(call: Command) -> None:

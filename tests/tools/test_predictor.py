@@ -18,12 +18,11 @@ from tokenizers import processors
 
 from stages.core import paths
 from stages.core.artefacts import read_json, sha256_of, write_json
-from stages.core.errors import DataError, HostError, ModelError, NumericsError
+from stages.core.errors import HostError, ModelError, NumericsError
 from stages.core.params import Params
 from stages.scoring import predictions
 from stages.tools.export import Wanted
 from stages.tools.predictor import Predictor, batches, fault_of, open_predictor
-from stages.tools.predictor_torch import temperature_of
 from tests.support.exports import (
     MAX_LENGTH,
     TEMPERATURE,
@@ -66,7 +65,7 @@ def test_models_answer_as_the_stages_recorded(models_alone: Path, name: str) -> 
     path = {"adapter": paths.ADAPTER_PREDICTIONS, "base": paths.BASE_PREDICTIONS}[name]
     recorded = predictions.read_predictions(models_alone / path, str(path), "")
     predictor = open_predictor(compute=COMPUTE, base=name == "base")
-    found = predictor.probabilities(texts, calibrated=False)
+    found = predictor.shares(predictor.logits(texts))
     np.testing.assert_allclose(found, predictions.probabilities_of(recorded), atol=2e-6)
     np.testing.assert_array_equal(predictor.logits(texts), predictor.logits(texts))
     np.testing.assert_allclose(
@@ -79,11 +78,14 @@ def test_models_say_what_they_are(project: Path, params: Params, base: bool) -> 
     predictor = open_predictor(compute=COMPUTE, base=base)
     manifest = read_json(paths.ADAPTER_MANIFEST)
     weights = paths.HEAD_WEIGHTS if base else paths.ADAPTER_WEIGHTS
-    metrics = paths.BASE_METRICS if base else paths.ADAPTER_METRICS
     assert predictor.description == ("base fp32" if base else "adapter fp32")
     assert predictor.labels == manifest["labels"] == LABELS
     assert predictor.max_length == params.data.max_length == 32
-    assert predictor.temperature == read_json(metrics)["temperature"] != 1
+    assert (
+        predictor.temperature
+        == (read_json(paths.HEAD_FIT) if base else manifest)["temperature"]
+        != 1
+    )
     assert predictor.sha256 == sha256_of(project / weights)
     fits = "good " * 30  # two tokens are special
     assert predictor.lengths([fits, fits + "bad", "bad"]) == [32, 33, 3]
@@ -91,8 +93,7 @@ def test_models_say_what_they_are(project: Path, params: Params, base: bool) -> 
 
 
 @pytest.mark.usefixtures("models_alone")
-def test_models_alone_are_not_calibrated_and_damage_is_one_line() -> None:
-    assert open_predictor(threads=1).temperature == 1
+def test_damage_of_models_is_one_line() -> None:
     shutil.rmtree(paths.HEAD)
     with pytest.raises(HostError, match="models/head not found"):
         open_predictor(compute=COMPUTE, base=True)
@@ -103,14 +104,6 @@ def test_models_alone_are_not_calibrated_and_damage_is_one_line() -> None:
     paths.ADAPTER_MANIFEST.write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match="not a manifest"):
         open_predictor(compute=COMPUTE)
-
-
-@pytest.mark.parametrize("value", ['"1"', "0", "-1", "null", "1e999", "true"])
-def test_a_temperature_that_is_none_is_one_line(tmp_path: Path, value: str) -> None:
-    path = tmp_path / "adapter.json"
-    path.write_text(f'{{"temperature": {value}}}', encoding="utf-8")
-    with pytest.raises(DataError, match="temperature: expected a positive number"):
-        temperature_of(path)
 
 
 @pytest.mark.parametrize("kind", ["merged", "onnx"])
@@ -128,7 +121,7 @@ def test_an_export_answers_as_the_adapter_and_says_what_it_is(
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, logits, atol=2e-5)
     np.testing.assert_allclose(predictor.logits(TEXTS[::-1]), logits[::-1], atol=2e-5)
-    assert predictor.logits([]).shape == predictor.probabilities([]).shape == (0, 2)
+    assert predictor.logits([]).shape == (0, 2)
     tokenizer = load_tiny_base("bert").tokenizer
     lengths = [len(tokenizer(text)["input_ids"]) for text in TEXTS]
     assert max(lengths) > 3 * MAX_LENGTH
@@ -158,13 +151,11 @@ def test_a_text_without_any_token_is_answered(
     assert predictor.lengths([""]) == [0]
 
 
-def test_probabilities_are_the_softmax_and_calibrated_by_the_temperature() -> None:
-    logits = np.array([[0, 2 * np.log(3)], [1000, 0]], dtype=np.float32)
-    predictor = invented(lambda _: logits)
-    calibrated = predictor.probabilities(["a", "b"])
-    np.testing.assert_allclose(calibrated, np.array([[0.25, 0.75], [1.0, 0.0]]), atol=1e-7)
-    plain = predictor.probabilities(["a", "b"], calibrated=False)
-    np.testing.assert_allclose(plain, np.array([[0.1, 0.9], [1.0, 0.0]]), atol=1e-7)
+def test_shares_are_the_softmax_and_raw_ones_those_before_the_temperature() -> None:
+    logits = np.array([[0, np.log(3)], [1000, 0]], dtype=np.float32)
+    predictor = invented(lambda _: logits)  # its temperature is 2
+    np.testing.assert_allclose(predictor.shares(logits), np.array([[0.25, 0.75], [1, 0]]))
+    np.testing.assert_allclose(predictor.shares(logits, raw=True), np.array([[0.1, 0.9], [1, 0]]))
 
 
 def test_a_logit_that_is_no_number_is_an_error() -> None:
@@ -194,7 +185,7 @@ def test_an_onnx_export_answers_without_torch_and_transformers(
     code = (
         "import sys; from stages.tools import cli\n"
         f"try: cli.main(['predict', '--all', '--model', {str(folder)!r}, *{TEXTS!r}])\n"
-        "finally: print(sorted({'torch', 'transformers', 'peft', 'pandas'} & set(sys.modules)))\n"
+        "finally: print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -208,7 +199,7 @@ def test_an_onnx_export_answers_without_torch_and_transformers(
     cut = "note: 1 of 5 texts have more than 12 tokens; the rest of them is not read\n"
     assert done.stderr == cut
     answers = [[json.loads(row)[f"p_{label}"] for label in LABELS] for row in rows]
-    expected = invented(lambda _: logits).probabilities(TEXTS, calibrated=False)
+    expected = invented(lambda _: logits).shares(logits)
     np.testing.assert_allclose(answers, expected, atol=1e-5)
 
 

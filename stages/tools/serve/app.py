@@ -22,7 +22,7 @@ from fastapi.responses import FileResponse
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -254,11 +254,7 @@ class PredictRequest(Body):
     texts: list[str] = Field([], fail_fast=True, description="Many texts.")
     all: bool = Field(False, description="Add the probability of every class.")
     with_base: bool = Field(False, description="Add what the base model answers.")
-    calibrated: bool = Field(
-        True,
-        description="Divide the logits by the temperature that was fitted on validation; "
-        "false gives the probabilities of `bert-lora predict`. The labels are the same.",
-    )
+    raw: bool = Field(False, description="Give the probabilities before their calibration.")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -472,15 +468,9 @@ def score(model: Predictor, texts: list[str]) -> list[Scored]:
 
 
 def answer(model: Predictor, scored: Scored, wanted: PredictRequest) -> Json:
-    """Return the likeliest class and its probability, which the temperature calibrates."""
-
-    def shares(temperature: float) -> list[float]:
-        logits = scored.logits.astype(np.float64)
-        return list(softmax(logits / temperature).round(DIGITS).tolist())
-
-    plain = shares(1.0)
-    best = plain.index(max(plain))  # as `bert-lora predict` chooses; no temperature changes it
-    table = shares(model.temperature) if wanted.calibrated else plain
+    """Return the likeliest class and its probability, as `bert-lora predict` does."""
+    table = model.shares(scored.logits, wanted.raw).round(DIGITS).tolist()
+    best = table.index(max(table))
     made: Json = {"label": model.labels[best], "probability": table[best]}
     if wanted.all:
         made["probabilities"] = dict(zip(model.labels, table, strict=True))

@@ -44,21 +44,21 @@ def row(label: str, logit: float, **more: Any) -> dict[str, Any]:
     return {"label": label, "probability": share(logit), **more}
 
 
-BOTH = {"negative": share(-1 / 2), "positive": share(1 / 2)}
-BASE = row("positive", 1 / 4, probabilities={"negative": share(-1 / 4), "positive": share(1 / 4)})
+BOTH = {"negative": share(-1), "positive": share(1)}
+BASE = row("positive", 1 / 2, probabilities={"negative": share(-1 / 2), "positive": share(1 / 2)})
 
 
 @pytest.mark.parametrize(
     ("body", "answers"),
     [
-        ({"text": "good good film"}, [row("positive", 2 / 2)]),
-        ({"text": "good", "calibrated": False}, [row("positive", 1)]),
-        ({"texts": ["bad bad", "a"]}, [row("negative", 2 / 2), row("negative", 0)]),
-        ({"texts": ["w " * 13 + "good"]}, [row("positive", 1 / 2)]),  # 16 tokens are read
-        ({"texts": ["w " * 14 + "good"]}, [row("positive", 1 / 2, cut=True)]),
+        ({"text": "good good film"}, [row("positive", 2)]),
+        ({"text": "good", "raw": True}, [row("positive", 1 * 2)]),
+        ({"texts": ["bad bad", "a"]}, [row("negative", 2), row("negative", 0)]),
+        ({"texts": ["w " * 13 + "good"]}, [row("positive", 1)]),  # 16 tokens are read
+        ({"texts": ["w " * 14 + "good"]}, [row("positive", 1, cut=True)]),
         (
             {"text": "good", "all": True, "with_base": True},
-            [row("positive", 1 / 2, probabilities=BOTH, base=BASE)],
+            [row("positive", 1, probabilities=BOTH, base=BASE)],
         ),
     ],
 )
@@ -157,7 +157,7 @@ NOT_TEXTS = st.recursive(
 BODIES = st.one_of(
     st.binary(max_size=60),
     NOT_TEXTS.map(lambda value: json.dumps(value).encode()),
-    st.sampled_from(["text", "texts", "all", "with_base", "calibrated", "x"]).flatmap(
+    st.sampled_from(["text", "texts", "all", "with_base", "raw", "x"]).flatmap(
         lambda key: NOT_TEXTS.map(lambda value: json.dumps({"text": " ", key: value}).encode())
     ),
 )
@@ -256,7 +256,7 @@ def test_info_names_what_is_served(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == PATHS
     fields = schema["components"]["schemas"]["PredictRequest"]["properties"]
-    assert set(fields) == {"text", "texts", "all", "with_base", "calibrated"}
+    assert set(fields) == {"text", "texts", "all", "with_base", "raw"}
 
 
 def test_metrics_count_requests_and_texts() -> None:

@@ -111,7 +111,7 @@ def test_a_text_is_classified_and_explained_by_keyboard_alone(
     ]
     assert lines == ["solid", "dashed"]  # told apart without colour
     assert "leaving out one word" in page.locator("#method").inner_text()
-    assert "positive, 62.2 %" in page.get_by_role("status").inner_text()
+    assert "positive, 73.1 %" in page.get_by_role("status").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 20

@@ -224,14 +224,14 @@ def test_one_model_answers_explains_and_is_named_whatever_becomes_of_the_files(
     project: Path,
 ) -> None:
     model = open_predictor(None, COMPUTE)
-    request = PredictRequest.model_validate({"text": "a", "calibrated": False})
+    request = PredictRequest.model_validate({"text": "a"})
     expected = [answer(model, row, request) for row in score(model, TEXTS)]
     with serving(project, "--host", "0.0.0.0") as server:  # noqa: S104  # to see what it says
         assert "whoever reaches this address can ask" in server.log[0]
         before = httpx2.get(f"{server.url}/info").json()
         shutil.rmtree(paths.ADAPTER)
         shutil.rmtree(paths.BASE_MODEL)
-        asked = partial(server.post, "/predict", calibrated=False, with_base=True)
+        asked = partial(server.post, "/predict", with_base=True)
         with ThreadPoolExecutor(8) as pool:  # so batches of any size
             responses = list(pool.map(lambda text: asked(text=text), TEXTS))
         for response, wanted in zip(responses, expected, strict=True):
