@@ -8,8 +8,9 @@ from stages.core import paths
 from stages.core.artefacts import write_json
 from stages.core.params import Params
 from stages.rows.checks import read_rows
-from stages.rows.labels import label_list
+from stages.rows.labels import label_list, name_labels
 from stages.rows.prepared import write_splits
+from stages.rows.reading import own_splits
 from stages.rows.splits import COUNTS, describe, notes, sample, split_rows, summarise
 from stages.sources.locate import locate_data
 
@@ -18,8 +19,10 @@ def prepare(params: Params) -> None:
     """Write the three splits, the label list and metrics/data.json; nothing if a check fails."""
     counts: Counter[str] = Counter({f"rows_{name}": 0 for name in COUNTS})
     with tempfile.TemporaryDirectory() as folder:
-        source = locate_data(params.data.source, Path(folder))
+        source = own_splits(locate_data(params.data.source, Path(folder)))
         checked = read_rows(source, params.data, counts)
+        if params.data.label_names:
+            checked, source = name_labels(checked, source, params.data.label_names)
         labels = label_list(checked, source)
 
     kept = sample(checked, params.data.limit, params.data.split_seed)

@@ -9,7 +9,15 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
@@ -32,6 +40,8 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 # No control character, line separator or direction override: a name is shown to people.
 PLAIN = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
 Name = Annotated[str, Field(min_length=1, max_length=1000, pattern=PLAIN)]
+# A column without a name has a number, from 1; YAML and `-S data.text_column=2` give it as one.
+Column = Annotated[Name, BeforeValidator(lambda v: str(v) if type(v) is int and v > 0 else v)]
 
 
 def field(expected: str, example: Any, **limits: Any) -> Any:
@@ -224,10 +234,16 @@ class DataParams(Section):
     """What is classified, and how it is split."""
 
     source: Name = field("a catalogue name, owner/name@revision, or a path", "movie-reviews")
-    text_column: Name = field("the name of a column", "text")
-    label_column: Name = field("the name of a column", "label")
-    # With a default, since the params of older commits, which people compare with, lack it.
-    group_column: Name | None = field("the name of a column, or null", "film", default=None)
+    text_column: Column = field("the name or the number of a column", "text")
+    label_column: Column = field("the name or the number of a column", "label")
+    # With a default, since the params of older commits, which people compare with, lack them.
+    group_column: Column | None = field("the name of a column, or null", "film", default=None)
+    header: bool = field("true or false", False, default=True)
+    label_names: Annotated[list[Name], Field(min_length=2)] | Name | None = field(
+        "a list of names, the path of a file with one name a line, or null",
+        "[negative, positive]",
+        default=None,
+    )
     limit: Annotated[int, Field(ge=20)] | None = field("an integer >= 20, or null", 300)
     max_length: int = field("an integer from 8 to 8192", 128, ge=8, le=8192)
     split_seed: int = field("an integer from 0 to 4294967295", 42, ge=0, le=2**32 - 1)

@@ -91,8 +91,13 @@ def _read_file(
     faults = Faults(file)
     names = [params.text_column, source.label_from_sign or params.label_column]
     names += [params.group_column] if params.group_column else []
-    table = open_table(file, names, faults, source.columns)
-    read = list(_rows(table.rows, source, faults, counts))
+    table = open_table(file, names, faults, source.columns, params.header, labelled=True)
+    read = list(_rows(table.rows, source, params, faults, counts))
+    for reason, answers in table.left_out.items():
+        counts[f"rows_{reason}"] += answers
+        counts["rows_source"] += answers
+    for note in table.notes:
+        print(f"note: {note}", flush=True)
     rows = pd.DataFrame(read, columns=["line", "text", "label", "rating", "group"], dtype=object)
     rows = rows.astype({"line": "int64", "rating": "float64"})
     faults.check()  # what cannot be read comes before what is not there
@@ -120,6 +125,7 @@ def _read_file(
 def _rows(
     cells: Iterator[tuple[int, list[Any]]],
     source: DataSource,
+    params: DataParams,
     faults: Faults,
     counts: Counter[str],
 ) -> Iterator[tuple[int, str | None, str | None, float | None, str | None]]:
@@ -128,7 +134,7 @@ def _rows(
     Texts are verbatim, labels and groups in their one spelling. A row whose rating is 0 has no
     label: it is counted, and left out.
     """
-    named = partial(label_of, names=source.label_names)
+    named = partial(label_of, names=source.label_names, column=params.label_column)
     for line, (text, label, *group) in cells:
         counts["rows_source"] += 1
         read_text = _read(text_of, text, line, faults)

@@ -9,8 +9,10 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,6 +22,7 @@ from stages.sources.locate import DataSource
 
 MAX_CLASSES = 1000
 NO_FRACTION = re.compile(r"(-?[0-9]+)\.0+")
+NUMBERED = re.compile(r"([0-9]+)[\s,;:]+([^\t]+).*")  # a line of a file with names: 0 <tab> good
 BOOLEANS = ("true", "false")  # Python writes True, R and Excel TRUE, most others true
 
 
@@ -40,12 +43,15 @@ def text_of(value: Any) -> str | None:
     return _plain(value, "text")
 
 
-def label_of(value: Any, names: tuple[str, ...] | None = None) -> str | None:
+def label_of(
+    value: Any, names: tuple[str, ...] | None = None, column: str = "<column>"
+) -> str | None:
     """Return the one spelling of a label, None for nothing; a list of one is its only value.
 
     Args:
         value: as the file has it.
         names: of integer labels from 0, where the source has such; -1 is then no label.
+        column: what it is called, for the remedy.
 
     Raises:
         NoValueError: if it is no label, or an integer outside the source's names.
@@ -60,10 +66,10 @@ def label_of(value: Any, names: tuple[str, ...] | None = None) -> str | None:
     if isinstance(value, list):
         if len(value) > 1:
             raise NoValueError(
-                f"the label is a list of {len(value)}: that is a multi-label task, and here each "
-                "text has one label",
-                "keep one label for each row, or name one by its place: "
-                "data.label_column: <column>.0",
+                "more than one label: here each text has one class (several are another task, "
+                "multi-label)",
+                f"keep one label in each row, or set data.label_column to {column}.0 to read the "
+                "first",
             )
         if value and isinstance(value[0], list):
             what = f"the label is a list of lists, {printable(repr(value))}: that marks spans"
@@ -112,6 +118,49 @@ def _plain(value: Any, what: str) -> str | None:
         f"the {what} {printable(repr(value))} is {kind}, neither text nor a number",
         f"write it as text, or set data.{what}_column",
     )
+
+
+def name_labels(
+    rows: pd.DataFrame, source: DataSource, given: list[str] | str
+) -> tuple[pd.DataFrame, DataSource]:
+    """Return the rows with names in place of their numbers, and the source with these names.
+
+    Args:
+        rows: labels are whole numbers from 0, or from 1 where one is the number of names.
+        source: where the rows are from.
+        given: the names in order, or a file with a name (or number and name) on each line.
+
+    Raises:
+        DataError: naming what is no number of a name, or what is wrong with the file.
+    """
+    place, fix = "params.yaml: data.label_names", "give one name for each class, in order"
+    names, first = given, None
+    if isinstance(given, str):
+        place = f"{place}: {printable(given)}"
+        try:
+            lines = Path(given).read_text(encoding="utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{place}: cannot be read: {printable(error)}", fix) from None
+        names = [line.rstrip("\r").strip() for line in lines if line.strip()]
+        numbered = [m for m in map(NUMBERED.fullmatch, names) if m]
+        numbers = [int(match[1]) for match in numbered]
+        if numbers and numbers == list(range(numbers[0], numbers[0] + len(names))):
+            names, first = [match[2] for match in numbered], numbers[0]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{place}: {printable(twice[0])} is there twice", fix)
+    if first is None:
+        first = int(str(len(names)) in set(rows["label"]))
+    known = {str(number): name for number, name in enumerate(names, start=first)}
+    if wrong := sorted(set(rows["label"]) - set(known)):
+        row = rows[rows["label"] == wrong[0]].iloc[0]
+        more = f", nor are {len(wrong) - 1} others" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{printable(row['file'])}: line {row['line']}: label {printable(wrong[0])} is no "
+            f"number from {first} to {first + len(names) - 1}, of the {len(names)} names in "
+            f"{place}{more}",
+            fix,
+        )
+    return rows.assign(label=rows["label"].map(known)), replace(source, label_names=tuple(names))
 
 
 def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:

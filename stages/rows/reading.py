@@ -1,11 +1,12 @@
-"""Read a table row by row, whatever its format: csv, tsv, jsonl, json, parquet, xlsx, plain text.
+"""Read a table row by row, whatever its format: csv, json, parquet, xlsx, text files, folders.
 
 A function for each format understands the file and yields each row as its line and its fields by
 name; `open_table` picks the wanted columns out of them, in one place for all formats. Nothing is
 kept of a row that has been passed on, so a file of any size is read in constant memory, but for a
 .json, an .xlsx and a packed .parquet, whose content is held as a whole.
 
-To add a format: a function like the others in READERS, and its ending in `locate.FORMATS`.
+To add a format: a function like the others in READERS, and its ending in `locate.FORMATS`. What
+annotation tools and wrappers make of the rows is in `layouts`.
 """
 
 import codecs
@@ -16,12 +17,12 @@ import io
 import json
 import re
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -30,13 +31,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.core.errors import DataError, HostError, printable
-from stages.sources.locate import compression_of, format_of
+from stages.rows.layouts import (
+    MISSING,
+    Fields,
+    answered,
+    field_of,
+    guessed_columns,
+    looks_like_data,
+    takes_one_of_several,
+    tool_of,
+    unwrapped,
+)
+from stages.sources.locate import (
+    ALIASES,
+    SPLITS,
+    DataSource,
+    class_folders,
+    compression_of,
+    format_of,
+    is_texts,
+    labels_beside,
+)
 
 SHOWN = 5  # places of one kind of fault, and
 KINDS = 20  # kinds of fault that one message names
 SAMPLE = 100  # rows whose names a message offers, and
 DEPTH = 10  # levels of nesting of these names
-MISSING = object()
 
 MARKS = (  # the longer first: UTF-32's begins as that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -48,9 +68,13 @@ MARKS = (  # the longer first: UTF-32's begins as that of UTF-16
 CELL_LIMIT = 100_000_000  # characters of a csv cell, above what the csv module allows by default
 HEADER_LINES = 100  # that one csv header may have, with line breaks in its quoted names
 SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+QUOTES = {'"': "", "": ", without quoting", "'": ", quoted by '"}
+FASTTEXT = "__label__"
 EXCEL_HINT = re.compile(r'"?sep=(.)"?\r?\n?')  # a first line that Excel writes and reads
 TWICE = 'write a quote inside a quoted cell twice: ""'
 ONE_OBJECT = "one object to a line"
+TO_UTF8 = "save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+TOOL_COLUMNS = {"annotations", "completions", "annotation", "answer", "annotation_id", "responses"}
 BATCH = 8192  # rows of parquet that are read at once
 # What XML cannot hold is written so: _x000D_ is a carriage return, _x005F_ an underscore.
 ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
@@ -64,11 +88,12 @@ class Faults:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.names: Sequence[str] = ()  # what the lines are called, where they are files
         self.lines: dict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def add(self, place: object, what: str, fix: str) -> None:
-        """Note that `what` is wrong at `place`, a line number."""
-        self.lines[what, fix].append(str(place))
+    def add(self, line: int, what: str, fix: str) -> None:
+        """Note that `what` is wrong on a line."""
+        self.lines[what, fix].append(self.names[line - 1] if self.names else str(line))
 
     def check(self) -> None:
         """End the reading if anything was noted.
@@ -79,7 +104,7 @@ class Faults:
         if not self.lines:
             return
         kinds = [
-            (f"{printable(self.path)}: {_places(lines)}: {what}", fix)
+            (f"{printable(self.path)}: {self._places(lines)}: {what}", fix)
             for (what, fix), lines in self.lines.items()
         ]
         if (more := len(kinds) - KINDS) > 0:
@@ -87,122 +112,166 @@ class Faults:
             kinds[KINDS:] = [(rest, "correct these first")]
         raise DataError.from_faults(kinds)
 
+    def _places(self, places: list[str]) -> str:
+        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+        what = "" if self.names else f"line{'s' * (len(places) > 1)} "
+        return f"{what}{printable(', '.join(places[:SHOWN]), 400)}{more}"
 
-def _places(places: list[str]) -> str:
-    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-    return f"line{'s' * (len(places) > 1)} {', '.join(places[:SHOWN])}{more}"
 
-
-# The line, from 1 as an editor counts (parquet and .json: the row), and the cells.
+# The line, from 1 as an editor counts (parquet and .json: the row; a folder: the file), and cells.
 Row = tuple[int, list[Any]]
-Fields = tuple[int, Mapping[str, Any]]  # the line, and what stands there by name
-
-
-@dataclass(frozen=True)
-class Table:
-    """A file that is being read.
-
-    Attributes:
-        understood: format, separator and encoding, for a person.
-        rows: each row's line and its cells in the order of the names that were asked for; an empty
-            cell is None.
-        check: raises a DataError if no row so far has a column (where rows are nested; elsewhere
-            the header is checked at once).
-    """
-
-    understood: str
-    rows: Iterator[Row]
-    check: Callable[[], None]
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What a format hands on; `header`, on `line`, is None where each row has names of its own."""
+    """What a format hands on.
+
+    `header`, on `line`, is None where each row has names of its own; `sample` are the first lines
+    from it on; `files` are those of the rows, where a row is a file.
+    """
 
     understood: str
     rows: Iterator[Fields]
     header: list[str] | None = None
     line: int = 1
+    sample: list[list[Any]] = field(default_factory=list)
+    files: Sequence[Path] = ()
+
+
+class Table:
+    """A file that is being read.
+
+    Attributes:
+        understood: format, separator, encoding and layout, for a person.
+        rows: each row's line and its cells in the order of the names that were asked for; an empty
+            cell is None. To pass through once.
+        files: the file of each row, where a row is a file.
+        left_out: answers of annotators that are none, by the reason, once the rows are read.
+        notes: what else there is to say then.
+    """
+
+    def __init__(
+        self, content: _Content, names: list[str], label: str | None, faults: Faults
+    ) -> None:
+        path = faults.path
+        first = next(content.rows, None)
+        rows = content.rows if first is None else chain([first], content.rows)
+        tool = tool_of(first[1]) if first else None
+        about = [content.understood, *filter(None, [tool, compression_of(path)])]
+        self.understood, self.files = ", ".join(about), content.files
+        self.left_out, self.notes = Counter[str](), list[str]()
+        self.rows = self._rows(
+            answered(rows, tool, label, self.left_out, faults.add) if tool else rows, names, label
+        )
+        self._faults, self._first = faults, list[Mapping[str, Any]]()
+        self._absent = dict.fromkeys(names if content.header is None else ())
+
+    def check(self) -> None:
+        """Raise a DataError if no row so far has a column.
+
+        That is where rows are nested; elsewhere the header is checked at once.
+        """
+        for name in self._absent:
+            raise _no_nested_column(self._faults.path, name, self._first)
+
+    def _rows(self, rows: Iterator[Fields], names: list[str], label: str | None) -> Iterator[Row]:
+        path, count, several = self._faults.path, 0, 0
+        picks = label is not None and any(part.isdecimal() for part in label.split(".")[1:])
+        for count, (line, fields) in enumerate(rows, start=1):  # read below
+            cells = [field_of(fields, name) for name in names]
+            if self._absent:
+                if count <= SAMPLE:
+                    self._first.append(fields)
+                for name, cell in zip(names, cells, strict=True):
+                    if cell is not MISSING:
+                        self._absent.pop(name, None)
+            if picks:
+                several += takes_one_of_several(fields, str(label))
+            yield line, [None if cell is MISSING else cell for cell in cells]
+        if not count:
+            self._faults.check()
+            raise _empty(path, "no answer is left" if self.left_out else "no rows")
+        self.check()
+        if several:
+            what = f"{several:,} of {count:,} rows have more than one label or answer"
+            self.notes.append(
+                f"{printable(path)}: {what}; {label} reads one of them, not the others"
+            )
 
 
 def open_table(
-    path: Path, names: list[str], faults: Faults, columns: tuple[str, ...] | None = None
+    path: Path,
+    names: list[str],
+    faults: Faults,
+    columns: tuple[str, ...] | None = None,
+    header: bool = True,
+    labelled: bool = False,
 ) -> Table:
     """Return the table in a file: what was understood of it, and its rows to pass through once.
 
     Args:
-        path: its ending names the format.
+        path: its ending names the format; a folder has a folder for each class.
         names: the columns to read, maybe dotted; the cells of a row are in this order.
         faults: takes the rows that are left out because they cannot be read.
         columns: the column names of a file that is tab-separated without header and quoting.
+        header: whether the first line names the columns; else their names are numbers from 1.
+        labelled: whether the second name is that of the label, so that each answer of an
+            annotator is a row.
 
     Raises:
         DataError: if it is not of its format, has no row, or lacks a column; while the rows are
             read, too.
     """
-    reader = READERS[str(format_of(path))] if columns is None else partial(_read_plain, columns)
-    content = reader(path, names, faults)
+    reader = READERS[_kind_of(path)] if columns is None else partial(_read_plain, columns)
+    content = reader(path, names, faults, header)
     if content.header is not None:
-        _check_names(path, content.line, names, content.header)
-    absent = set(names if content.header is None else ())
+        _check_names(path, content, names, header and labelled)
+    return Table(content, names, names[1] if labelled else None, faults)
 
-    def check() -> None:
-        for name in names:
-            if name in absent:
-                raise _no_column(path, 1, name, _names_in(path))
 
-    def rows() -> Iterator[Row]:
-        count = 0
-        for count, (line, fields) in enumerate(content.rows, start=1):  # noqa: B007  # read below
-            cells = [field_of(fields, name) for name in names]
-            if absent:
-                pairs = zip(names, cells, strict=True)
-                absent.difference_update(name for name, cell in pairs if cell is not MISSING)
-            yield line, [None if cell is MISSING else cell for cell in cells]
-        if not count:
-            faults.check()
-            raise _empty(path, "no rows")
-        check()
+def _kind_of(path: Path) -> str:
+    if path.is_dir():
+        return "folder"
+    return "json" if path.parent.is_file() else str(format_of(path))
 
-    packed = compression_of(path)
-    understood = f"{content.understood}, {packed}" if packed else content.understood
-    return Table(understood, rows(), check)
+
+def own_splits(source: DataSource) -> DataSource:
+    """Return a source with the splits that its one .json file holds: {"train": [...], ...}.
+
+    The path of each is that of the file and the split's key.
+
+    Raises:
+        DataError: if it holds train or test alone, or one of them twice.
+    """
+    file = source.splits.get("all")
+    if file is None or source.parts or format_of(file) != "json":
+        return source
+    content, _ = _load_json(file)
+    if not isinstance(content, dict):
+        return source
+    tables = [key for key, rows in content.items() if isinstance(rows, list) and rows]
+    tables = [key for key in tables if isinstance(content[key][0], (dict, list))]
+    if not {"train", "test"} & set(tables):
+        return source
+    splits: dict[str, Path] = {}
+    for key in tables:
+        split = ALIASES.get(key)
+        if split is None:
+            print(f"ignored: {printable(file / key)} is none of {', '.join(SPLITS)}", flush=True)
+        elif split in splits:
+            raise DataError(f"{printable(file)}: {split} is there twice", "keep one of the two")
+        else:
+            splits[split] = file / key
+    if missing := [split for split in ("train", "test") if split not in splits]:
+        raise DataError(
+            f"{printable(file)}: has no {missing[0]}, but {', '.join(splits)}",
+            "add it, or give all rows as one list, which is then split",
+        )
+    return replace(source, splits=splits)
 
 
 def _empty(path: Path, what: str = "the file is empty") -> DataError:
     return DataError(f"{printable(path)}: line 1: {what}", "give a file with rows")
-
-
-# Columns, by their maybe dotted names, as annotation tools write them: data.text, annotations.0.x
-
-
-def field_of(value: Any, name: str) -> Any:
-    """Return the field of a row by its name, or MISSING.
-
-    A name that is there as it stands comes first; then each part between dots is a key of an
-    object, or the place in a list, from 0.
-    """
-    if isinstance(value, list):
-        first, _, rest = name.partition(".")
-        if not (first.isascii() and first.isdecimal() and len(first) < 9):
-            return MISSING
-        if int(first) >= len(value):
-            return None  # an empty list of annotations: there is none
-        return field_of(value[int(first)], rest) if rest else value[int(first)]
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        return MISSING
-    if name in value:
-        return value[name]
-    at = name.find(".")
-    while at >= 0:  # a key may hold dots itself
-        if name[:at] in value:
-            found = field_of(value[name[:at]], name[at + 1 :])
-            if found is not MISSING:
-                return found
-        at = name.find(".", at + 1)
-    return MISSING
 
 
 def _names_of(value: Any, depth: int = DEPTH) -> Iterator[str]:
@@ -220,23 +289,40 @@ def _names_of(value: Any, depth: int = DEPTH) -> Iterator[str]:
             yield str(name)
 
 
-def _names_in(path: Path) -> list[str]:
-    """Return the dotted names of the first rows of a file."""
-    found = dict[str, None]()
-    for _, fields in islice(READERS[str(format_of(path))](path, [], Faults(path)).rows, SAMPLE):
-        found.update(dict.fromkeys(islice(_names_of(fields), SAMPLE)))
-    return list(found)
-
-
-def _check_names(path: Path, line: int, names: list[str], header: list[str]) -> None:
+def _check_names(path: Path, content: _Content, names: list[str], may_lack_header: bool) -> None:
+    header = content.header or []
     for name in names:
         if header.count(name) > 1:
+            raise _twice(path, content.line, name)
+        if name in header:
+            continue
+        if may_lack_header and len(header) > 1 and looks_like_data(content.sample):
+            text, label = guessed_columns(content.sample)
             raise DataError(
-                f"{printable(path)}: line {line}: column {printable(name)} occurs twice",
-                "name each column once",
+                f"{printable(path)}: line {content.line}: no column {printable(name)}: the line "
+                f"looks like a row, not like names: {printable(', '.join(header))}",
+                f"set data.header to false, data.text_column to {text} and data.label_column to "
+                f"{label}, or name the columns in a line above it",
             )
-        if name not in header:
-            raise _no_column(path, line, name, header)
+        raise _no_column(path, content.line, name, header)
+
+
+def _twice(path: Path, line: int, name: str) -> DataError:
+    return DataError(
+        f"{printable(path)}: line {line}: column {printable(name)} occurs twice",
+        "name each column once",
+    )
+
+
+def _no_nested_column(path: Path, name: str, rows: list[Mapping[str, Any]]) -> DataError:
+    if rows and all(isinstance(row, Listed) and len(row) > 1 for row in rows):
+        text, label = guessed_columns([list(row.values()) for row in rows])
+        return DataError(
+            f"{printable(path)}: line 1: no column {printable(name)}: the rows are lists",
+            f"set data.text_column to {text} and data.label_column to {label}",
+        )
+    names = dict.fromkeys(found for row in rows for found in islice(_names_of(row), SAMPLE))
+    return _no_column(path, 1, name, list(names))
 
 
 def _no_column(path: Path, line: int, name: str, there: list[str]) -> DataError:
@@ -301,7 +387,7 @@ def _faults_of(path: Path, encoding: str = "utf-8") -> Iterator[None]:
         line, offset = _not_decoded(path, encoding)
         raise DataError(
             f"{printable(path)}: line {line}: byte {offset} is not {_named(encoding)}",
-            "save the file as UTF-8",
+            TO_UTF8,
         ) from None
     except (EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's own
@@ -356,7 +442,9 @@ def _without_empty_end(rows: Iterator[Row]) -> Iterator[Row]:
 # The formats
 
 
-def _read_plain(columns: tuple[str, ...], path: Path, _: list[str], faults: Faults) -> _Content:
+def _read_plain(
+    columns: tuple[str, ...], path: Path, _: list[str], faults: Faults, __: bool = False
+) -> _Content:
     """Read lines of cells separated by tabs, without header and quoting."""
     file, encoding = _open_text(path, newline="\n")
 
@@ -374,10 +462,11 @@ def _read_plain(columns: tuple[str, ...], path: Path, _: list[str], faults: Faul
     return _Content(understood, rows(), list(columns))
 
 
-def _read_csv(path: Path, names: list[str], faults: Faults) -> _Content:
+def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) -> _Content:
     """Read csv or tsv: the separator is the one under which the header has the most of the names.
 
-    Of several, it is that of the ending, or the one that makes the most columns.
+    Of several, it is that of the ending, or the one that makes the most columns. Without a header,
+    it is one that makes equally many in the first lines.
     """
     csv.field_size_limit(CELL_LIMIT)
     file, encoding = _open_text(path, newline="")
@@ -385,57 +474,133 @@ def _read_csv(path: Path, names: list[str], faults: Faults) -> _Content:
         head = list(islice(file, HEADER_LINES))
     hint = EXCEL_HINT.fullmatch(head[0]) if head else None
     above = next((n for n, line in enumerate(head) if line.strip() and (n or not hint)), len(head))
-    own = "\t" if format_of(path) == "tsv" else ","
-    headers = {sign: _csv_header(head[above:], sign) for sign in (hint[1] if hint else SIGNS)}
+    if above == len(head):
+        raise _empty(path)
+    own = "," if format_of(path) == "csv" else "\t"
+    samples = {
+        sign: _sample(head[above:], sign, names if has_header else [])
+        for sign in (hint[1] if hint else SIGNS)
+    }
 
-    def fit(sign: str) -> tuple[int, bool, int]:
-        found, width = len(set(names) & set(headers[sign])), len(headers[sign])
-        return found, sign == own and width > 1, width
+    def fit(sign: str) -> tuple[int, bool, bool, int]:
+        first, *below = samples[sign][1]
+        found, width = len(set(names) & set(first)) if has_header else 0, len(first)
+        even = not has_header and width > 1 and all(len(row) == width for row in below)
+        return found, even, sign == own and width > 1, width
 
-    sign = max(sorted(headers, key=lambda sign: sign != own), key=fit)
-    header = headers[sign]
-    if not header:
-        if above == len(head):
-            raise _empty(path)
-        raise DataError(
-            f"{printable(path)}: line {above + 1}: not valid csv: a quote in the header", TWICE
-        )
+    sign = max(sorted(samples, key=lambda sign: sign != own), key=fit)
+    quote, sample = samples[sign]
+    header = sample[0] if has_header else [str(n + 1) for n in range(len(sample[0]))]
+    if quote != "'":
+        with _faults_of(path, encoding):
+            quote = _quote_of(path, sign, len(header), above, sample)
+        sample = _cells(head[above:], sign, quote) or sample
+    width = len(header)
 
     def rows() -> Iterator[Fields]:
         with file, _faults_of(path, encoding):
-            lines = _csv_rows(path, chain(head[above:], file), sign, above)
+            lines = _csv_rows(path, chain(head[above:], file), sign, quote, above)
+            if has_header:
+                next(lines)
             for line, cells in _without_empty_end(lines) if len(header) > 1 else lines:
-                while len(cells) > len(header) and cells[-1] is None:  # Excel's empty columns
+                while len(cells) > width and cells[-1] is None:  # Excel's empty columns
                     cells.pop()
-                if len(cells) == len(header):
+                if len(cells) == width:
                     yield line, dict(zip(header, cells, strict=True))
                 else:
-                    what = f"{len(cells)} cells where the header has {len(header)}"
+                    first = "the header" if has_header else "the first line"
+                    what = f"{len(cells)} cells where {first} has {width}"
                     faults.add(line, what, "quote cells that hold the separator or a line break")
 
-    understood = f"csv separated by {SIGNS.get(sign, repr(sign))}, {_named(encoding)}"
-    return _Content(understood, rows(), header, above + 1)
+    understood = (
+        f"csv separated by {SIGNS.get(sign, repr(sign))}{QUOTES[quote]}, {_named(encoding)}"
+    )
+    return _Content(understood, rows(), header, above + 1, sample)
 
 
-def _csv_header(head: list[str], sign: str) -> list[str]:
-    """Return the names in the header's lines; none if they are not valid with that separator."""
-    try:
-        return next(csv.reader(head, delimiter=sign, strict=True), [])
-    except csv.Error:
-        return []
+def _reader(lines: Iterable[str], sign: str, quote: str) -> Any:
+    if not quote:
+        return csv.reader(lines, delimiter=sign, quoting=csv.QUOTE_NONE)
+    return csv.reader(lines, delimiter=sign, quotechar=quote, strict=True)
 
 
-def _csv_rows(path: Path, lines: Iterable[str], sign: str, above: int) -> Iterator[Row]:
-    """Yield the line on which each row below the header starts, and its cells.
+def _cells(head: list[str], sign: str, quote: str) -> list[list[str]]:
+    """Return the cells of the rows up to the first that is not valid."""
+    rows: list[list[str]] = []
+    with suppress(csv.Error):
+        rows.extend(cells for cells in _reader(head, sign, quote) if cells)
+    return rows
+
+
+def _sample(head: list[str], sign: str, names: list[str]) -> tuple[str, list[list[str]]]:
+    """Return a quote under which the first row is valid and has the most names, and the rows."""
+    read = {quote: _cells(head, sign, quote) or [[]] for quote in QUOTES}
+    found = {quote: len(set(names) & set(rows[0])) for quote, rows in read.items()}
+    quote = max((quote for quote in read if read[quote][0]), key=lambda quote: found[quote])
+    return quote, read[quote]
+
+
+def _quote_of(path: Path, sign: str, width: int, above: int, sample: list[list[str]]) -> str:
+    """Return what quotes the cells of a file: ", ' or nothing.
+
+    A double quote, where each row then has the width of the first. But where that fails, and each
+    line has it without any quoting, a quotation mark is a part of the text; so it is where quoted
+    cells join lines that are whole, in a table with tabs, which is seldom quoted.
+    """
+    single = _fits(path, sign, "'", width, above) if _quoted_by(sample, "'", width) else None
+    quoted, joins, _ = _fits(path, sign, '"', width, above)
+    if single and single[0]:
+        return "'"
+    if (quoted and not (joins and sign == "\t")) or width == 1:
+        return '"'
+    plain, _, wrapped = _fits(path, sign, "", width, above)
+    if plain and wrapped < 0.5:  # most are quoted: one of them is not as it should be
+        return ""
+    return "'" if not quoted and _fits(path, sign, "'", width, above)[0] else '"'
+
+
+def _quoted_by(sample: list[list[str]], quote: str, width: int) -> bool:
+    """Return whether a column of the sample is in quotes throughout."""
+    columns = [[row[n] for row in sample[1:] if n < len(row)] for n in range(width)]
+    return any(cells and all(_wrapped(cell, quote) for cell in cells) for cells in columns)
+
+
+def _fits(path: Path, sign: str, quote: str, width: int, above: int) -> tuple[bool, bool, float]:
+    """Return whether each row has `width` cells, whether one has several lines, the quoted share.
+
+    That is the share of rows with a cell that begins and ends with a double quote.
+    """
+    file, _ = _open_text(path, newline="")
+    rows = wrapped = 0
+    with file:
+        reader = _reader(islice(file, above, None), sign, quote)
+        try:
+            for cells in reader:
+                rows += 1
+                if len(cells) != width and cells and (len(cells) < width or any(cells[width:])):
+                    return False, False, 0
+                if not quote:
+                    wrapped += any(_wrapped(cell, '"') for cell in cells)
+        except csv.Error:
+            return False, False, 0
+        return True, reader.line_num > rows, wrapped / max(rows, 1)
+
+
+def _wrapped(cell: str, quote: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == quote
+
+
+def _csv_rows(path: Path, lines: Iterable[str], sign: str, quote: str, above: int) -> Iterator[Row]:
+    """Yield the line on which each row starts, and its cells.
 
     Raises:
         DataError: naming the line on which the faulty row starts.
     """
-    reader: Any = csv.reader(lines, delimiter=sign, strict=True)
+    reader = _reader(lines, sign, quote)
     start = 1
     try:
-        for number, cells in enumerate(reader):
-            if cells and number:
+        for cells in reader:
+            if cells:
                 yield above + start, [cell or None for cell in cells]
             start = reader.line_num + 1
     except csv.Error as error:  # a quote that never closes is found at the end of the file
@@ -446,7 +611,99 @@ def _csv_rows(path: Path, lines: Iterable[str], sign: str, above: int) -> Iterat
         ) from None
 
 
-def _read_jsonl(path: Path, _: list[str], faults: Faults) -> _Content:
+def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) -> _Content:
+    """Read fastText's lines, texts with their labels in a second file, or a table as in .tsv."""
+    if labels := labels_beside(path):
+        return _read_pair(path, labels)
+    if is_texts(path):
+        stem = path.name.partition(".")[0].replace("text", "label")
+        raise DataError(
+            f"{printable(path)}: the file with its labels is missing",
+            f"put {printable(stem)}.txt with a label on each line beside it",
+        )
+    file, encoding = _open_text(path, newline="\n")
+    with file, _faults_of(path, encoding):
+        first = next((line for line in file if line.strip()), "")
+    if first.startswith(FASTTEXT):
+        return _read_fasttext(path, encoding)
+    content = _read_csv(path, names, faults, has_header)
+    if len(content.header or []) < 2:
+        raise DataError(
+            f"{printable(path)}: line 1: neither fastText ({FASTTEXT}x text) nor a table with tabs",
+            "give a label and a text on each line with a tab between them, or the labels in a "
+            f"second file: {printable(path.stem)}_labels{path.suffix}",
+        )
+    return content
+
+
+def _read_fasttext(path: Path, encoding: str) -> _Content:
+    file, _ = _open_text(path, newline="\n")
+
+    def rows() -> Iterator[Fields]:
+        with file, _faults_of(path, encoding):
+            for number, line in enumerate(file, start=1):
+                labels, text = [], line.rstrip("\r\n")
+                while text.startswith(FASTTEXT):
+                    label, text = re.split("[ \t]", f"{text} ", maxsplit=1)
+                    labels.append(label.removeprefix(FASTTEXT))
+                    text = text.removesuffix(" ") if not text.strip() else text
+                if line.strip():
+                    yield number, {"label": labels, "text": text}
+
+    return _Content(f"fastText, {_named(encoding)}", rows(), ["label", "text"])
+
+
+def _read_pair(path: Path, beside: Path) -> _Content:
+    """Read texts and labels of two files, a row to a line."""
+    file, encoding = _open_text(path, newline="\n")
+    labels, its_encoding = _open_text(beside, newline="\n")
+
+    def rows() -> Iterator[Fields]:
+        with file, labels, _faults_of(path, encoding), _faults_of(beside, its_encoding):
+            pairs = zip_longest(file, labels)
+            for number, pair in enumerate(pairs, start=1):
+                if None in pair:
+                    short, long = (path, beside) if pair[0] is None else (beside, path)
+                    over = [pair, *pairs]
+                    if any(line and line.strip() for both in over for line in both):
+                        raise DataError(
+                            f"{printable(short)}: line {number}: {number - 1:,} lines, but "
+                            f"{printable(long.name)} has {number - 1 + len(over):,}",
+                            "give one text and one label for each row, each on its line",
+                        )
+                    return
+                text, label = (line.rstrip("\r\n") for line in pair)
+                yield number, {"text": text, "label": label}
+
+    understood = f"texts, with their labels in {printable(beside.name)}, {_named(encoding)}"
+    return _Content(understood, rows(), ["text", "label"])
+
+
+def _read_folder(path: Path, _: list[str], faults: Faults, __: bool) -> _Content:
+    """Read a folder for each class, in which each file is a text."""
+    classes = class_folders(path)
+    files = [file for own in classes.values() for file in own]
+    faults.names = [f"{file.parent.name}/{file.name}" for file in files]
+    if empty := [name for name, own in classes.items() if not own]:
+        raise DataError(
+            f"{printable(path / empty[0])}: holds no text file",
+            "add its texts, or remove the folder",
+        )
+
+    def rows() -> Iterator[Fields]:
+        for number, file in enumerate(files, start=1):
+            try:
+                text = file.read_bytes().decode("utf-8-sig").removesuffix("\n")
+            except UnicodeDecodeError as error:
+                faults.add(number, f"not UTF-8 (first at byte {error.start})", TO_UTF8)
+            else:
+                yield number, {"text": text.removesuffix("\r"), "label": file.parent.name}
+
+    understood = f"a folder for each of {len(classes)} classes, {len(files):,} files"
+    return _Content(understood, rows(), ["text", "label"], files=files)
+
+
+def _read_jsonl(path: Path, names: list[str], faults: Faults, _: bool) -> _Content:
     """Read one JSON object to a line."""
     file, encoding = _open_text(path, newline="\n")
 
@@ -461,37 +718,81 @@ def _read_jsonl(path: Path, _: list[str], faults: Faults) -> _Content:
                     faults.add(number, f"not valid JSON: {_reason(error)}", ONE_OBJECT)
 
     understood = f"one JSON object to a line, {_named(encoding)}"
-    return _Content(understood, _objects(values(), faults))
+    return _Content(understood, _objects(values(), names, faults))
 
 
-def _read_json(path: Path, names: list[str], faults: Faults) -> _Content:
-    """Read an array of objects, each found by its place from 1, or one object to a line."""
+def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> _Content:
+    """Read an array of objects, each found by its place from 1, what wraps one, or JSON lines.
+
+    A path inside a file is one of the lists in it.
+    """
+    key = path.name if path.parent.is_file() else None
+    file = path.parent if key else path
+    content, encoding = _load_json(file)
+    if content is None:
+        return _read_jsonl(path, names, faults, False)
+    wrapped, rows = "", content
+    if key:
+        rows = content[key]
+    elif isinstance(content, dict):
+        try:
+            wrapped, rows = unwrapped(content, names)
+        except ValueError as error:
+            raise DataError(
+                f"{printable(path)}: {error}", f"give an array of objects, or {ONE_OBJECT}"
+            ) from None
+    found = _objects(enumerate(rows, start=1), names, faults)
+    if wrapped and any(name.startswith(f"{wrapped}.") for name in names):
+        # A name such as data.0.text, which leads through the wrapping, means the field of each row.
+        found = ((line, {**row, **_nested(wrapped, [row])}) for line, row in found)
+    about = f"JSON ({printable(wrapped)})" if wrapped else "JSON"
+    return _Content(f"{about}, {_named(encoding)}", found)
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    first, _, rest = name.partition(".")
+    return {first: _nested(rest, value) if rest else value}
+
+
+def _load_json(path: Path) -> tuple[Any, str]:
+    """Return what a .json file holds, None if it is one value to a line; and its encoding."""
     file, encoding = _open_text(path, newline="")
     with file, _faults_of(path, encoding):
         text = file.read()
     if not text.strip():
         raise _empty(path)
-    is_array = text.lstrip().startswith("[")
     try:
-        found = json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique), encoding
     except (ValueError, RecursionError) as error:
-        if not is_array and "Extra data" in str(error):
-            return _read_jsonl(path, names, faults)
+        if not text.lstrip().startswith("[") and "Extra data" in str(error):
+            return None, encoding
         raise DataError(
             f"{printable(path)}: line {getattr(error, 'lineno', 1)}: not valid JSON: "
             f"{_reason(error)}",
             f"give an array of objects, or {ONE_OBJECT}",
         ) from None
-    rows = _objects(enumerate(found if is_array else [found], start=1), faults)
-    return _Content(f"JSON, {_named(encoding)}", rows)
 
 
-def _objects(values: Iterable[tuple[int, Any]], faults: Faults) -> Iterator[Fields]:
-    for line, value in values:
+def _objects(
+    values: Iterable[tuple[int, Any]], names: list[str], faults: Faults
+) -> Iterator[Fields]:
+    """Yield the objects, and the lists with the names that the first has, or numbers from 1."""
+    header: list[str] | None = None
+    for place, (line, value) in enumerate(values):
         if isinstance(value, dict):
             yield line, value
-        else:
+        elif not isinstance(value, list):
             faults.add(line, "not a JSON object", ONE_OBJECT)
+        elif not place and set(names) & set(map(str, value)):
+            header = [str(name) for name in value]
+        elif header:
+            yield line, dict(zip(header, value, strict=False))
+        else:
+            yield line, Listed((str(n), cell) for n, cell in enumerate(value, start=1))
+
+
+class Listed(dict[str, Any]):
+    """A row that is a list: its names are numbers, from 1."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -504,8 +805,8 @@ def _reason(error: Exception) -> str:
     return printable(getattr(error, "msg", error), 60)
 
 
-def _read_parquet(path: Path, names: list[str], _: Faults) -> _Content:
-    """Read parquet in batches, the wanted columns alone (all of them without `names`)."""
+def _read_parquet(path: Path, names: list[str], _: Faults, __: bool) -> _Content:
+    """Read parquet in batches: the wanted columns alone, or all where one of them is not there."""
     with _faults_of(path):
         # A path would be searched for hive partitions, as in x=1/.
         file = io.BytesIO(_open_bytes(path).read()) if compression_of(path) else path.open("rb")
@@ -514,7 +815,13 @@ def _read_parquet(path: Path, names: list[str], _: Faults) -> _Content:
         parquet = pq.ParquetFile(file)
         header = parquet.schema_arrow.names
     wanted = [top for top in header if any(f"{name}.".startswith(f"{top}.") for name in names)]
-    _check_names(path, 1, [top for top in wanted if header.count(top) > 1], header)
+    others = [n for n in names if not any(f"{n}.".startswith(f"{top}.") for top in header)]
+    # The layout of an annotation tool is recognised by more than the wanted columns.
+    if others or TOOL_COLUMNS & {name.rpartition(".")[2] for name in header}:
+        wanted = []
+    for top in wanted:
+        if header.count(top) > 1:
+            raise _twice(path, 1, top)
 
     def rows() -> Iterator[Fields]:
         line = 0
@@ -541,7 +848,7 @@ def _values(column: Any) -> list[Any]:
     return values
 
 
-def _read_xlsx(path: Path, names: list[str], _: Faults) -> _Content:
+def _read_xlsx(path: Path, names: list[str], _: Faults, has_header: bool) -> _Content:
     """Read the one visible sheet that has the names; a formula is the value saved with it."""
     try:
         import openpyxl  # an extra of this project
@@ -556,8 +863,14 @@ def _read_xlsx(path: Path, names: list[str], _: Faults) -> _Content:
     with _faults_of_library(*broken):
         book = openpyxl.load_workbook(content, read_only=True, data_only=True)
         sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
-        headers = [_xlsx_header(sheet) for sheet in sheets]
-    found = [len(set(names) & set(header)) for _, header in headers]
+        heads = [_xlsx_head(sheet) for sheet in sheets]
+    headers = [
+        [str(n + 1) for n in range(len(cells[0]))]
+        if not has_header
+        else ["" if cell is None else str(cell) for cell in cells[0]]
+        for _, cells in heads
+    ]
+    found = [len(set(names) & set(header)) for header in headers]
     best = found.index(max(found))
     if found.count(len(set(names))) > 1:
         titles = ", ".join(
@@ -569,28 +882,27 @@ def _read_xlsx(path: Path, names: list[str], _: Faults) -> _Content:
             f"{printable(path)}: the sheets {titles} all have the columns {', '.join(names)}",
             "keep one of them in the file, or save each as a file of its own",
         )
-    at, header = headers[best]
+    (at, sample), header = heads[best], headers[best]
     if not header:
         raise _empty(path)
 
     def rows() -> Iterator[Fields]:
         with _faults_of_library(*broken):
-            below = (row for row in _xlsx_rows(sheets[best]) if row[0] > at)
+            below = (row for row in _xlsx_rows(sheets[best]) if row[0] >= at + has_header)
             for line, cells in _without_empty_end(below):
                 cells += [None] * (len(header) - len(cells))
                 yield line, dict(zip(header, cells, strict=False))
             book.close()
 
-    return _Content(f"xlsx, sheet {printable(sheets[best].title)}", rows(), header, at)
+    return _Content(f"xlsx, sheet {printable(sheets[best].title)}", rows(), header, at, sample)
 
 
-def _xlsx_header(sheet: Any) -> tuple[int, list[str]]:
-    """Return the first line that is not empty, and the names in it."""
+def _xlsx_head(sheet: Any) -> tuple[int, list[list[Any]]]:
+    """Return the first line that is not empty, and the cells of the lines from it on."""
     sheet.reset_dimensions()  # some writers state the wrong ones
-    for line, cells in _xlsx_rows(sheet):
-        if any(cell is not None for cell in cells):
-            return line, ["" if cell is None else str(cell) for cell in cells]
-    return 1, []
+    rows = ((line, cells) for line, cells in _xlsx_rows(sheet) if any(c is not None for c in cells))
+    first = list(islice(rows, SAMPLE))
+    return (first[0][0], [cells for _, cells in first]) if first else (1, [[]])
 
 
 def _xlsx_rows(sheet: Any) -> Iterator[Row]:
@@ -604,9 +916,11 @@ def _xlsx_value(value: Any) -> Any:
     return value
 
 
-READERS: dict[str, Callable[[Path, list[str], Faults], _Content]] = {
+READERS: dict[str, Callable[[Path, list[str], Faults, bool], _Content]] = {
+    "folder": _read_folder,
     "csv": _read_csv,
     "tsv": _read_csv,
+    "txt": _read_txt,
     "jsonl": _read_jsonl,
     "json": _read_json,
     "parquet": _read_parquet,

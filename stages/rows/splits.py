@@ -106,7 +106,17 @@ def _too_few(label: str, kept: pd.DataFrame, params: DataParams) -> DataError:
 
 
 # Rows by what became of them; all but the first are left out.
-COUNTS = ("source", "neutral", "incomplete", "conflict", "repeated", "leaked", "not_sampled")
+COUNTS = (
+    "source",
+    "skipped",  # by an annotator
+    "rejected",
+    "neutral",
+    "incomplete",
+    "conflict",
+    "repeated",
+    "leaked",
+    "not_sampled",
+)
 PIECE = re.compile(r"\w+|[^\w\s]")
 HTML = re.compile(
     r"&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"

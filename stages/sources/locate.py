@@ -4,7 +4,8 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +24,15 @@ from stages.sources.catalogue import (
 from stages.sources.packages import fetch_packaged
 
 SPLITS = ("train", "validation", "test")
+# What a split is called: by its name, or as others call that of validation.
+ALIASES = {
+    **{name: name for name in SPLITS},
+    **dict.fromkeys(("valid", "val", "dev"), "validation"),
+}
 FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
+    ".txt": "txt",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "json",
@@ -33,9 +40,13 @@ FORMATS = {
     ".xlsx": "xlsx",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-ENDINGS = ".csv .tsv .jsonl .json .parquet .xlsx, each also with .gz or .zst"
-# A split's file, or one part of several: train, train-00000-of-00002, train_1, test.part2.
-PART = re.compile(r"(train|validation|test)((?:[-_.]?(?:part|shard|of)?[-_.]?[0-9]+)*)")
+ENDINGS = ".csv .tsv .txt .jsonl .json .parquet .xlsx, each also with .gz or .zst"
+# A split's file, or one part of several: train, train_text, train-00000-of-00002, test.part2.
+PART = re.compile(
+    rf"({'|'.join(ALIASES)})(?:[-_.]?texts?)?((?:[-_.]?(?:part|shard|of)?[-_.]?[0-9]+)*)"
+)
+TEXTS = re.compile(r"(?:(.*)[-_.])?texts?", re.IGNORECASE)  # a file of texts: train_text, texts
+NO_LABELS = ("unsup", "unsupervised", "unlabeled", "unlabelled")  # folders of texts without a class
 # What the Hub's libraries read when they are imported.
 HUB_SETTINGS = {
     "HF_HUB_ETAG_TIMEOUT": "20",
@@ -52,11 +63,11 @@ class DataSource:
     """Labelled data on disk.
 
     Attributes:
-        splits: {"all": file}, or files of "train", "test" and maybe "validation"; a .txt file is
-            tab-separated without a header and without quoting.
+        splits: {"all": file}, or files of "train", "test" and maybe "validation"; a folder holds
+            one for each class.
         sha256: of the one file, or of the lines "split:sha256", sorted by split, where there are
             several.
-        columns: the column names of a .txt file.
+        columns: the column names of a file that is tab-separated without header and quoting.
         label_from_sign: the column whose sign is the label; a row with exactly 0 has none.
         label_names: with `label_from_sign` the names (negative, positive); else the names of
             integer labels, in order from 0.
@@ -199,11 +210,59 @@ def _exists(path: Path) -> bool:
 
 
 def _sha256(files: Mapping[str, tuple[Path, ...]]) -> str:
-    hashes = [(split, sha256_of(file)) for split in sorted(files) for file in files[split]]
+    hashes = [
+        (f"{split}{at}", sha256_of(part))
+        for split in sorted(files)
+        for file in files[split]
+        for at, part in _read_with(file)
+    ]
     if len(hashes) == 1:
         return hashes[0][1]
     lines = "".join(f"{split}:{value}\n" for split, value in hashes)
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _read_with(file: Path) -> Iterator[tuple[str, Path]]:
+    """Yield what a file or a folder of classes stands for: where it is in it, and the file."""
+    if file.is_dir():
+        for name, texts in class_folders(file).items():
+            yield from ((f"/{name}/{text.name}", text) for text in texts)
+    else:
+        yield "", file
+        if labels := labels_beside(file):
+            yield "/labels", labels
+
+
+def is_texts(path: Path) -> bool:
+    """Return whether a file is called as one of texts alone, whose labels are in another."""
+    return format_of(path) == "txt" and TEXTS.fullmatch(_unpacked(path).stem) is not None
+
+
+def labels_beside(path: Path) -> Path | None:
+    """Return the file with the labels of a .txt file: train_labels.txt for train_text.txt."""
+    if format_of(path) != "txt":
+        return None
+    stem, ending = _unpacked(path).stem, path.name[len(_unpacked(path).stem) :]
+    named = TEXTS.fullmatch(stem)
+    base = (named[1] or "") if named else stem
+    ends = ("label", "labels", "Label", "Labels")
+    names = [f"{base}{sign}{end}" for sign in "_-." for end in ends] if base else ends
+    found = (path.with_name(f"{name}{ending}") for name in names)
+    return next((file for file in found if file.is_file()), None)
+
+
+def class_folders(folder: Path) -> dict[str, list[Path]]:
+    """Return the text files in each folder that is a class: .txt, or without an ending."""
+    return {
+        inner.name: [file for file in sorted(inner.iterdir()) if _is_text(file)]
+        for inner in sorted(folder.iterdir())
+        if inner.is_dir() and inner.name not in NO_LABELS and not inner.name.startswith(".")
+    }
+
+
+def _is_text(file: Path) -> bool:
+    known = file.suffix.lower() in ("", ".txt", ".text") or file.suffix[1:].isdecimal()
+    return known and not file.name.startswith(".") and file.is_file()
 
 
 def compression_of(path: Path) -> str | None:
@@ -241,7 +300,9 @@ def _local_files(path: Path) -> dict[str, tuple[Path, ...]]:
     if path.is_file():
         if format_of(path) is None:
             raise ParamsError(
-                f"{place}: expected one of {ENDINGS}", "convert the file to one of them"
+                f"{place}: expected one of {ENDINGS}",
+                f"convert it; if it is lines of text, name a copy: cp {shlex.quote(str(path))} "
+                f"{shlex.quote(str(path))}.txt",
             )
         return {"all": (path,)}
     if path.is_dir():
@@ -265,29 +326,45 @@ def _local_files(path: Path) -> dict[str, tuple[Path, ...]]:
 def _folder_splits(folder: Path, place: str) -> dict[str, tuple[Path, ...]]:
     """Return the files of each split.
 
-    A split's file, its own folder, and its numbered parts of one ending are one way each to give
-    it.
+    A split's file, its numbered parts of one ending, and its own folder, with parts or with a
+    folder for each class, are one way each to give it. A folder without splits may have a folder
+    for each class, or texts.txt with labels.txt.
     """
     ways: dict[str, dict[str, list[Path]]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name in SPLITS:
-            files = [file for file in sorted(path.iterdir()) if file.is_file() and format_of(file)]
-            if files:
-                ways.setdefault(path.name, {})["folder"] = files
-        elif path.is_file() and format_of(path):
-            named = PART.fullmatch(_unpacked(path).stem.lower())
-            if named is None:
-                print(f"ignored: {printable(path)} is none of {', '.join(SPLITS)}", flush=True)
-                continue
-            way = f"parts {format_of(path)}" if named[2] else path.name
-            ways.setdefault(named[1], {}).setdefault(way, []).append(path)
+    inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    labels = [labels_beside(path) for path in inside if path.is_file()]
+    others: list[Path] = []
+    for path in inside:
+        split, way, files = _way_of(path)
+        if split and files and path not in labels:
+            ways.setdefault(split, {}).setdefault(way, []).extend(files)
+        elif path not in labels and (path.is_dir() or format_of(path)):
+            others.append(path)
     for split, found in ways.items():
         if len(found) > 1:
             names = ", ".join(files[0].name for files in found.values())
             raise ParamsError(f"{place}: two files for {split}: {names}", "keep one of them")
+    texts = [path for path in inside if is_texts(path) and labels_beside(path)]
+    if not ways and (texts or any(class_folders(folder).values())):
+        return {"all": tuple(texts) or (folder,)}
     if missing := [f"{split}.*" for split in ("train", "test") if split not in ways]:
         raise ParamsError(
             f"{place}: holds no {' and no '.join(missing)} ({ENDINGS})",
             "add what is missing, or name a single file, which is then split",
         )
+    for path in others:
+        print(f"ignored: {printable(path)} is none of {', '.join(SPLITS)}", flush=True)
     return {split: tuple(files) for split, way in ways.items() for files in way.values()}
+
+
+def _way_of(path: Path) -> tuple[str | None, str, list[Path]]:
+    """Return which split something in a folder is, in which way it gives it, and the files."""
+    if path.is_dir():
+        if any(class_folders(path).values()):
+            return ALIASES.get(path.name.lower()), "folder", [path]
+        files = [file for file in sorted(path.iterdir()) if file.is_file() and format_of(file)]
+        return ALIASES.get(path.name.lower()), "folder", files
+    named = PART.fullmatch(_unpacked(path).stem.lower()) if format_of(path) else None
+    if named is None:
+        return None, "", []
+    return ALIASES[named[1]], f"parts {format_of(path)}" if named[2] else path.name, [path]

@@ -45,6 +45,8 @@ def keys_of(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
 # What the key meant before there was one.
 OLDER_FILES_LACK = {
     "data.group_column": None,
+    "data.header": True,
+    "data.label_names": None,
     "model.pooling": "auto",
     "train.attention_dropout": 0.0,
     "train.ema_decay": 0.0,

@@ -100,7 +100,7 @@ def test_an_integer_beyond_the_declared_names_is_no_missing_label(
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (["a", "b"], "the label is a list of 2: that is a multi-label task"),
+        (["a", "b"], "more than one label"),
         ([[0, 4, "PER"]], "the label is a list of lists, [[0, 4, 'PER']]: that marks spans"),
         ({"choices": ["a"]}, "the label is an object with choices"),
         ([{"name": "a"}], "the label is an object with name"),
@@ -154,7 +154,7 @@ def test_types_of_a_parquet_file(values: list[Any], kind: pa.DataType, labels: l
     [
         (1, pa.timestamp("s"), "is of type datetime, neither text nor a number"),
         (b"\xff", pa.binary(), "the label is bytes that are not UTF-8"),
-        (["a", "b"], pa.list_(pa.string()), "a multi-label task"),
+        (["a", "b"], pa.list_(pa.string()), "more than one label"),
     ],
 )
 def test_other_types_of_a_parquet_file_are_no_labels(

@@ -68,11 +68,11 @@ def test_local_file_is_all_of_the_data(ending: str, tmp_path: Path, temp: Path) 
 def test_local_folder_gives_its_splits(
     tmp_path: Path, temp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_files(tmp_path / "d", {"train.csv": b"1", "test.tsv": b"2", "dev.csv": b"3"})
+    folder = write_files(tmp_path / "d", {"train.csv": b"1", "test.tsv": b"2", "extra.csv": b"3"})
     found = locate_data(str(folder), temp)
     assert found.splits == {"train": folder / "train.csv", "test": folder / "test.tsv"}
     assert found.sha256 == sha256(f"test:{sha256(b'2')}\ntrain:{sha256(b'1')}\n".encode())
-    assert "dev.csv" in capsys.readouterr().out
+    assert "extra.csv" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_local_model_gives_only_what_is_needed(tmp_path: Path, temp: Path) -> No
 def test_a_pattern_names_several_files_in_their_order(
     tmp_path: Path, temp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {"a-2.csv": b"2", "a-1.CSV.gz": b"1", "a-3.txt": b"3", "b.csv": b"4"}
+    names = {"a-2.csv": b"2", "a-1.CSV.gz": b"1", "a-3.md": b"3", "b.csv": b"4"}
     folder = write_files(tmp_path / "d", names)
     found = locate_data(f"{folder}/a-*", temp)
     assert found.splits == {"all": folder / "a-*"}
@@ -117,7 +117,7 @@ def test_a_pattern_names_several_files_in_their_order(
     assert found.sha256 == sha256(f"all:{sha256(b'1')}\nall:{sha256(b'2')}\n".encode())
     assert found.is_local
     assert is_local(f"{folder}/a-*", "data")
-    assert f"ignored: {folder}/a-3.txt" in capsys.readouterr().out
+    assert f"ignored: {folder}/a-3.md" in capsys.readouterr().out
     with pytest.raises(ParamsError, match=r"c-\*: matches no file with one of the endings"):
         locate_data(f"{folder}/c-*", temp)
 

@@ -33,6 +33,8 @@ BAD = [
     *(("data.source", typed) for typed in ("x" * 1001, '"\\u2028"', '"\\x9b2J"')),
     *(("data.text_column", typed) for typed in ("0", "true", "1e5", "2024-01-01")),
     *(("data.group_column", typed) for typed in ("0", "''", "[a]", '"\\e"')),
+    *(("data.header", typed) for typed in ("0", "null", "'no'", "yes")),
+    *(("data.label_names", typed) for typed in ("[a]", "5", "''", "[a, 1]", "{a: b}")),
     *(("data.limit", typed) for typed in ("19", "0", "-5", "300.0", "all", "no")),
     *(("data.max_length", typed) for typed in ("7", "8193", "128.0", "null", "long")),
     *(("data.validation_fraction", typed) for typed in ("0", "0.9", "-0.1", ".nan", "10%")),

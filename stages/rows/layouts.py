@@ -1,0 +1,374 @@
+"""What other tools make of a table: the exports of annotation tools, and the ways to wrap JSON.
+
+Everything here works on values that `reading` has parsed. A tool's export is recognised by its
+first row. Each annotator's answer becomes a row of its own, so that `data.on_conflict` decides
+where two disagree; answers that were skipped are counted and left out.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.core.errors import printable
+
+MISSING = object()
+# Label Studio's answers about a whole text
+CLASSIFIES = ("choices", "rating", "taxonomy", "number")
+DEPTH = 3  # levels of objects around the rows of wrapped JSON
+Fields = tuple[int, Mapping[str, Any]]  # the line, and what stands there by name
+
+
+# Columns, by their maybe dotted names, as annotation tools write them: data.text, annotations.0.x
+
+
+def field_of(value: Any, name: str) -> Any:
+    """Return the field of a row by its name, or MISSING.
+
+    A name that is there as it stands comes first; then each part between dots is a key of an
+    object, or the place in a list, from 0.
+    """
+    if isinstance(value, list):
+        first, _, rest = name.partition(".")
+        if not (first.isascii() and first.isdecimal() and len(first) < 9):
+            return MISSING
+        if int(first) >= len(value):
+            return None  # an empty list of annotations: there is none
+        return field_of(value[int(first)], rest) if rest else value[int(first)]
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        return MISSING
+    if name in value:
+        return value[name]
+    at = name.find(".")
+    while at >= 0:  # a key may hold dots itself
+        if name[:at] in value:
+            found = field_of(value[name[:at]], name[at + 1 :])
+            if found is not MISSING:
+                return found
+        at = name.find(".", at + 1)
+    return MISSING
+
+
+def takes_one_of_several(row: Mapping[str, Any], name: str) -> bool:
+    """Return whether a number in a dotted name picks one value out of a list of several."""
+    parts = name.split(".")
+    lists = (
+        field_of(row, ".".join(parts[:place]))
+        for place, part in enumerate(parts)
+        if place and part.isdecimal()
+    )
+    return any(isinstance(found, list) and len(found) > 1 for found in lists)
+
+
+# Annotation tools
+
+
+@dataclass
+class Answers:
+    """What the annotators said of one text.
+
+    Attributes:
+        fields: the row as it is, with the fields of the text on top.
+        given: by question, what each annotator who answered it chose.
+        left_out: answers that are none, counted by the reason.
+    """
+
+    fields: Mapping[str, Any]
+    given: dict[str, list[list[Any]]] = field(default_factory=lambda: defaultdict(list))
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _label_studio(row: Mapping[str, Any], _: str) -> Answers:
+    """Read a task: its data, and annotations with results to several questions each."""
+    where = "annotations" if "annotations" in row else "completions"
+    kept = [one for one in row[where] if not (one.get("was_cancelled") or one.get("skipped"))]
+    answers = Answers({**row["data"], **row, where: kept})
+    answers.left_out["skipped"] += len(row[where]) - len(kept)
+    for one in kept:
+        chosen = defaultdict[str, list[Any]](list)
+        for result in _as_list(one.get("result")):
+            kind, value = result.get("type"), result.get("value") or {}
+            if kind in CLASSIFIES and "start" not in value:  # with one it is about a span
+                chosen[result.get("from_name", kind)] += _as_list(value.get(kind))
+        for question, labels in chosen.items():
+            answers.given[question].append(labels)
+    return answers
+
+
+def _label_studio_table(row: Mapping[str, Any], column: str) -> Answers:
+    """Read a row of JSON-MIN or CSV, where several choices are an object, maybe written as text."""
+    answers, value = Answers(row), row.get(column)
+    if isinstance(value, str) and value.startswith('{"choices"'):
+        value = json.loads(value)
+    if isinstance(value, Mapping) and "choices" in value:
+        answers.given[column].append(_as_list(value["choices"]))
+    return answers
+
+
+def _doccano(row: Mapping[str, Any], _: str) -> Answers:
+    """Read doccano's older export: annotations, each with a label and the user who gave it."""
+    answers, by_user = Answers(row), defaultdict[Any, list[Any]](list)
+    for one in row["annotations"]:
+        by_user[one.get("user")].append(one.get("label"))
+    if by_user:
+        answers.given["label"] = list(by_user.values())
+    return answers
+
+
+def _prodigy(row: Mapping[str, Any], column: str) -> Answers:
+    """Read an example: a label, or the options that were accepted, and what was answered to it."""
+    answers = Answers(row)
+    if row["answer"] == "ignore":
+        answers.left_out["skipped"] += 1
+    elif column == "answer":
+        answers.given[column].append([row["answer"]])
+    elif column in ("label", "accept"):
+        if row["answer"] == "reject":
+            answers.left_out["rejected"] += 1
+        else:
+            accepted = row["accept"] if "accept" in row else row.get("label")
+            answers.given[column].append(_as_list(accepted))
+    return answers
+
+
+def _argilla(row: Mapping[str, Any], _: str) -> Answers:
+    """Read a record: its fields, and the users' responses, some of them drafts."""
+    answers = Answers({**(row.get("fields") or row.get("inputs") or {}), **row})
+    for name, value, status in _responses(row):
+        if status in ("discarded", "draft"):
+            answers.left_out["skipped"] += 1
+        elif value is not None:
+            answers.given[name].append(_as_list(value))
+    return answers
+
+
+def _responses(row: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield question, value and status of each response in a record of any version of Argilla."""
+    if "annotation" in row:  # 1.x, one label a record
+        yield "annotation", row["annotation"], str(row["status"]).lower()
+    responses = row.get("responses") or {}
+    if isinstance(responses, list):  # 1.x, a response with answers to all questions
+        for one in responses:
+            for name, answer in (one.get("values") or {}).items():
+                yield name, answer.get("value"), one.get("status")
+        return
+    # 2.x, or a column of a data set
+    lists = {**responses, **{name: value for name, value in row.items() if _is_responses(value)}}
+    for name, given in lists.items():
+        yield from ((name, one.get("value"), one.get("status")) for one in given)
+    for key in row:
+        if key.endswith(".responses"):  # flat: the values, and their status beside them
+            values = _as_list(row[key])
+            status = _as_list(row.get(f"{key}.status")) or [None] * len(values)
+            name = key.removesuffix(".responses")
+            yield from ((name, *pair) for pair in zip(values, status, strict=False))
+
+
+def _is_responses(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and isinstance(value[0], Mapping)
+        and {"user_id", "value"} <= set(value[0])
+    )
+
+
+def _is_argilla(row: Mapping[str, Any]) -> bool:
+    if isinstance(row.get("fields"), Mapping):
+        return isinstance(row.get("responses"), (Mapping, list))
+    if "annotation" in row:
+        return str(row.get("status")) in ("Validated", "Default", "Discarded")
+    return any(name.endswith(".responses") for name in row) or any(map(_is_responses, row.values()))
+
+
+Signature = Callable[[Mapping[str, Any]], bool]
+Reader = Callable[[Mapping[str, Any], str], Answers]
+TOOLS: dict[str, tuple[Signature, Reader]] = {
+    "Label Studio": (
+        lambda row: (
+            isinstance(row.get("data"), Mapping)
+            and isinstance(row.get("annotations", row.get("completions")), list)
+        ),
+        _label_studio,
+    ),
+    "Label Studio's table": (
+        lambda row: "annotation_id" in row and ("annotator" in row or "lead_time" in row),
+        _label_studio_table,
+    ),
+    "doccano": (
+        lambda row: "text" in row and isinstance(row.get("annotations"), list),
+        _doccano,
+    ),
+    "Prodigy": (
+        lambda row: row.get("answer") in ("accept", "reject", "ignore") and "text" in row,
+        _prodigy,
+    ),
+    "Argilla": (_is_argilla, _argilla),
+}
+
+
+def tool_of(row: Mapping[str, Any]) -> str | None:
+    """Return the annotation tool that wrote a row, or None."""
+    return next((name for name, (matches, _) in TOOLS.items() if matches(row)), None)
+
+
+def answered(
+    rows: Iterator[Fields],
+    tool: str,
+    column: str | None,
+    left_out: Counter[str],
+    fault: Callable[[int, str, str], None],
+) -> Iterator[Fields]:
+    """Yield a row for each answer that an export holds.
+
+    Args:
+        rows: the rows of the export.
+        tool: a key of TOOLS.
+        column: the column of the label: a question of the tool (of a single one any name will do),
+            or a field of its rows. None yields each text once.
+        left_out: takes the answers that are none, by the reason.
+        fault: takes line, fault and remedy of a row of another layout, or whose question is not
+            clear.
+    """
+    matches, read = TOOLS[tool]
+    base, _, place = (column or "").rpartition(".")
+    question = base if place.isdecimal() else column or ""  # label.0 is the first of several
+    offered = defaultdict[Any, set[str]](set)  # the labels of Prodigy, by what was answered
+    line = 1
+    for line, row in rows:
+        if not matches(row):
+            fault(line, f"no row of {tool}, as the first is", "keep one layout in a file")
+            continue
+        answers = read(row, question)
+        if column is None:
+            yield line, answers.fields
+            continue
+        left_out.update(answers.left_out)
+        offered[row.get("answer")].add(str(row.get("label")))
+        given = answers.given.get(question)
+        if given is None and field_of(answers.fields, column) is MISSING and answers.given:
+            given, *others = answers.given.values()
+            if others:
+                names = printable(", ".join(answers.given), 200)
+                fix = f"set data.label_column to one of them: {names}"
+                fault(line, f"answers to several questions: {names}", fix)
+                continue
+        for labels in given or ():
+            yield line, {**answers.fields, question: labels}
+        if given is None and (answers.given or not answers.left_out.total()):
+            yield line, answers.fields
+    if tool == "Prodigy" and question == "label" and offered["reject"]:
+        about = offered["reject"] | offered["accept"]
+        if len(about) == 1 and about != {"None"}:
+            what = f"all answers are about one label, {printable(about.pop())}"
+            fault(
+                line,
+                f"{what}: the classes are accept and reject",
+                "set data.label_column to answer",
+            )
+
+
+# Wrapped JSON
+
+
+def unwrapped(content: dict[str, Any], names: list[str]) -> tuple[str, list[Any]]:
+    """Return how an object holds a table ("" where it is a row itself), and the table's rows.
+
+    Args:
+        content: a whole JSON file.
+        names: the columns that are wanted.
+
+    Raises:
+        ValueError: with what is wrong, if it holds several tables or uneven columns.
+    """
+    columns, data = content.get("columns"), content.get("data")
+    if isinstance(columns, list) and isinstance(data, list):  # pandas: split
+        return "columns and data", [
+            dict(zip(map(str, columns), row, strict=True))
+            if isinstance(row, list) and len(row) == len(columns)
+            else row
+            for row in data
+        ]
+    values, tables = list(content.values()), _tables_in(content)
+    if tool_of(content) or not values:
+        return "", [content]
+    objects = all(isinstance(value, dict) for value in values)
+    named = any(name in content for name in names)
+    by_row = objects and not named and any(field_of(values[0], n) is not MISSING for n in names)
+    if objects and (named or by_row or not tables):  # pandas: columns, or index
+        return _by_name(content, by_row or (not named and all(map(str.isdecimal, content))))
+    if all(isinstance(value, list) for value in values) and (named or not tables):
+        if len({len(value) for value in values}) > 1:
+            sizes = ", ".join(f"{printable(name)} {len(value)}" for name, value in content.items())
+            raise ValueError(f"columns of unequal length: {sizes}")
+        rows = zip(*values, strict=True)
+        return "lists by column", [dict(zip(content, row, strict=True)) for row in rows]
+    if len(tables) > 1 and not named:
+        raise ValueError(f"several lists of rows: {printable(', '.join(tables), 200)}")
+    return ("", [content]) if named or not tables else next(iter(tables.items()))
+
+
+def _by_name(content: dict[str, Any], by_row: bool) -> tuple[str, list[Any]]:
+    """Return the rows of an object of objects: a row each, or a column each."""
+    if by_row:
+        return "objects by row", list(content.values())
+    keys = dict.fromkeys(key for column in content.values() for key in column)
+    return "objects by column", [
+        {name: column.get(key) for name, column in content.items()} for key in keys
+    ]
+
+
+def _tables_in(content: dict[str, Any], depth: int = DEPTH) -> dict[str, list[Any]]:
+    """Return the lists of rows in an object, by their dotted names."""
+    found: dict[str, list[Any]] = {}
+    for name, value in content.items():
+        if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+            found[name] = value
+        elif isinstance(value, dict) and depth > 1:
+            inner = _tables_in(value, depth - 1)
+            found |= {f"{name}.{rest}": rows for rest, rows in inner.items()}
+    return found
+
+
+# Tables without a header
+
+
+def looks_like_data(sample: list[list[Any]]) -> bool:
+    """Return whether the first of some lines is a row, not the names of the columns.
+
+    A cell that comes back in its column, a number and a sentence are no names.
+    """
+    first, *rest = sample or [[]]
+    below = [{row[n] for row in rest if n < len(row)} for n in range(len(first))]
+    return any(
+        cell in column or _is_number(cell) or len(str(cell).split()) > 5  # words
+        for cell, column in zip(first, below, strict=True)
+        if cell not in (None, "")
+    )
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def guessed_columns(sample: list[list[Any]]) -> tuple[int, int]:
+    """Return the numbers of the likely columns of text (the longest) and label, from 1.
+
+    The label is the column with the fewest different values beside the text.
+    """
+    width = min(map(len, sample))
+    columns = [[str(row[n] or "") for row in sample] for n in range(width)]
+    text = max(range(width), key=lambda n: sum(map(len, columns[n])))
+    label = min((n for n in range(width) if n != text), key=lambda n: len(set(columns[n])))
+    return text + 1, label + 1
