@@ -235,7 +235,9 @@ class DataParams(Section):
 
     source: Name = field("a catalogue name, owner/name@revision, or a path", "movie-reviews")
     text_column: Column = field("the name or the number of a column", "text")
-    label_column: Column = field("the name or the number of a column", "label")
+    label_column: Column | Annotated[list[Column], Field(min_length=2)] = field(
+        "the name or the number of a column, or a list of several", "label"
+    )
     # With a default, since the params of older commits, which people compare with, lack them.
     group_column: Column | None = field("the name of a column, or null", "film", default=None)
     header: bool = field("true or false", False, default=True)
@@ -250,8 +252,18 @@ class DataParams(Section):
     validation_fraction: Fraction = field("a number above 0 and below 0.9", 0.1)
     test_fraction: Fraction = field("a number above 0 and below 0.9", 0.1)
     on_leak: OnFault = field("refuse or drop", "refuse")
-    on_conflict: OnFault = field("refuse or drop", "refuse")
+    on_conflict: Literal["refuse", "drop", "majority"] = field("refuse, drop or majority", "refuse")
     on_incomplete: OnFault = field("refuse or drop", "refuse")
+    # With defaults, since the params of older commits lack them.
+    on_rare: Literal["refuse", "drop", "merge"] = field(
+        "refuse, drop or merge", "refuse", default="refuse"
+    )
+    rare_class: Name = field("the name of a class", "other", default="other")
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The columns with labels, of which several raters fill one each."""
+        return [self.label_column] if isinstance(self.label_column, str) else self.label_column
 
     @model_validator(mode="after")
     def _agree(self) -> "DataParams":
@@ -261,12 +273,14 @@ class DataParams(Section):
                 "expected a sum below 0.9, so that rows are left to train on",
                 "lower one of the two",
             )
-        if self.text_column == self.label_column:
+        if self.text_column in self.label_columns:
             raise ValueError(
                 "data.label_column: expected another column than data.text_column",
                 "set each to the name of its own column",
             )
-        if self.group_column in (self.text_column, self.label_column):
+        if len(set(self.label_columns)) < len(self.label_columns):
+            raise ValueError("data.label_column: a column occurs twice", "name each column once")
+        if self.group_column in (self.text_column, *self.label_columns):
             raise ValueError(
                 "data.group_column: expected another column than that of text or label",
                 "set it to the column of what the rows of a group share, or to null",

@@ -1,11 +1,10 @@
 """Turn the files of a data source into labelled rows, and check each of them.
 
-Nothing is normalised: a text stays as it is. What `drop` allows to leave out is counted.
+Nothing is normalised: a text stays as it is. What the params allow to leave out is counted.
 """
 
 import hashlib
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,19 +15,12 @@ import pandas as pd
 
 from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
-from stages.rows.labels import NoValueError, label_of, text_of
+from stages.rows.labels import NoValueError, fold, fold_label, label_of, text_of
 from stages.rows.reading import SHOWN, Faults, open_table
 from stages.sources.locate import DataSource
 
 ORDER = ("test", "validation", "train", "all")  # which copy of a leaked text is kept
-ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
-
-
-def fold(text: str) -> str:
-    """Return the text as a reader sees it: NFKC, case folded, no zero-width, spaces squeezed."""
-    if not text.isascii():  # ASCII is its own NFKC and has no zero-width character
-        text = unicodedata.normalize("NFKC", text).translate(ZERO_WIDTH)
-    return " ".join(text.casefold().split())
+COLUMNS = ["line", "text", "label", "folded", "rating", "group"]
 
 
 def _digest(text: str | None) -> bytes | None:
@@ -45,33 +37,37 @@ def row_id(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
-    """Return the checked rows of all splits, and print in a line how their files were understood.
+def read_rows(
+    source: DataSource, params: DataParams, counts: Counter[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the checked rows of all splits, and what there is to note about reading them.
+
+    Prints in a line how their files were understood. Of a text with several labels each is a row.
 
     Columns: split, file, line, id, text, label, folded (the same for texts that fold alike), and
-    rating and group where there are such. `line` counts from 1 as an editor does (in parquet and
-    in a .json array: rows).
+    rating and group (folded) where there are such. `line` counts from 1 as an editor does (in
+    parquet and in a .json array: rows).
 
     Args:
         source: where the rows are.
         params: which columns to read, and what to do with faulty rows.
-        counts: takes the rows by what became of them.
+        counts: takes the rows by what became of them; and `labels_several`, the labels of texts
+            that have more than one, and how many of these agree with most, `labels_agreeing`.
 
     Raises:
         DataError: with every fault of the first step that finds one.
     """
     understood: dict[str, list[str]] = {}
-    tables = []
+    tables, notes = [], list[str]()
     for split in source.splits:
         for file in source.files(split):
-            table, kind = _read_file(file, source, params, counts)
+            table, kind, said = _read_file(file, source, params, counts)
+            notes += said
             understood.setdefault(kind, []).append(str(file) if source.is_local else file.name)
             tables.append(table.assign(split=split, file=str(file)))
     for kind, files in understood.items():
         print(f"read: {printable(', '.join(files), 200)} ({kind})", flush=True)
-    rows = pd.concat(tables, ignore_index=True)
-    rows["id"] = [row_id(text) for text in rows["text"]]
-    rows = _without_conflicts(rows, params, counts)
+    rows = _one_label_each(pd.concat(tables, ignore_index=True), params, counts)
     repeated = rows.duplicated(["split", "folded"])  # a repeat would count one text twice
     counts["rows_repeated"] += int(repeated.sum())
     rows = _without_leaks(rows[~repeated], params, counts)
@@ -81,77 +77,77 @@ def read_rows(source: DataSource, params: DataParams, counts: Counter[str]) -> p
             raise DataError(
                 f"{printable(file)}: no row is left", "give it complete rows of its own"
             )
-    return rows
+    return rows.assign(id=[row_id(text) for text in rows["text"]]), notes
 
 
 def _read_file(
     file: Path, source: DataSource, params: DataParams, counts: Counter[str]
-) -> tuple[pd.DataFrame, str]:
-    """Return one file's complete rows, and what was understood of it."""
-    faults = Faults(file)
-    names = [params.text_column, source.label_from_sign or params.label_column]
-    names += [params.group_column] if params.group_column else []
-    table = open_table(file, names, faults, source.columns, params.header, labelled=True)
-    read = list(_rows(table.rows, source, params, faults, counts))
+) -> tuple[pd.DataFrame, str, list[str]]:
+    """Return one file's complete rows, what was understood of it, and what there is to note."""
+    faults, gaps = Faults(file), Faults(file)
+    labels = [source.label_from_sign] if source.label_from_sign else params.label_columns
+    names = [params.text_column, *labels, *([params.group_column] if params.group_column else [])]
+    of_one = len(labels) == 1
+    table = open_table(file, names, faults, source.columns, params.header, labelled=of_one)
+    read = _rows(table.rows, source, params, (faults, gaps), counts)
+    rows = pd.DataFrame(list(read), columns=COLUMNS, dtype=object)
     for reason, answers in table.left_out.items():
-        counts[f"rows_{reason}"] += answers
-        counts["rows_source"] += answers
-    for note in table.notes:
-        print(f"note: {note}", flush=True)
-    rows = pd.DataFrame(read, columns=["line", "text", "label", "rating", "group"], dtype=object)
-    rows = rows.astype({"line": "int64", "rating": "float64"})
+        counts.update({f"rows_{reason}": answers, "rows_source": answers})
     faults.check()  # what cannot be read comes before what is not there
-    rows["folded"] = [_digest(text) for text in rows["text"]]
-    keep = []
-    row: Any  # pandas knows the columns' types, not those of a row's fields
-    for row in rows.itertuples():
-        labelled = bool(row.label and row.label.strip())
-        # Zero-width characters alone are no text.
-        complete = bool(row.folded and labelled and (row.group or not params.group_column))
-        keep.append(complete)
-        if not complete and params.on_incomplete == "refuse":
-            what = "no group" if row.folded and labelled else "no label"
-            what = what if row.folded else "empty text"
-            faults.add(row.line, what, "fill it in, or set data.on_incomplete to drop")
-        if complete and row.label != row.label.strip():
-            what = f"label {printable(repr(row.label))} has spaces around it"
-            faults.add(row.line, what, "remove them")
-    faults.check()
-    counts["rows_incomplete"] += len(keep) - sum(keep)
+    gaps.check()
     unused = ["rating"] * (not source.label_from_sign) + ["group"] * (not params.group_column)
-    return rows[keep].drop(columns=unused), table.understood
+    rows = rows.drop(columns=unused)
+    kinds = {"line": "int64", "rating": "float64"}
+    rows = rows.astype({name: kinds[name] for name in rows if name in kinds})
+    return rows, table.understood, table.notes
 
 
 def _rows(
     cells: Iterator[tuple[int, list[Any]]],
     source: DataSource,
     params: DataParams,
-    faults: Faults,
+    notes: tuple[Faults, Faults],
     counts: Counter[str],
-) -> Iterator[tuple[int, str | None, str | None, float | None, str | None]]:
-    """Yield line, text, label, rating and group, each None where the file has nothing.
+) -> Iterator[tuple[int, str, str, bytes, float | None, str]]:
+    """Yield the COLUMNS of each complete row. Texts are verbatim, labels in their one spelling.
 
-    Texts are verbatim, labels and groups in their one spelling. A row whose rating is 0 has no
-    label: it is counted, and left out.
+    A row whose rating is 0 has no label: it is counted, and left out.
     """
-    named = partial(label_of, names=source.label_names, column=params.label_column)
-    for line, (text, label, *group) in cells:
-        counts["rows_source"] += 1
-        read_text = _read(text_of, text, line, faults)
-        rating = None
+    faults, gaps = notes
+    readers = [partial(label_of, names=source.label_names, column=x) for x in params.label_columns]
+    negative, positive = source.label_names or ("negative", "positive")
+    for line, (cell, *others) in cells:
+        text = _read(text_of, cell, line, faults)
+        group = _read(label_of, others.pop(), line, faults) if params.group_column else None
+        rating, labels = None, list[str | None]()
         if source.label_from_sign:
-            rating = _number(label)
+            rating = _number(others[0])
             if not math.isfinite(rating):
                 what = f"{source.label_from_sign} is not a finite number"
                 faults.add(line, what, "write a number")
             elif rating == 0:
-                counts["rows_neutral"] += 1
+                counts.update(("rows_source", "rows_neutral"))
                 continue
-            negative, positive = source.label_names or ("negative", "positive")
-            label = positive if rating > 0 else negative
-        read_label = label if source.label_from_sign else _read(named, label, line, faults)
-        read_group = _read(label_of, group[0], line, faults) if group else None
-        yield line, read_text, read_label, rating, read_group
+            labels = [positive if rating > 0 else negative]
+        else:
+            pairs = zip(readers, others, strict=True)
+            labels = [_read(read, other, line, faults) for read, other in pairs]
+        folded, group = _digest(text), fold(group or "")
+        given = [label for label in labels if label and fold_label(label)]
+        what = "no group" if params.group_column and not group else ""
+        what = what if given else "no label"
+        what = what if folded else "empty text"  # unseen characters alone are no text
+        counts["rows_source"] += max(len(given), 1)
+        if text is None or folded is None or what:
+            counts["rows_incomplete"] += max(len(given), 1)
+            if params.on_incomplete == "refuse":
+                gaps.add(line, what, "fill it in, or set data.on_incomplete to drop")
+            continue
+        for label in given:
+            if label != label.strip():
+                what = f"label {printable(repr(label))} has spaces around it"
+                gaps.add(line, what, "remove them")
+            yield line, text, label, folded, rating, group
 
 
 def _read(read: Callable[[Any], str | None], value: Any, line: int, faults: Faults) -> str | None:
@@ -165,7 +161,9 @@ def _read(read: Callable[[Any], str | None], value: Any, line: int, faults: Faul
         faults.add(line, "holds a NUL character", "remove it; the file may be binary")
     elif text and not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         faults.add(line, "holds half of a surrogate pair", "write the complete character")
-    return text
+    else:
+        return text
+    return None
 
 
 def _number(value: Any) -> float:
@@ -176,11 +174,6 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _shared(rows: pd.DataFrame, column: str) -> "pd.Series[bool]":
-    """Return which rows share their folded text across values of `column`."""
-    return rows.groupby("folded", sort=False)[column].transform("nunique") > 1
-
-
 def _report(shared: pd.DataFrame, column: str, what: str, fix: str) -> DataError:
     """Return the error about texts shared across values of `column`, with two places for each."""
     texts = shared["folded"].drop_duplicates()
@@ -188,40 +181,50 @@ def _report(shared: pd.DataFrame, column: str, what: str, fix: str) -> DataError
     shown = []
     for _, group in first.groupby("folded", sort=False):
         two = group.drop_duplicates(column).head(2)
-        places = zip(two["file"], two["line"], strict=True)
-        shown.append(" and ".join(f"{printable(file)}:{line}" for file, line in places))
+        places = [f"{printable(f)}:{n}" for f, n in zip(two["file"], two["line"], strict=True)]
+        shown.append(" and ".join(dict.fromkeys(places)))
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return DataError(f"{'; '.join(shown)}{more}: {what}", fix)
 
 
-def _without_conflicts(
-    rows: pd.DataFrame, params: DataParams, counts: Counter[str]
-) -> pd.DataFrame:
-    several = _shared(rows, "label")
-    if several.any() and params.on_conflict == "refuse":  # guard: text with two labels
+def _one_label_each(rows: pd.DataFrame, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
+    """Return the rows without those that their text's other labels contradict."""
+    several = rows[rows.duplicated("folded", keep=False)]
+    text, label = several["folded"], several["label"].map(fold_label)
+    votes = label.groupby([text, label]).transform("size")
+    best = votes.groupby(text).transform("max")
+    contested = votes < label.groupby(text).transform("size")
+    if contested.any() and params.on_conflict == "refuse":  # guard: text with two labels
         raise _report(
-            rows[several],
+            several[contested],
             "label",
             "one text with two labels",
-            "correct the labels, or set data.on_conflict to drop to leave out every copy",
+            "correct the labels, or set data.on_conflict to drop to leave out every copy, or to "
+            "majority to keep the commonest label",
         )
-    counts["rows_conflict"] += int(several.sum())
-    return rows[~several]
+    tied = (votes == best).groupby(text).transform("sum") > best
+    undecided = contested if params.on_conflict == "drop" else tied
+    lost = undecided | (votes < best)
+    counts.update(rows_conflict=int(undecided.sum()), rows_outvoted=int((lost & ~undecided).sum()))
+    agreeing = int(best[~text.duplicated()].sum())
+    counts.update(labels_several=len(several), labels_agreeing=agreeing)
+    return rows.drop(index=several.index[lost])
 
 
 def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str]) -> pd.DataFrame:
-    several = _shared(rows, "split")
-    if several.any() and params.on_leak == "refuse":  # guard: text in two splits
+    several = rows[rows.duplicated("folded", keep=False)]  # each split has a text once by now
+    if len(several) and params.on_leak == "refuse":  # guard: text in two splits
         raise _report(
-            rows[several],
+            several,
             "split",
             "one text in two splits (after case, space and Unicode folding)",
             "remove one copy, or set data.on_leak to drop to keep the test copy",
         )
-    rank = rows["split"].map({split: place for place, split in enumerate(ORDER)})
-    leaked = rows.assign(rank=rank).sort_values("rank", kind="stable").duplicated("folded")
-    counts["rows_leaked"] += int(leaked.sum())
-    return rows[~leaked.reindex(rows.index)]
+    rank = several["split"].map({split: place for place, split in enumerate(ORDER)})
+    kept = several.loc[rank.sort_values(kind="stable").index].drop_duplicates("folded")
+    leaked = several.index.difference(kept.index)
+    counts["rows_leaked"] += len(leaked)
+    return rows.drop(index=leaked)
 
 
 def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:

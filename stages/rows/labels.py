@@ -3,11 +3,13 @@
 A csv file knows text alone, JSON knows numbers and booleans, Parquet knows thirty types, and Excel
 makes a number of what looks like one. So that the same table in two formats is the same data, a
 label is compared as text, and a number is spelled in one way: 1, 1.0, "1" and "1.0" are one label.
+Texts, labels and groups are compared by one folding; what is written is not folded.
 """
 
 import difflib
 import re
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -24,6 +26,46 @@ MAX_CLASSES = 1000
 NO_FRACTION = re.compile(r"(-?[0-9]+)\.0+")
 NUMBERED = re.compile(r"([0-9]+)[\s,;:]+([^\t]+).*")  # a line of a file with names: 0 <tab> good
 BOOLEANS = ("true", "false")  # Python writes True, R and Excel TRUE, most others true
+# Ignorable by Unicode, but not by its category: joiners, Hangul and Khmer fillers, selectors of
+# variants. BERT's tokenizer drops U+FFFD as well.
+IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\ufffd"
+    "\U000e0100-\U000e01ef]"
+)
+MANY = 0.05  # share of the rows from which a comma in the label is no chance
+LIST = re.compile(r"[\[({].*[\])}]", re.DOTALL)
+PARTS = re.compile(r"\s*[,;|]\s*")
+
+
+class _Kept(dict[int, int | None]):
+    """By its number what folding keeps of a character: the character, or nothing."""
+
+    def __missing__(self, code: int) -> int | None:
+        character = chr(code)
+        unseen = unicodedata.category(character) in ("Cc", "Cf", "Co") and character not in "\t\n\r"
+        self[code] = None if unseen or IGNORABLE.match(character) else code
+        return self[code]
+
+
+KEPT = _Kept()
+
+
+def fold(text: str) -> str:
+    """Return the text as a reader sees it, for comparing.
+
+    NFKC and case folded, spaces squeezed, and without the characters that are not seen: controls,
+    format characters, private use and what else Unicode calls ignorable. BERT's tokenizers drop
+    all but the last.
+    """
+    if not (text.isascii() and text.isprintable()):  # others are NFKC and hold nothing unseen
+        text = unicodedata.normalize("NFKC", text.translate(KEPT))
+    return " ".join(text.casefold().split())
+
+
+@lru_cache(maxsize=10_000)
+def fold_label(label: str) -> str:
+    """Return the label as `fold` does; a class is folded once, not for each row."""
+    return fold(label)
 
 
 class NoValueError(ValueError):
@@ -81,12 +123,12 @@ def label_of(
 
 @lru_cache(maxsize=10_000)  # one string object for a class, not one for a row
 def _spelling(label: str) -> str:
-    """Return a number without an empty fraction, and a boolean in small letters."""
+    """Return a number without an empty fraction, a boolean in small letters, and NFC."""
     if label.lower() in BOOLEANS:
         return label.lower()
     number = NO_FRACTION.fullmatch(label)
     if number is None:
-        return label
+        return unicodedata.normalize("NFC", label)
     return "0" if number[1] == "-0" else number[1]
 
 
@@ -163,12 +205,35 @@ def name_labels(
     return rows.assign(label=rows["label"].map(known)), replace(source, label_names=tuple(names))
 
 
+def note_on_lists(labels: "pd.Series[str]") -> list[str]:
+    """Return a note if labels are lists written as text, such as ['late', 'rude'] or late,rude.
+
+    A comma, semicolon or bar makes a list where each part is a label, or a part of one, elsewhere
+    too, and where many rows have it.
+    """
+    counted = Counter(labels)
+    parts = {label: found for label in counted if len(found := PARTS.split(label)) > 1}
+    uses = Counter([*counted, *(part for found in parts.values() for part in set(found))])
+    lists = [label for label, found in parts.items() if all(uses[part] > 1 for part in found)]
+    if sum(counted[label] for label in lists) <= MANY * len(labels):
+        lists = []
+    lists += [label for label in counted if LIST.fullmatch(label) and set(label) & set("'\",")]
+    if not lists:
+        return []
+    rows = sum(counted[label] for label in set(lists))
+    return [
+        f"{rows:,} of {len(labels):,} labels are lists written as text, such as "
+        f"{printable(max(lists, key=len))}, and each other list is a class of its own; several "
+        "labels of one text are a multi-label task, which is another one: keep one label a row"
+    ]
+
+
 def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
     """Return the classes in order: as the source names them, by number, or by the alphabet.
 
     Raises:
-        DataError: if there are fewer than 2 or implausibly many, if two differ in case only, or
-            if one is in validation or test but not in train.
+        DataError: if there are fewer than 2 or implausibly many, if two fold alike, or if one is in
+            validation or test but not in train.
     """
     counted = Counter(rows["label"])
     files = ", ".join(printable(file) for file in source.splits.values())
@@ -193,16 +258,24 @@ def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
 def _check_spelling(rows: pd.DataFrame, counted: Counter[str]) -> None:
     """Refuse a label that is another one's misspelling, or that train lacks."""
     known = Counter(rows.loc[rows["split"].isin(["train", "all"]), "label"])
+    alike = defaultdict(list)
+    for label in known:
+        alike[fold_label(label)].append(label)
     faults = []
     for label in counted:
-        twin = next((k for k in known if k != label and k.casefold() == label.casefold()), None)
+        twin = next((other for other in alike[fold_label(label)] if other != label), None)
         if label in known and (twin is None or known[twin] < known[label]):
             continue
         close = twin or next(iter(difflib.get_close_matches(label, list(known), n=1)), None)
         first = rows[rows["label"] == label].iloc[0]
         where = f"{printable(first['file'])}: line {first['line']}"
         hint = f", did you mean {printable(close)}?" if close else ""
-        why = "differs from another in case only" if label in known else "is not in train"
+        if label not in known:
+            why = "is not in train"
+        elif close and close.casefold() == label.casefold():
+            why = "differs from another in case only"
+        else:
+            why = "differs from another in spaces, width or unseen characters only"
         faults.append(
             (
                 f"{where}: label {printable(label)} {why}{hint}",

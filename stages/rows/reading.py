@@ -194,9 +194,7 @@ class Table:
         self.check()
         if several:
             what = f"{several:,} of {count:,} rows have more than one label or answer"
-            self.notes.append(
-                f"{printable(path)}: {what}; {label} reads one of them, not the others"
-            )
+            self.notes.append(f"{what}; {label} reads one of them, not the others")
 
 
 def open_table(

@@ -47,6 +47,8 @@ OLDER_FILES_LACK = {
     "data.group_column": None,
     "data.header": True,
     "data.label_names": None,
+    "data.on_rare": "refuse",
+    "data.rare_class": "other",
     "model.pooling": "auto",
     "train.attention_dropout": 0.0,
     "train.ema_decay": 0.0,

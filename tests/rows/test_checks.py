@@ -1,4 +1,4 @@
-"""Rows: labels of every type, texts that several rows share, and messages that stay short."""
+"""Rows: labels of every type, what is one text, one group, one label, and what is refused."""
 
 import json
 from collections import Counter
@@ -10,14 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers.normalizers import BertNormalizer
 
 from stages.core.errors import DataError
-from stages.core.params import DataParams, load_params
-from stages.rows.checks import fold, read_rows, row_id
+from stages.core.params import DataParams
+from stages.rows.checks import read_rows, row_id
+from stages.rows.labels import fold
 from stages.sources.locate import DataSource, locate_data
+from tests.support.tiny import params_for
 
-ROOT = Path(__file__).parents[2]
-DATA = load_params(ROOT / "params.yaml").data
 TEXTS = [f"text {number}" for number in range(6)]
 
 
@@ -27,7 +28,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def params(**changes: Any) -> DataParams:
-    return DATA.model_copy(update=changes)
+    return params_for("mine", **changes).data
 
 
 def csv(content: str, path: str = "mine.csv") -> Path:
@@ -38,11 +39,8 @@ def csv(content: str, path: str = "mine.csv") -> Path:
 
 
 def jsonl(labels: list[Any]) -> Path:
-    lines = [
-        json.dumps({"text": text, "label": label})
-        for text, label in zip(TEXTS, labels, strict=False)
-    ]
-    return csv("\n".join(lines), "mine.jsonl")
+    rows = [{"text": f"text {number}", "label": label} for number, label in enumerate(labels)]
+    return csv("\n".join(map(json.dumps, rows)), "mine.jsonl")
 
 
 def parquet(labels: Any, kind: pa.DataType | None = None) -> Path:
@@ -51,9 +49,18 @@ def parquet(labels: Any, kind: pa.DataType | None = None) -> Path:
     return Path("mine.parquet")
 
 
+def read(file: Path, names: tuple[str, ...] | None = None, **changes: Any) -> pd.DataFrame:
+    return rows_of(DataSource({"all": file}, "", label_names=names), params(**changes))
+
+
+def rows_of(
+    source: DataSource, data: DataParams, counts: Counter[str] | None = None
+) -> pd.DataFrame:
+    return read_rows(source, data, Counter() if counts is None else counts)[0]
+
+
 def labels_of(file: Path, names: tuple[str, ...] | None = None, **changes: Any) -> list[str]:
-    source = DataSource({"all": file}, "", label_names=names)
-    labels: list[str] = read_rows(source, params(**changes), Counter())["label"].tolist()
+    labels: list[str] = read(file, names, **changes)["label"].tolist()
     return labels
 
 
@@ -64,27 +71,55 @@ def refused(file: Path, names: tuple[str, ...] | None = None, **changes: Any) ->
     return str(caught.value)
 
 
-def test_integers_and_floats_without_a_fraction_are_one_label() -> None:
-    assert labels_of(jsonl([1, 1.0, "1", -1, 0, -0.0])) == ["1", "1", "1", "-1", "0", "0"]
+# Labels
 
 
-def test_a_column_of_integers_with_gaps_keeps_its_integers() -> None:
-    file = parquet([1.0, None, 0.0, float("nan"), 2.0])
-    assert labels_of(file, on_incomplete="drop") == ["1", "0", "2"]
-    assert "mine.parquet: lines 2, 4: no label" in refused(file)
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([1, 1.0, "1", -1, 0, -0.0], ["1", "1", "1", "-1", "0", "0"]),
+        ([["a"], ["b"], "a"], ["a", "b", "a"]),
+        ([True, "False", "TRUE"], ["true", "false", "true"]),
+        ([0.5, "0.5", 1], ["0.5", "0.5", "1"]),
+        (["3.10", "3.1", "v1.0"], ["3.10", "3.1", "v1.0"]),
+        ([-0.0, "-0.0", 0], ["0", "0", "0"]),
+        (["007", 7, 1e300], ["007", "7", "1e+300"]),
+        (["caf\u00e9", "cafe\u0301"], ["caf\u00e9", "caf\u00e9"]),  # one string to Unicode
+        (["nan", "None", "NA", "null"], ["nan", "None", "NA", "null"]),  # words, not nothing
+    ],
+)
+def test_a_label_has_one_spelling(values: list[object], labels: list[str]) -> None:
+    assert labels_of(jsonl(values)) == labels
 
 
-def test_declared_names_hold_for_integers_that_come_as_floats() -> None:
-    assert labels_of(parquet([1.0, 0.0]), ("neg", "pos")) == ["pos", "neg"]
+@pytest.mark.parametrize(
+    ("values", "kind", "labels"),
+    [
+        ([True, False, True], pa.bool_(), ["true", "false", "true"]),
+        ([b"a", "schön".encode(), b"a"], pa.binary(), ["a", "schön", "a"]),
+        (["a", "b", "a"], pa.large_string(), ["a", "b", "a"]),
+        (["a", "b", "a"], pa.dictionary(pa.int8(), pa.string()), ["a", "b", "a"]),
+        ([Decimal("1.0"), Decimal("2.5"), Decimal("1.0")], pa.decimal128(4, 1), ["1", "2.5", "1"]),
+        ([0.1, 0.2, 1.0], pa.float32(), ["0.1", "0.2", "1"]),
+        ([1, 2, 1], pa.uint8(), ["1", "2", "1"]),
+        ([["a"], ["b"], ["a"]], pa.list_(pa.string()), ["a", "b", "a"]),
+    ],
+)
+def test_types_of_a_parquet_file(values: list[Any], kind: pa.DataType, labels: list[str]) -> None:
+    assert labels_of(parquet(values, kind)) == labels
 
 
-def test_a_categorical_column_is_its_values() -> None:
-    assert labels_of(parquet(pa.array(["b", "a", "b"]).dictionary_encode())) == ["b", "a", "b"]
+@pytest.mark.parametrize("nothing", ["", " ", "\t", "\u00a0", "\u200b", "\ufe0f", [], None])
+def test_a_label_of_nothing_is_none(nothing: object) -> None:
+    file = jsonl(["a", nothing, "b"])
+    assert "mine.jsonl: line 2: no label" in refused(file)
+    assert labels_of(file, on_incomplete="drop") == ["a", "b"]
 
 
-def test_minus_one_is_an_unlabelled_row_of_the_hub() -> None:
-    file = parquet([1, -1, 0])
-    assert "line 2: no label" in refused(file, ("neg", "pos"))
+@pytest.mark.parametrize("nothing", [None, float("nan"), -1.0])
+def test_declared_names_hold_for_integers_that_come_as_floats(nothing: float | None) -> None:
+    file = parquet([1.0, nothing, 0.0])  # -1 is an unlabelled row of the Hub
+    assert "mine.parquet: line 2: no label" in refused(file, ("neg", "pos"))
     assert labels_of(file, ("neg", "pos"), on_incomplete="drop") == ["pos", "neg"]
 
 
@@ -112,44 +147,6 @@ def test_what_is_no_single_class_is_no_label(value: object, message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("values", "labels"),
-    [
-        ([["a"], ["b"], "a"], ["a", "b", "a"]),
-        ([True, "False", "TRUE"], ["true", "false", "true"]),
-        ([0.5, "0.5", 1], ["0.5", "0.5", "1"]),
-        (["1.0", 1, "1.00"], ["1", "1", "1"]),
-        (["3.10", "3.1", "v1.0"], ["3.10", "3.1", "v1.0"]),
-        ([-0.0, "-0.0", 0], ["0", "0", "0"]),
-        (["007", 7, 1e300], ["007", "7", "1e+300"]),
-    ],
-)
-def test_a_label_has_one_spelling(values: list[object], labels: list[str]) -> None:
-    assert labels_of(jsonl(values)) == labels
-
-
-def test_an_empty_list_is_no_label() -> None:
-    file = jsonl(["a", [], "b"])
-    assert "line 2: no label" in refused(file)
-    assert labels_of(file, on_incomplete="drop") == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("values", "kind", "labels"),
-    [
-        ([True, False, True], pa.bool_(), ["true", "false", "true"]),
-        ([b"a", "schön".encode(), b"a"], pa.binary(), ["a", "schön", "a"]),
-        (["a", "b", "a"], pa.large_string(), ["a", "b", "a"]),
-        ([Decimal("1.0"), Decimal("2.5"), Decimal("1.0")], pa.decimal128(4, 1), ["1", "2.5", "1"]),
-        ([0.1, 0.2, 1.0], pa.float32(), ["0.1", "0.2", "1"]),
-        ([1, 2, 1], pa.uint8(), ["1", "2", "1"]),
-        ([["a"], ["b"], ["a"]], pa.list_(pa.string()), ["a", "b", "a"]),
-    ],
-)
-def test_types_of_a_parquet_file(values: list[Any], kind: pa.DataType, labels: list[str]) -> None:
-    assert labels_of(parquet(values, kind)) == labels
-
-
-@pytest.mark.parametrize(
     ("value", "kind", "message"),
     [
         (1, pa.timestamp("s"), "is of type datetime, neither text nor a number"),
@@ -163,25 +160,6 @@ def test_other_types_of_a_parquet_file_are_no_labels(
     assert message in refused(parquet([value], kind))
 
 
-@pytest.mark.parametrize("label", ["", " ", "\t", "\u00a0"])
-def test_a_label_of_spaces_is_none(label: str) -> None:
-    file = csv(f'text,label\na,x\nb,"{label}"\nc,y\n')
-    assert "mine.csv: line 3: no label" in refused(file)
-    assert labels_of(file, on_incomplete="drop") == ["x", "y"]
-
-
-def test_words_that_other_readers_take_for_nothing_are_labels() -> None:
-    file = csv("text,label\nNA,nan\nnull,None\nNaN,NA\n1e5,true\n")
-    assert labels_of(file) == ["nan", "None", "NA", "true"]
-
-
-def test_incomplete_rows_of_both_kinds_are_named_together() -> None:
-    fault = refused(csv("text,label\n,x\nb,\n   ,\nc, y\n"))
-    assert "lines 2, 4: empty text" in fault
-    assert "line 3: no label" in fault
-    assert "line 5: label ' y' has spaces around it" in fault
-
-
 @pytest.mark.parametrize("rating", ["", "good", "nan", "inf", "1,5", "--1"])
 def test_a_rating_that_is_no_finite_number_is_refused(rating: str) -> None:
     file = csv(f"1\t0.5\ta\n2\t{rating}\tb\n3\t-1\tc\n", "rated.txt")
@@ -190,60 +168,51 @@ def test_a_rating_that_is_no_finite_number_is_refused(rating: str) -> None:
         read_rows(source, params(), Counter())
 
 
-def test_a_rating_is_kept_as_it_is_and_zero_is_counted() -> None:
-    file = csv("1\t0.1\ta\n2\t0.0\tb\n3\t-3.9000000000000004\tc\n", "rated.txt")
-    source = DataSource({"all": file}, "", ("id", "rating", "text"), "rating")
-    counts: Counter[str] = Counter()
-    rows = read_rows(source, params(), counts)
-    assert rows["rating"].tolist() == [0.1, -3.9000000000000004]
-    assert rows["label"].tolist() == ["positive", "negative"]
-    assert (counts["rows_source"], counts["rows_neutral"]) == (3, 1)
+# Texts
 
 
-def test_rows_know_where_they_stand() -> None:
-    csv("text,label\na,x\n\nb,y\n", "mine/train.csv")
-    csv("text,label\nc,x\n", "mine/test.csv")
-    rows = read_rows(locate_data("mine", Path()), params(), Counter())
-    assert {tuple(row) for row in rows[["split", "file", "line", "text", "id"]].values} == {
-        ("train", "mine/train.csv", 2, "a", row_id("a")),
-        ("train", "mine/train.csv", 4, "b", row_id("b")),
-        ("test", "mine/test.csv", 2, "c", row_id("c")),
-    }
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("m.csv", "text,label\na\0b,pos\n", "line 2: holds a NUL character"),
+        ("m.jsonl", '{"text": "\\ud800", "label": 1}', "line 1: holds half of a surrogate pair"),
+        ("m.jsonl", '{"text": ["a"], "label": 1}', "line 1: the text ['a'] is a list"),
+        ("m.jsonl", '{"text": {"en": "a"}, "label": 1}', "line 1: the text is an object with en"),
+        ("m.jsonl", '{"text": "a", "label": "x\\u0000"}', "line 1: holds a NUL character"),
+        ("m.csv", "text,label\na,\n", "line 2: no label"),
+        ("m.csv", "text,label\n,\n  ,y\n", "lines 2, 3: empty text"),
+        ("m.csv", "text,label\nc, y\n", "line 2: label ' y' has spaces around it"),
+        ("m.csv", "texts,label\na,b\n", "no column text, did you mean texts?"),
+        ("m.csv", "text,lab\x1b[2Jel\na,b\n", "name one of its columns: text, lab\\x1b[2Jel"),
+        ("m.jsonl", '{"text": }\n{"text": ]\n', "lines 1, 2: not valid JSON: Expecting value. Fix"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_lines(name: str, content: str, expected: str) -> None:
+    assert expected in refused(csv(content, name))
 
 
-def test_a_text_of_three_splits_is_named_once_with_two_places() -> None:
-    for split in ("train", "validation", "test"):
-        csv("text,label\n" + "same,x\n" * 4 + f"{split},y\n", f"mine/{split}.csv")
-    with pytest.raises(DataError) as caught:
-        read_rows(locate_data("mine", Path()), params(), Counter())
-    assert str(caught.value).count("mine/") == 2
-    assert "one text in two splits" in str(caught.value)
+# By name, and by Unicode's category: format, controls, private use, marks that select a variant.
+UNSEEN = "\u200b\u200e\u200f\u202a\u2060\u2066\ufeff\u00ad\u061c\ufe0f\u034f\u2062\U000e0041"
+UNSEEN += "\x01\x0b\x1c\x7f\x85\x9f\ue000\ufffd\u3164\u180b\U000e0100"
 
 
-def test_texts_of_three_splits_are_kept_in_test_and_counted() -> None:
-    for split in ("train", "validation", "test"):
-        csv(f"text,label\nSAME,x\nsame,x\n{split},y\n", f"mine/{split}.csv")
-    counts: Counter[str] = Counter()
-    rows = read_rows(locate_data("mine", Path()), params(on_leak="drop"), counts)
-    kept = set(zip(rows["split"], rows["text"], strict=True))
-    assert ("test", "SAME") in kept
-    assert len(kept) == 4
-    assert (counts["rows_repeated"], counts["rows_leaked"]) == (3, 2)
+@pytest.mark.parametrize("unseen", UNSEEN)
+def test_a_character_that_is_not_seen_makes_no_other_text_label_or_group(unseen: str) -> None:
+    assert fold(f"a love{unseen}ly film") == fold("a lovely film")
+    file = csv(f'text,label,film\na,x,f\n"{unseen}",x,f\nb,"{unseen}",f\nc,x,"{unseen}"\n')
+    fault = refused(file, group_column="film")
+    for what in ("line 3: empty text", "line 4: no label", "line 5: no group"):
+        assert what in fault
 
 
-def test_many_conflicts_name_five_and_count_the_rest() -> None:
-    lines = [f"text {n},{label}\n" for label in "xy" for n in range(12)]
-    fault = refused(csv("text,label\n" + "".join(lines)))
-    assert fault.count(" and mine.csv:") == 5
-    assert "and 7 more: one text with two labels" in fault
-
-
-def test_a_split_that_only_repeats_test_is_not_replaced_by_a_fresh_one() -> None:
-    for split in ("train", "validation", "test"):
-        rows = "a,x\nb,y\n" if split == "train" else "c,x\nd,y\n"
-        csv(f"text,label\n{rows}", f"mine/{split}.csv")
-    with pytest.raises(DataError, match=r"mine/validation\.csv: no row is left"):
-        read_rows(locate_data("mine", Path()), params(on_leak="drop"), Counter())
+def test_what_berts_tokenizer_drops_is_folded_away() -> None:
+    clean = BertNormalizer(
+        clean_text=True, handle_chinese_chars=False, strip_accents=False, lowercase=False
+    )
+    characters = [chr(code) for code in range(0x20000) if not 0xD800 <= code <= 0xDFFF]
+    dropped = [c for c in characters if clean.normalize_str(f"a{c}b") == "ab"]
+    assert len(dropped) > 6000
+    assert [c for c in dropped if fold(f"a{c}b") != "ab"] == []
 
 
 @pytest.mark.parametrize(
@@ -252,10 +221,8 @@ def test_a_split_that_only_repeats_test_is_not_replaced_by_a_fresh_one() -> None
         ("Straße", "STRASSE"),
         ("ﬁne", "fine"),
         ("e\u0301", "é"),
+        ("e\u034f\u0301", "é"),
         ("a\u00a0b", "a \t\r\n b"),
-        ("a\u200bb", "ab"),
-        ("so\u00adft", "soft"),
-        ("\ufeffx", "x"),
         ("ＡＢＣ", "abc"),
         ("２", "2"),
         ("K", "\u212a"),
@@ -276,6 +243,94 @@ def test_the_id_is_of_the_very_text() -> None:
     assert row_id("abc") != row_id("abc ")
 
 
+# One text on several rows
+
+
+def test_a_text_of_three_splits_is_named_once_with_two_places() -> None:
+    for split in ("train", "validation", "test"):
+        csv("text,label\n" + "same,x\n" * 4 + f"{split},y\n", f"mine/{split}.csv")
+    with pytest.raises(DataError) as caught:
+        read_rows(locate_data("mine", Path()), params(), Counter())
+    assert str(caught.value).count("mine/") == 2
+    assert "one text in two splits" in str(caught.value)
+
+
+def test_texts_of_three_splits_are_kept_in_test_and_counted() -> None:
+    for split in ("train", "validation", "test"):
+        csv(f"text,label\nSAME,x\nsame,x\n{split},y\n", f"mine/{split}.csv")
+    counts: Counter[str] = Counter()
+    rows = rows_of(locate_data("mine", Path()), params(on_leak="drop"), counts)
+    assert ("test", "SAME") in set(zip(rows["split"], rows["text"], strict=True))
+    assert (len(rows), counts["rows_repeated"], counts["rows_leaked"]) == (4, 3, 2)
+
+
+def test_a_split_that_only_repeats_test_is_not_replaced_by_a_fresh_one() -> None:
+    for split in ("train", "validation", "test"):
+        rows = "a,x\nb,y\n" if split == "train" else "c,x\nd,y\n"
+        csv(f"text,label\n{rows}", f"mine/{split}.csv")
+    with pytest.raises(DataError, match=r"mine/validation\.csv: no row is left"):
+        read_rows(locate_data("mine", Path()), params(on_leak="drop"), Counter())
+
+
+def test_many_conflicts_name_five_and_count_the_rest() -> None:
+    lines = [f"text {n},{label}\n" for label in "xy" for n in range(12)]
+    fault = refused(csv("text,label\n" + "".join(lines)))
+    assert fault.count(" and mine.csv:") == 5
+    assert "and 7 more: one text with two labels" in fault
+    repeated = refused(csv("text,label\na,x\nb,y\n" + "same,x\n" * 1000 + "same,y\n"))
+    assert repeated.startswith("error: mine.csv:4 and mine.csv:1004: one text with two labels")
+
+
+# Of the labels two agree and one does not, two tie, two agree; one text has a single label.
+VOTES = "text,label\na,x\nA ,x\na,y\nb,x\nb,y\nc,y\nc,y\nd,x\n"
+RATERS = "text,r1,r2,r3\na,x,x,y\nb,x,y,\nc,y,,y\nd,,x,\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "places"),
+    [
+        (VOTES, "label", "mine.csv:2 and mine.csv:4; mine.csv:5 and mine.csv:6"),
+        (RATERS, ["r1", "r2", "r3"], "mine.csv:2; mine.csv:3"),
+    ],
+)
+def test_the_labels_of_a_text_are_refused_dropped_or_counted(
+    content: str, columns: Any, places: str
+) -> None:
+    file = csv(content)
+    fault = refused(file, label_column=columns)
+    assert fault.startswith(f"error: {places}: one text with two labels. Fix: ")
+    assert "data.on_conflict to drop" in fault
+    kept, figures = {"c": "y", "d": "x"}, (8, 5, 0, 1)
+    for on_conflict in ("drop", "majority"):
+        counts: Counter[str] = Counter()
+        data = params(on_conflict=on_conflict, label_column=columns)
+        rows = rows_of(DataSource({"all": file}, ""), data, counts)
+        assert dict(zip(rows["text"], rows["label"], strict=True)) == kept
+        named = ("source", "conflict", "outvoted", "repeated")
+        assert tuple(counts[f"rows_{name}"] for name in named) == figures
+        assert (counts["labels_several"], counts["labels_agreeing"]) == (7, 5)
+        kept, figures = {"a": "x", **kept}, (8, 2, 1, 2)
+
+
+def test_one_rater_who_skips_is_no_gap_but_all_who_skip_are() -> None:
+    fault = refused(csv("text,r1,r2\na,x,\nb,,\n"), label_column=["r1", "r2"])
+    assert fault.startswith("error: mine.csv: line 3: no label. Fix: ")
+
+
+# Files
+
+
+def test_rows_know_where_they_stand() -> None:
+    csv("text,label\na,x\n\nb,y\n", "mine/train.csv")
+    csv("text,label\nc,x\n", "mine/test.csv")
+    rows = rows_of(locate_data("mine", Path()), params())
+    assert {tuple(row) for row in rows[["split", "file", "line", "text", "id"]].values} == {
+        ("train", "mine/train.csv", 2, "a", row_id("a")),
+        ("train", "mine/train.csv", 4, "b", row_id("b")),
+        ("test", "mine/test.csv", 2, "c", row_id("c")),
+    }
+
+
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_columns_may_have_the_names_used_inside(ending: str) -> None:
     names = ["line", "file", "split", "id", "folded", "rating", "text", "label"]
@@ -289,76 +344,24 @@ def test_columns_may_have_the_names_used_inside(ending: str) -> None:
         frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
     for text, label in (("line", "rating"), ("label", "text"), ("split", "line")):
         first = 2 if ending in ("csv", "tsv") else 1
-        rows = read_rows(
-            DataSource({"all": path}, ""), params(text_column=text, label_column=label), Counter()
-        )
+        rows = read(path, text_column=text, label_column=label)
         assert rows["line"].tolist() == [first, first + 1, first + 2]
         assert rows["text"].tolist() == frame[text].tolist()
         assert rows["label"].tolist() == frame[label].tolist()
 
 
-@pytest.mark.parametrize(
-    ("ending", "separator"), [("csv", ";"), ("csv", "\t"), ("csv", "|"), ("tsv", ","), ("tsv", ";")]
-)
-def test_another_separator_is_recognised(ending: str, separator: str) -> None:
-    file = csv(f"text{separator}label\na{separator}x\nb{separator}y\n", f"mine.{ending}")
-    assert labels_of(file) == ["x", "y"]
-
-
-def test_a_jsonl_fault_gives_no_second_line_number() -> None:
-    fault = refused(csv('{"text": "a", "label": "x"}\n{"text": }\n{"text": ]\n', "mine.jsonl"))
-    assert "lines 2, 3: not valid JSON: Expecting value. Fix: " in fault
-
-
-def test_a_folder_that_looks_like_a_partition_adds_no_column() -> None:
+def test_a_path_may_look_like_a_partition_be_long_or_be_a_link() -> None:
     Path("label=z").mkdir()
     parquet(["x", "y"]).rename("label=z/mine.parquet")
     assert labels_of(Path("label=z/mine.parquet")) == ["x", "y"]
-
-
-def test_a_long_path_is_named_whole() -> None:
     folder = Path("a" * 100) / ("b" * 100)
     folder.mkdir(parents=True)
     fault = refused(csv("text,label\na,\n", str(folder / "mine.csv")))
     assert f"error: {folder}/mine.csv: line 2: no label" in fault
-
-
-def test_a_linked_file_and_a_linked_folder_are_read() -> None:
     csv("text,label\na,x\n", "real/train.csv")
     csv("text,label\nb,x\n", "real/test.csv")
     Path("linked").symlink_to("real")
     Path("mine.csv").symlink_to("real/train.csv")
     assert labels_of(Path("mine.csv")) == ["x"]
-    rows = read_rows(locate_data("linked", Path()), params(), Counter())
+    rows = rows_of(locate_data("linked", Path()), params())
     assert set(rows["file"]) == {"linked/train.csv", "linked/test.csv"}
-
-
-def test_a_text_repeated_a_thousand_times_is_listed_once() -> None:
-    rows = ["same,x\n"] * 1000
-    fault = refused(csv("text,label\na,x\nb,y\n" + "".join(rows) + "same,y\n"))
-    assert fault.startswith("error: mine.csv:4 and mine.csv:1004: one text with two labels")
-
-
-def test_zero_width_characters_alone_are_no_text() -> None:
-    fault = refused(csv("text,label\na,x\n\u200b,x\n\u200b\u200b,y\n"))
-    assert "mine.csv: lines 3, 4: empty text" in fault
-
-
-def test_a_missing_column_is_guessed_and_control_characters_do_not_reach_the_terminal() -> None:
-    fault = refused(csv("texts,lab\x1b[2Jel,label\na,b,c\n"))
-    assert "no column text, did you mean texts?" in fault
-    assert "Fix: name one of its columns: texts, lab\\x1b[2Jel, label" in fault
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("m.csv", "text,label\na\0b,pos\n", "line 2: holds a NUL character"),
-        ("m.jsonl", '{"text": "\\ud800", "label": 1}', "line 1: holds half of a surrogate pair"),
-        ("m.jsonl", '{"text": ["a"], "label": 1}', "line 1: the text ['a'] is a list"),
-        ("m.jsonl", '{"text": {"en": "a"}, "label": 1}', "line 1: the text is an object with en"),
-        ("m.jsonl", '{"text": "a", "label": "x\\u0000"}', "line 1: holds a NUL character"),
-    ],
-)
-def test_a_text_that_is_not_one_is_refused(name: str, content: str, expected: str) -> None:
-    assert expected in refused(csv(content, name))

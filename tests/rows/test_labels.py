@@ -1,4 +1,4 @@
-"""Labels: their order as classes, and what is refused as one."""
+"""Labels: their order as classes, what is refused as one, and lists that are written as text."""
 
 from pathlib import Path
 
@@ -6,28 +6,8 @@ import pandas as pd
 import pytest
 
 from stages.core.errors import DataError
-from stages.rows.labels import label_list
+from stages.rows.labels import label_list, note_on_lists
 from stages.sources.locate import DataSource
-from tests.support.tables import Rows, assert_not_prepared, sizes, table
-
-TWO: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in range(60)]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def test_labels_that_look_like_integers_are_just_labels() -> None:
-    assert sum(sizes(table([(f"text {n}", ("-1", "--1")[n % 2]) for n in range(60)]))) == 60
-
-
-@pytest.mark.parametrize("label", ["\\ud800", "a\\u0000"])
-def test_a_label_that_cannot_be_written_is_refused(label: str) -> None:
-    lines = [f'{{"text": "t{n}", "label": "{("ok", label)[n % 2]}"}}' for n in range(60)]
-    Path("mine.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    fault = assert_not_prepared(Path("mine.jsonl"))
-    assert "mine.jsonl: lines 2, 4, 6, 8, 10 and 25 more: holds" in fault
 
 
 def listed(labels: list[str], names: tuple[str, ...] | None = None) -> list[str]:
@@ -40,13 +20,13 @@ def listed(labels: list[str], names: tuple[str, ...] | None = None) -> list[str]
     [
         (["b", "a"], None, ["a", "b"]),
         (["10", "9", "-1"], None, ["-1", "9", "10"]),
+        (["-1", "--1"], None, ["--1", "-1"]),
         (["10", "9", "x"], None, ["10", "9", "x"]),
         (["1", "01"], None, ["01", "1"]),
         (["1" * 30, "2"], None, ["1" * 30, "2"]),
         (["²", "1"], None, ["1", "²"]),
         (["pos", "neg"], ("pos", "other", "neg"), ["pos", "neg"]),
         (["pos", "new"], ("pos", "neg"), ["new", "pos"]),
-        (["e", "d", "c", "b", "a"], None, ["a", "b", "c", "d", "e"]),
     ],
 )
 def test_the_order_of_the_classes(
@@ -55,14 +35,43 @@ def test_the_order_of_the_classes(
     assert listed(labels * 3, names) == expected
 
 
-def test_more_classes_than_anyone_has_are_refused() -> None:
-    with pytest.raises(DataError, match="1001 different labels"):
-        listed([f"c{number:04}" for number in range(1001)] * 3)
-
-
-def test_the_rarer_of_two_spellings_is_the_wrong_one() -> None:
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a"] * 9, "error: f: label: only one class, a. Fix: "),
+        ([f"t{n}" for n in range(60)], "error: f: label: 60 different labels in 60 rows. Fix: "),
+        ([f"c{n:04}" for n in range(1001)] * 3, "error: f: label: 1001 different labels in 3003"),
+        (["pos", "neg"] * 5 + ["POS"], "line 10: label POS differs from another in case only, did"),
+        (["a b", "c"] * 5 + ["a  b"], "line 10: label a  b differs from another in spaces, width"),
+        (["pos", "c"] * 5 + ["po\u200es"], "line 10: label po\\u200es differs from another in spa"),
+        (
+            ["pos", "c"] * 5 + ["\uff50os"],
+            "line 10: label \uff50os differs from another in spac",
+        ),
+    ],
+)
+def test_what_is_no_list_of_classes_is_refused(labels: list[str], message: str) -> None:
     with pytest.raises(DataError) as caught:
-        listed(["pos"] * 5 + ["neg"] * 5 + ["POS"])
-    assert str(caught.value).startswith(
-        "error: f: line 10: label POS differs from another in case only, did you mean pos? Fix: "
+        listed(labels)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "lists"),
+    [
+        (["['late']", "['rude']", "['late', 'rude']"] * 10, 30),
+        (["[late]", "[rude]", "[late, rude]"] * 10, 10),
+        (['["late"]'] + ["late", "rude"] * 50, 1),
+        (["late", "rude", "late,rude"] * 10, 10),
+        (["late,rude", "rude; cold", "cold|late"] * 10, 30),
+        (["late", "rude"] * 20 + ["late,rude"] * 2, 0),  # few: a slip, or a class
+        (["Texas, USA", "Ohio, USA", "Rome, Italy"] * 10, 0),
+        (["(a)", "[b]", "{c}"] * 10, 0),
+    ],
+)
+def test_lists_written_as_text_are_noted(labels: list[str], lists: int) -> None:
+    notes = note_on_lists(pd.Series(labels))
+    expected = f"{lists} of {len(labels)} labels are lists written as text, such as "
+    assert [note.startswith(expected) and "multi-label" in note for note in notes] == [True] * (
+        lists > 0
     )

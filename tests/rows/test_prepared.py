@@ -1,5 +1,7 @@
-"""The prepared rows and labels, read and checked."""
+"""The prepared rows, read and checked; a warning where what they are made of has changed since."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,19 @@ import pytest
 
 from stages.core import paths
 from stages.core.errors import DataError, HostError
-from stages.rows.prepared import Split, read_labels, read_split
+from stages.core.params import DataParams
+from stages.rows.prepared import (
+    Split,
+    model_change,
+    read_labels,
+    read_split,
+    source_change,
+    warn_if_source_changed,
+)
+from stages.sources.locate import locate_data
+from tests.support.hub_server import REVISION
+from tests.support.model_files import MODEL, safetensors, write_files
+from tests.support.tiny import params_for, shipped
 
 LABELS = ["no", "yes"]
 ROWS = {"id": ["a1", "b2"], "text": ["good", "bad, so"], "label": ["yes", "no"]}
@@ -32,45 +46,125 @@ def refused() -> str:
     return str(caught.value)
 
 
-def test_a_split_has_ids_texts_and_label_numbers() -> None:
+def test_a_split_has_ids_texts_and_label_numbers_in_the_order_of_the_labels() -> None:
     save(rating=[1.5, -2.0])
     assert read_split(paths.TEST, LABELS) == Split(["a1", "b2"], ["good", "bad, so"], [1, 0])
-    assert read_split(paths.TEST, LABELS[::-1]).targets == [0, 1]
+    paths.LABELS.write_text('["yes", "no"]\n', encoding="utf-8")
+    assert read_split(paths.TEST, read_labels()).targets == [0, 1]
 
 
-def test_a_label_outside_the_list_is_refused() -> None:
-    save(label=["yes", "may\x1b[31mbe"])
-    assert r"label may\x1b[31mbe is not in data/labels.json" in refused()
-
-
-def test_a_missing_split_names_the_stage_that_makes_it() -> None:
+def test_a_split_that_is_not_what_prepare_wrote_is_refused() -> None:
     with pytest.raises(HostError, match=r"data/test.parquet not found.*dvc repro prepare"):
         read_split(paths.TEST, LABELS)
-
-
-@pytest.mark.parametrize("kept", [0, 3, 100, -1, -20])
-def test_a_cut_split_is_refused(kept: int) -> None:
+    save(label=["yes", "may\x1b[31mbe"])
+    assert r"label may\x1b[31mbe is not in data/labels.json" in refused()
+    for lost in ROWS:
+        rows = {name: column for name, column in ROWS.items() if name != lost}
+        pd.DataFrame(rows).to_parquet(paths.TEST, index=False)
+        assert lost in refused()
     save()
-    paths.TEST.write_bytes(paths.TEST.read_bytes()[:kept])
-    assert "cannot be read" in refused()
+    whole = paths.TEST.read_bytes()
+    for kept in (0, 3, 100, -1, -20):  # cut
+        paths.TEST.write_bytes(whole[:kept])
+        assert "cannot be read" in refused()
+    for place in (4, -12):  # damaged
+        content = bytearray(whole)
+        content[place : place + 8] = bytes(b ^ 0xFF for b in content[place : place + 8])
+        paths.TEST.write_bytes(content)
+        refused()
 
 
-@pytest.mark.parametrize("place", [4, -12])
-def test_a_damaged_split_is_refused(place: int) -> None:
-    save()
-    content = bytearray(paths.TEST.read_bytes())
-    content[place : place + 8] = bytes(b ^ 0xFF for b in content[place : place + 8])
-    paths.TEST.write_bytes(content)
-    refused()
+# The source
 
 
-@pytest.mark.parametrize("lost", ["id", "text", "label"])
-def test_a_split_without_one_of_its_columns_is_refused(lost: str) -> None:
-    rows = {name: column for name, column in ROWS.items() if name != lost}
-    pd.DataFrame(rows).to_parquet(paths.TEST, index=False)
-    assert lost in refused()
+def csv(content: str, name: str = "mine.csv") -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path
 
 
-def test_labels_keep_their_order() -> None:
-    paths.LABELS.write_text('["b", "a", "10"]\n', encoding="utf-8")
-    assert read_labels() == ["b", "a", "10"]
+def params(source: str | None = None) -> DataParams:
+    return params_for(source).data if source else shipped().data
+
+
+def test_a_source_that_dvc_watches_or_fetches_is_not_compared() -> None:
+    csv("text,label\na,x\n", "data/raw/mine.csv")
+    for source in ("data/raw/mine.csv", "data/raw", None, f"owner/name@{'0' * 40}"):
+        assert source_change(params(source), "0") is None
+    csv("text,label\na,x\n")
+    Path("data/raw/link.csv").symlink_to(Path("mine.csv").resolve())
+    assert "has changed" in str(source_change(params("data/raw/link.csv"), "0"))
+
+
+def test_a_folder_that_changed_or_lost_a_split_is_reported() -> None:
+    for split in ("train", "test"):
+        csv(f"text,label\n{split},x\n", f"mine/{split}.csv")
+    recorded = locate_data("mine", Path()).sha256
+    assert source_change(params("mine"), recorded) is None
+    csv("text,label\nother,x\n", "mine/test.csv")
+    assert "has changed" in str(source_change(params("mine"), recorded))
+    Path("mine/test.csv").unlink()
+    assert "no longer exists" in str(source_change(params("mine"), recorded))
+
+
+@pytest.mark.parametrize("recorded", ["[]", "{}", "null", '{"source_sha256": null}', "<<<<", None])
+def test_a_summary_that_records_no_source_stops_nothing_and_warns_of_nothing(
+    recorded: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    csv("text,label\n")
+    if recorded is None:
+        paths.DATA_SUMMARY.mkdir(parents=True)  # cannot be read
+    else:
+        csv(recorded, str(paths.DATA_SUMMARY))
+    warn_if_source_changed(params_for("mine.csv"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_changed_source_is_one_line_of_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    csv("text,label\n")
+    recorded = locate_data("mine.csv", Path()).sha256
+    csv(json.dumps({"source_sha256": recorded}), str(paths.DATA_SUMMARY))
+    warn_if_source_changed(params_for("mine.csv"))
+    assert capsys.readouterr() == ("", "")
+    csv("text,label\na,x\n")
+    warn_if_source_changed(params_for("mine.csv"))
+    captured = capsys.readouterr()
+    assert captured.err.startswith("warning: mine.csv has changed since the data were prepared")
+    assert "dvc repro -f prepare" in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+# The model
+
+
+@pytest.fixture
+def mine() -> Path:
+    """Return a model folder, with its copy in models/base of the current folder."""
+    write_files(paths.BASE_MODEL, MODEL)
+    return write_files(Path("mine"), MODEL)
+
+
+def test_what_cannot_have_changed_is_no_change(mine: Path) -> None:
+    (mine / "README.md").write_text("not fetched")
+    pinned = "all-MiniLM-L6-v2", f"owner/name@{REVISION}"
+    for source in (str(mine), str(mine.resolve()), str(paths.BASE_MODEL), *pinned):
+        assert model_change(source) is None
+    shutil.rmtree(paths.BASE_MODEL)  # nothing to compare with
+    assert model_change(str(mine)) is None
+
+
+def test_what_changed_in_a_model_folder_is_named(mine: Path) -> None:
+    content = MODEL["model.safetensors"]
+    (mine / "model.safetensors").write_bytes(content[:-1] + b"\x01")  # of the same size
+    change = str(model_change(str(mine)))
+    assert change.startswith("mine has changed since models/base was copied from it (model.safet")
+    assert change.endswith("run `dvc repro -f fetch_base`")
+    (mine / "model.safetensors").write_bytes(content)
+    (mine / "tokenizer.json").write_bytes(b"{}")
+    (mine / "tokenizer_config.json").unlink()
+    assert "(tokenizer.json, tokenizer_config.json)" in str(model_change(str(mine)))
+    (mine / "model.safetensors").write_bytes(safetensors({"a.weight": "F32"})[:-1])
+    assert "not a complete safetensors file" in str(model_change(str(mine)))
+    shutil.rmtree(mine)
+    assert model_change(str(mine)) == "mine no longer exists; models/base is a copy of it"
