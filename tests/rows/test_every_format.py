@@ -63,52 +63,182 @@ def dictionary(rows: Rows) -> bytes:
     return file.getvalue()
 
 
-def xlsx(rows: Rows) -> bytes:
+def xlsx(rows: Rows, header: bool = True) -> bytes:
     book = openpyxl.Workbook()
     sheet: Any = book.active
-    sheet.append(NAMES)
+    if header:
+        sheet.append(NAMES)
     for number, row in enumerate(rows):
+        line = number + 1 + header
         sheet.append([number, *row])
-        sheet.cell(number + 2, 2).data_type = "s"  # text, though it may begin as a formula does
+        sheet.cell(line, 2).data_type = "s"  # text, though it may begin as a formula does
         if isinstance(row[1], str):
-            sheet.cell(number + 2, 3).data_type = "s"
+            sheet.cell(line, 3).data_type = "s"
     file = io.BytesIO()
     book.save(file)
     return file.getvalue()
 
 
-def files(rows: Rows) -> dict[str, bytes]:
-    """Return the table in every format that holds it, by the name of its file."""
+Form = tuple[bytes | dict[str, bytes], dict[str, Any]]  # a file, or those of a folder; the params
+
+
+def files(rows: Rows) -> dict[str, Form]:
+    """Return the table in every form that holds it, by what data.source names."""
     comma, tabs = separated(rows, ","), separated(rows, "\t")
     nested = [{"data": {"text": row["text"]}, "label": [row["label"]]} for row in objects(rows)]
-    return {
+    by_name = {"text_column": "data.text"}
+    by_number = {"header": False, "text_column": "2", "label_column": "3"}
+    lists = [list(row.values()) for row in objects(rows)]
+    frame = pd.DataFrame(objects(rows), dtype=object)
+    orients = ("split", "table", "index", "columns", "values", "records")
+    plain: dict[str, bytes] = {
         "comma.csv": comma.encode(),
         "crlf.csv": separated(rows, ",", "\r\n").encode(),
         "excel.csv": b"\xef\xbb\xbfsep=;\r\n" + separated(rows, ";", "\r\n").encode(),
         "bar.CSV": separated(rows, "|").encode(),
         "tabs.csv": tabs.encode("utf-16"),
         "tabs.tsv": tabs.encode(),
+        "tabs.txt": tabs.encode(),
         "big.tsv": b"\xfe\xff" + tabs.encode("utf-16-be"),
         "packed.csv.gz": gzip.compress(comma.encode()),
         "packed.jsonl.zst": pa.compress(lines(rows).encode(), "zstd", asbytes=True),
         "lines.jsonl": lines(rows, ensure_ascii=False).encode(),
         "array.json": json.dumps(objects(rows), indent=1).encode(),
         "lines.json": lines(rows).encode(),
-        "nested.jsonl": "\n".join(map(json.dumps, nested)).encode(),
+        "api.json": json.dumps({"count": 40, "result": {"items": objects(rows)}}).encode(),
+        "lists.json": json.dumps(dict(zip(NAMES, zip(*lists, strict=True), strict=True))).encode(),
+        "header.json": json.dumps([NAMES, *lists]).encode(),
         "plain.parquet": parquet(rows),
         "dictionary.parquet": dictionary(rows),
         "packed.parquet.gz": gzip.compress(parquet(rows)),
         "sheet.xlsx": xlsx(rows),
     }
+    return {
+        **{name: (content, {}) for name, content in plain.items()},
+        **{
+            f"{orient}.json": (
+                json.dumps(json.loads(frame.to_json(orient=orient, double_precision=15))).encode(),
+                by_number if orient == "values" else {},
+            )
+            for orient in orients
+        },
+        "nested.jsonl": ("\n".join(map(json.dumps, nested)).encode(), by_name),
+        "bare.csv": (comma.split("\n", 1)[1].encode(), by_number),
+        "bare.xlsx": (xlsx(rows, header=False), by_number),
+        "pairs.jsonl": ("\n".join(map(json.dumps, lists)).encode(), by_number),
+        **{name: (content, {}) for name, content in exports(rows).items()},
+    }
 
 
-def prepared(name: str, content: bytes) -> tuple[list[bytes], dict[str, Any]] | str:
+def exports(rows: Rows) -> dict[str, bytes]:
+    """Return the table as annotation tools export it."""
+
+    def each(make: Any) -> list[dict[str, Any]]:
+        return [make(n, text, label) for n, (text, label) in enumerate(rows)]
+
+    def chosen(label: Any) -> list[dict[str, Any]]:
+        value = {"choices": [label]}
+        return [{"from_name": "mood", "to_name": "text", "type": "choices", "value": value}]
+
+    studio = each(
+        lambda n, text, label: {
+            "id": n,
+            "data": {"text": text},
+            "annotations": []
+            if label is None
+            else [{"was_cancelled": False, "result": chosen(label), "completed_by": 1}],
+            "predictions": [],
+        }
+    )
+    prodigy = each(
+        lambda n, text, label: {"text": text, "_task_hash": n, "label": label, "answer": "accept"}
+    )
+    choice = each(
+        lambda _, text, label: {
+            "text": text,
+            "options": [{"id": label, "text": label}],
+            "accept": [] if label is None else [label],
+            "answer": "accept",
+        }
+    )
+    doccano = each(lambda n, text, label: {"id": n, "text": text, "label": [label], "Comments": []})
+    older = each(
+        lambda n, text, label: {
+            "id": n,
+            "text": text,
+            "annotations": [] if label is None else [{"label": label, "user": 1}],
+        }
+    )
+    argilla = each(
+        lambda n, text, label: {
+            "id": str(n),
+            "fields": {"text": text},
+            "suggestions": {},
+            "responses": {} if label is None else {"mood": [{"value": label, "user_id": "u"}]},
+        }
+    )
+    flat = each(
+        lambda n, text, label: {
+            "id": str(n),
+            "text": text,
+            "label.responses": None if label is None else [label],
+            "label.responses.status": None if label is None else ["submitted"],
+        }
+    )
+    first = each(
+        lambda _, text, label: {
+            "fields": {"text": text},
+            "responses": []
+            if label is None
+            else [{"values": {"mood": {"value": label}}, "status": "submitted"}],
+        }
+    )
+    return {
+        "studio.json": json.dumps(studio).encode(),
+        "prodigy.jsonl": "\n".join(map(json.dumps, prodigy)).encode(),
+        "choice.jsonl": "\n".join(map(json.dumps, choice)).encode(),
+        "doccano.jsonl": "\n".join(map(json.dumps, doccano)).encode(),
+        "older.jsonl": "\n".join(map(json.dumps, older)).encode(),
+        "argilla.json": json.dumps(argilla).encode(),
+        "flat.jsonl": "\n".join(map(json.dumps, flat)).encode(),
+        "first.json": json.dumps(first).encode(),
+    }
+
+
+def line_files(rows: Rows) -> dict[str, Form]:
+    """Return the table in the forms in which a text is one line and each row has a label."""
+    plain = "".join(f"{label}\t{text}\n" for text, label in rows)
+    by_number = {"header": False, "text_column": "2", "label_column": "1"}
+    pair = {
+        "texts.txt": "".join(f"{text}\n" for text, _ in rows).encode(),
+        "labels.txt": "".join(f"{label}\n" for _, label in rows).encode(),
+    }
+    classes = {
+        f"{label}/{number:04}.txt": f"{text}\n".encode()
+        for number, (text, label) in enumerate(rows)
+    }
+    fast = "".join(f"__label__{label} {text}\n" for text, label in rows)
+    forms: dict[str, Form] = {
+        "fast.txt": (fast.encode(), {}),
+        "pair": (pair, {}),
+        "classes": (classes, {}),
+    }
+    if not any("\t" in text for text, _ in rows):
+        forms["plain.tsv"] = (plain.encode(), by_number)
+        forms["plain.txt"] = (plain.encode(), by_number)
+    return forms
+
+
+def prepared(source: str, form: Form | bytes) -> tuple[list[bytes], dict[str, Any]] | str:
     """Return what prepare writes: the splits' bytes and the summary; or its refusal."""
+    content, params = (form, {}) if isinstance(form, bytes) else form
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        Path(name).write_bytes(content)
-        nested = {"text_column": "data.text"} if name.startswith("nested") else {}
+        for name, written in content.items() if isinstance(content, dict) else [("", content)]:
+            path = Path(source, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(written)
         try:
-            prepare(params_for(name, on_incomplete="drop", **nested))
+            prepare(params_for(source, **{"on_incomplete": "drop", **params}))
         except UserError as error:
             return ". ".join(what.split(": ", 2)[-1] for what, _ in error.faults)
         outs = [path.read_bytes() for path in sorted(Path("data").iterdir())]
@@ -141,37 +271,50 @@ LABELS = st.sampled_from(
 
 @st.composite
 def tables(draw: st.DrawFn) -> Rows:
-    """Return a table of distinct texts, labels of one type, and now and then none."""
+    """Return a table of distinct texts, labels of one type, and now and then none, or one-line texts."""
     labels = draw(LABELS)
     texts = draw(st.lists(TEXT, min_size=2, max_size=6))
+    one_line = draw(st.booleans())
+    if one_line:
+        texts = [text.replace("\n", " ") for text in texts]
     rows: Rows = [
         (f"{texts[number % len(texts)]} {number}", labels[number % len(labels)])
         for number in range(40)
     ]
-    for place in draw(st.sets(st.integers(0, 39), max_size=3)):
+    for place in draw(st.sets(st.integers(0, 39), max_size=0 if one_line else 3)):
         rows[place] = (rows[place][0], None)
     return rows
 
 
-def assert_same_in_every_format(rows: Rows) -> None:
-    written = files(rows)
+def assert_same_in_every_form(rows: Rows) -> None:
+    if not any("\n" in text or label is None for text, label in rows):
+        rows = sorted(rows, key=lambda row: cell(row[1]))  # as folders are
+        written = {**files(rows), **line_files(rows)}
+    else:
+        written = files(rows)
     expected = prepared("comma.csv", written.pop("comma.csv"))
     assert not isinstance(expected, str)
-    for name, content in written.items():
-        assert prepared(name, content) == expected, name
+    for name, form in written.items():
+        assert prepared(name, form) == expected, name
 
 
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(tables())
-def test_a_table_is_the_same_data_in_every_format(rows: Rows) -> None:
-    assert_same_in_every_format(rows)
+def test_a_table_is_the_same_data_in_every_form(rows: Rows) -> None:
+    assert_same_in_every_form(rows)
+
+
+def test_texts_of_one_line_are_the_same_data_in_every_form() -> None:
+    assert_same_in_every_form(
+        [(f'"so", it\'s schön {n}', ("late", "in time")[n % 2]) for n in range(40)]
+    )
 
 
 @pytest.mark.parametrize("labels", [(1.0, 2.0), (True, False)])
 def test_numbers_and_booleans_are_the_same_labels_in_every_format(labels: tuple[Any, Any]) -> None:
     rows: Rows = [(f'" schön;\tn,\n{number}', labels[number % 2]) for number in range(40)]
-    assert_same_in_every_format(rows)
+    assert_same_in_every_form(rows)
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.decimal128(4, 1), pa.int8()])
