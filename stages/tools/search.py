@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -212,12 +213,7 @@ class _Best(TrainerCallback):
 
 @contextlib.contextmanager
 def one_line(url: str) -> Iterator[None]:
-    """Turn an error of the database into a line; finished trials are kept in it.
-
-    Raises:
-        ParamsError: if the URL names none.
-        HostError: if it does not answer, or its driver is not installed.
-    """
+    """Turn an error of the database into a line; finished trials are kept in it."""
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
@@ -233,28 +229,20 @@ def one_line(url: str) -> Iterator[None]:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Return a database of trials, in which a trial whose process has died is run again.
-
-    Raises:
-        ParamsError: if the URL names none.
-        HostError: if it does not answer, or its driver is not installed.
-    """
+    """Return a database of trials, in which a trial whose process has died is run again."""
     is_sqlite = url.startswith("sqlite")
     if url == OWN_STORAGE:
         paths.STUDIES.mkdir(parents=True, exist_ok=True)
 
-    def opened() -> RDBStorage:
-        return RDBStorage(
-            url,
-            {
-                "pool_pre_ping": True,
-                "connect_args": {"timeout": 60} if is_sqlite else {"connect_timeout": 10},
-            },
-            heartbeat_interval=BEAT,
-            grace_period=DEAD,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
-        )
-
+    waits = {"timeout": 60} if is_sqlite else {"connect_timeout": 10}
+    opened = partial(
+        RDBStorage,
+        url,
+        {"pool_pre_ping": True, "connect_args": waits},
+        heartbeat_interval=BEAT,
+        grace_period=DEAD,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
+    )
     try:
         with one_line(url):
             try:
@@ -277,16 +265,7 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def open_study(storage: RDBStorage, name: str | None, inputs: dict[str, str]) -> Study:
-    """Return the study of these inputs; it is made if there is none.
-
-    Args:
-        storage: where it is.
-        name: its name; by default it follows from the inputs.
-        inputs: see `inputs_of`.
-
-    Raises:
-        DataError: if a study of that name has other inputs.
-    """
+    """Return the study of these inputs, by default under a name that follows from them."""
     name = name or f"search-{_digest(inputs)[:8]}"
     study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
     known = study.user_attrs.get("inputs", inputs)
@@ -388,13 +367,15 @@ class Search:
         self.wanted = min(options.trials, most)
 
     def lead(self) -> Values | None:
-        """Run the search with its helpers, record it, and return the best changes.
+        """Run the search with its helpers, record it, and return what the best settings change.
 
-        Returns:
-            What the best settings change of the defaults, empty if nothing is better; None if no
-            finals were run.
+        That is empty if nothing is better than the defaults, and None if no finals were run.
         """
-        self._put_back_what_ended()
+        if self.options.storage == OWN_STORAGE:  # no other search uses it, so nothing else runs
+            for study in (self.study, self.finals):
+                for trial in _of(study, TrialState.RUNNING):  # what a killed process left
+                    study.tell(trial.number, state=TrialState.FAIL)
+                    RetryHeartbeatStaleTrialCallback()(study, trial)
         self._queue_defaults()
         self._announce()
         helpers: list[subprocess.Popen[bytes]] = []
@@ -444,34 +425,19 @@ class Search:
                 [*command, str(os.getpid())], stdin=subprocess.DEVNULL, stderr=log
             )
 
-    def _put_back_what_ended(self) -> None:
-        """Queue what a killed process left running.
-
-        The project's own database belongs to one search at a time, so here nothing else runs; in
-        others the heartbeat tells.
-        """
-        for study in (self.study, self.finals):
-            for trial in _of(study, TrialState.RUNNING):
-                if self.options.storage == OWN_STORAGE:
-                    study.tell(trial.number, state=TrialState.FAIL)
-                    RetryHeartbeatStaleTrialCallback()(study, trial)
-
     def _queue_defaults(self) -> None:
         """Let the first trial have the settings of params.yaml, if they are in the space."""
         here = _of(self.study, *DONE, TrialState.RUNNING, TrialState.WAITING)
         if any(trial.user_attrs.get("changes") == {} for trial in here):
             return
-        values = {path: value_at(self.params, path) for path in self.settings.space}
-        for path, distribution in self.settings.space.items():
-            if isinstance(distribution, CategoricalDistribution):
+        space: dict[str, BaseDistribution] = dict(self.settings.space)
+        values = {path: value_at(self.params, path) for path in space}
+        for path, choice in space.items():
+            if isinstance(choice, CategoricalDistribution):
                 values[path] = json.dumps(values[path])
+        own: dict[str, Any] = {"params": values, "user_attrs": {"changes": {}}}
         try:
-            trial = create_trial(
-                state=TrialState.WAITING,
-                params=values,
-                distributions=dict[str, BaseDistribution](self.settings.space),
-                user_attrs={"changes": {}},
-            )
+            trial = create_trial(state=TrialState.WAITING, distributions=space, **own)
         except ValueError:
             print(f"the values of {paths.PARAMS} are outside the space: they are no trial")
         else:
@@ -487,7 +453,7 @@ class Search:
         """
         begun = [
             (trial.user_attrs.get("changes"), trial.user_attrs.get("seed"))
-            for trial in _of(self.finals, *TrialState)
+            for trial in self.finals.trials
             if trial.state in (TrialState.COMPLETE, TrialState.RUNNING)
             or "reason" in trial.user_attrs
         ]
@@ -495,15 +461,10 @@ class Search:
         return [each for each in wanted if each not in begun]
 
     def _seeds(self) -> list[int]:
-        """Return the seeds of the finals; the search's own is none of them."""
         return [(self.params.seed + place) % 2**32 for place in range(1, self.options.seeds + 1)]
 
     def _deadline(self, study: Study) -> float:
-        """Return when a study's time is up.
-
-        Trials leave the time that the finals need, but at most a share of all, FINALS: then the
-        finals have fewer seeds.
-        """
+        """Return when a study's time is up: trials leave the finals their time, FINALS at most."""
         if study is self.finals or self.options.minutes is None:
             return self.stop
         finals = (self.options.top + 1) * self.options.seeds / self.options.workers
@@ -617,11 +578,7 @@ class Search:
         return sorted(results, key=lambda finalist: mean(finalist.losses))
 
     def _conclude(self, results: list[Finalist]) -> Values | None:
-        """Record the search, print the last lines, and return the best changes, if any are sure.
-
-        Args:
-            results: of the finals, empty if there were none.
-        """
+        """Record the search, print the last lines, and return the best changes, if any are sure."""
         best, complete = None, _of(self.study, TrialState.COMPLETE)
         if results:
             best, verdict = results[0].changes, verdict_of(results)
@@ -735,11 +692,7 @@ def verdict_of(results: list[Finalist]) -> str:
 
 
 def apply(changes: Values, path: Path = paths.PARAMS) -> None:
-    """Put values into params.yaml; no other byte changes.
-
-    Raises:
-        ParamsError: if it lacks a param, or would be wrong then; it stays as it is.
-    """
+    """Put values into params.yaml, if that is right then; no other byte changes."""
     text, yaml = read_text(path), YAML(typ="safe", pure=True)
     for dotted, value in changes.items():
         node = yaml.compose(text)
@@ -764,13 +717,7 @@ def apply(changes: Values, path: Path = paths.PARAMS) -> None:
 
 
 def search(options: Options, settings: Settings, apply_best: bool = False) -> None:
-    """Run a search as its first process; maybe write the best settings into params.yaml.
-
-    Raises:
-        ParamsError: if an option or a setting is wrong.
-        DataError: if the study belongs to something else.
-        HostError: if the storage does not answer, or the project's own is in use.
-    """
+    """Run a search as its first process; maybe write the best settings into params.yaml."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     is_own = options.storage == OWN_STORAGE
     with sole_run("search") if is_own else contextlib.nullcontext(), one_line(options.storage):

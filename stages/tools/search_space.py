@@ -85,9 +85,6 @@ def read_settings(options: Options) -> Settings:
     """Return settings and space; `-S search.PATH={...}` changes an entry of the space.
 
     The threads are this process's share.
-
-    Raises:
-        ParamsError: with every fault of the space, or if an option or a file is wrong.
     """
     own = load_params()
     file = Path(options.space) if options.space else None
@@ -125,9 +122,6 @@ def _check_prepared(params: Params, overrides: Values, own: Params) -> None:
     """Refuse what an earlier stage would have to read first: the search trains on its outputs.
 
     What the stages have read stands in dvc.lock; before their first run by DVC, params.yaml counts.
-
-    Raises:
-        ParamsError: if a setting is not what they read.
     """
     lock = read_yaml(paths.LOCK).get("stages", {}) if paths.LOCK.exists() else {}
     known: Values = {"data": own.data.model_dump(), "model.source": own.model.source}
@@ -153,9 +147,6 @@ def check_space(entries: Mapping[Any, Any], params: Params, where: str) -> Space
         entries: range or choices by the param's path.
         params: the settings that the space changes.
         where: what an error calls the place, for example "params.yaml: search".
-
-    Raises:
-        ParamsError: with every fault.
     """
     space, faults = {}, []
     for path, entry in entries.items():
@@ -175,12 +166,7 @@ def check_space(entries: Mapping[Any, Any], params: Params, where: str) -> Space
 
 
 def _distribution(path: str, entry: Any, params: Params) -> Distribution:
-    """Return an entry of the space as Optuna's distribution.
-
-    Raises:
-        ValueError, TypeError: if it is none, or params.yaml would refuse an end
-            or a choice.
-    """
+    """Return an entry of the space as Optuna's distribution; what it refuses is a ValueError."""
     keys = set(entry) if isinstance(entry, dict) else set()
     if keys != {"choices"} and not {"low", "high"} <= keys <= {"low", "high", "log", "step"}:
         raise ValueError(f"expected a range or choices, got {printable(entry)}")

@@ -97,7 +97,7 @@ def test_a_search_ends_with_a_verdict_and_a_second_call_has_nothing_to_do() -> N
     arguments = ("search", "3", "--top", "1", "--seeds", "1")
     paths.TEST.unlink()
     first = bert_lora(*arguments)
-    assert first.returncode == 0, first.stderr
+    assert (first.returncode, first.stderr) == (0, "")
     assert "5 trainings to come: 3 trials, and 2 of the finals" in first.stdout
     table, found = paths.SEARCH_TABLE.read_bytes(), paths.SEARCH.read_bytes()
     assert [(row["phase"], row["state"]) for row in rows()] == [
