@@ -5,17 +5,20 @@ Torch and what else is heavy is imported once params.yaml is known to be right.
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import NoReturn
 
 from stages.core.errors import ParamsError
 from stages.core.params import Params
 from stages.running.run import Facts, run_stage
+from stages.sources.catalogue import Kind
 
 STAGES = (
     *("prepare", "fetch_base", "evaluate_tfidf", "evaluate_base"),
     *("train_lora", "evaluate_adapter", "compare"),
 )
+SOURCES: dict[str, Kind] = {"prepare": "data", "fetch_base": "models"}
 SHARED = ("evaluate_base", "train_lora", "evaluate_adapter")  # by compute.processes
 
 
@@ -30,20 +33,25 @@ def main() -> NoReturn:
         work: Callable[[Params], Facts | None] = getattr(import_module(f"stages.{name}"), name)
         return work(params)
 
-    run_stage(name, stage, before=_before(name), shared_by=_processes if name in SHARED else None)
+    run_stage(
+        name, stage, before=partial(_look, name), shared_by=_processes if name in SHARED else None
+    )
 
 
-def _before(name: str) -> Callable[[Params], None] | None:
-    """Return what warns of a source that has changed since it was prepared or fetched."""
-    if name in ("prepare", "fetch_base"):
-        return None
+def _look(name: str, params: Params) -> None:
+    """Look at the user's own sources before a stage runs.
 
-    def warn(params: Params) -> None:
+    A stage that reads one checks that an experiment has all of it; the others warn of one that
+    has changed since it was prepared or fetched.
+    """
+    if name in SOURCES:
+        from stages.sources.own import check_in_experiment, sources_of
+
+        check_in_experiment({SOURCES[name]: sources_of(params)[SOURCES[name]]})
+    else:
         from stages.rows.prepared import warn_if_data_changed, warn_if_source_changed
 
         (warn_if_data_changed if name == "evaluate_tfidf" else warn_if_source_changed)(params)
-
-    return warn
 
 
 def _processes(params: Params) -> int:

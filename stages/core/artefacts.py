@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,38 @@ def read_yaml(path: Path) -> dict[str, Any]:
         HostError: if it cannot be read.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)  # noqa: S506  # a SafeLoader
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=LOADER)  # noqa: S506  # a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        refuse_conflicts(path)
         line = printable(str(error).replace("\n", " "), 200)
-        raise HostError(f"{path}: cannot be read: {line}", f"run: git checkout {path}") from None
+        raise HostError(f"{path}: cannot be read: {line}", back(path)) from None
     return content if isinstance(content, dict) else {}
+
+
+def back(path: Path) -> str:
+    """Return what to tell the user of a damaged file that git keeps and no stage writes."""
+    if path in (paths.LOCK, *paths.RECORDS):  # nobody's own words
+        return f"run: git checkout HEAD -- {path}"
+    return f"correct it: git diff {path} shows what changed"
+
+
+def refuse_conflicts(*files: Path) -> None:
+    """Refuse files that hold the marks of a merge.
+
+    Raises:
+        HostError: naming each, and how to keep one side of it. What a command or DVC writes is
+            taken from the present branch; only what people write needs a decision.
+    """
+    faults = []
+    for path in files:
+        with suppress(OSError):
+            if b"\n<<<<<<< " in b"\n" + path.read_bytes():
+                written = path in (paths.LOCK, *paths.RECORDS)
+                fix = back(path) if written else f"keep one side of each, then run: git add {path}"
+                faults.append((f"{path}: holds the marks of a merge conflict", fix))
+    if faults:
+        raise HostError.from_faults(faults)
 
 
 def _pipeline_file() -> Path:
@@ -125,6 +152,8 @@ def require(path: Path) -> Path:
 
 def remake(path: Path) -> str:
     """Return what to tell the user of a damaged file: the command that makes it again."""
+    if path in paths.RECORDS:
+        return back(path)
     stage = maker_of(path)
     return f"make it again: dvc repro -f {stage}" if stage else "make it again: dvc repro"
 
@@ -231,6 +260,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(require(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # brackets without end are too deep
+        if maker_of(path) is None:
+            refuse_conflicts(path)
         raise DataError(
             f"{path}: not valid JSON: {printable(error)}",
             remake(path),

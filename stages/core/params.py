@@ -5,6 +5,7 @@ checks; it computes nothing, so a stage's result depends on it through the value
 """
 
 import difflib
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -102,6 +103,10 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     try:
         content = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
+        if conflict := re.search(r"(?m)^<<<<<<< ", text):
+            line = text[: conflict.start()].count("\n") + 1
+            what = f"{path}:{line}: the mark of a merge conflict"
+            raise ParamsError(what, f"keep one side of each, then run: git add {path}") from None
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ParamsError(
@@ -113,12 +118,12 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
         place = str(path) if position is None else f"{path}:{text[:position].count(chr(10)) + 1}"
         raise ParamsError(
             f"{place}: not valid YAML 1.2: {printable(str(error).partition(chr(10))[0])}",
-            "restore it with: git checkout params.yaml",
+            f"correct it: git diff {path} shows what changed",
         ) from None
     if not isinstance(content, dict):
         raise ParamsError(
             f"{path}:1: expected sections of keys, got {_shown(content)}",
-            "restore it with: git checkout params.yaml",
+            f"correct it: git diff {path} shows what changed",
         )
     return content
 

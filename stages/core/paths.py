@@ -58,6 +58,9 @@ EXPORTS = Path("metrics/exports.json")
 SEARCH_TABLE = Path("metrics/search.csv")
 SEARCH = Path("metrics/search.json")
 
+# What commands write and only the report shows.
+RECORDS = (SEEDS, SEARCH, SEARCH_TABLE, EXPORTS)
+
 # Studies of `bert-lora search` and the logs of its workers; neither git nor DVC tracks them.
 STUDIES = Path("models/.search")
 

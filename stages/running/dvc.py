@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,26 +44,62 @@ class Recorded:
 
 
 def recorded_outputs() -> list[Recorded]:
-    """Return every output that dvc.lock and the .dvc files under data name.
+    """Return every output that dvc.lock and the .dvc files of data name by an md5.
+
+    What else a .dvc file may hold, such as a version of a cloud or a hash of DVC 2, is DVC's.
 
     Raises:
-        HostError: if there is no dvc.lock yet, or one of the files cannot be read.
+        HostError: if there is no dvc.lock yet, or it cannot be read.
+    """
+    records = recorded_by_stages()
+    for file in dvc_files():
+        for path, out in outs_of(file):
+            if isinstance(out.get("md5"), str) and out.get("hash") == "md5":
+                records.append(_recorded(out, path, file.as_posix(), out.get("cache") is not False))
+    return records
+
+
+def recorded_by_stages() -> list[Recorded]:
+    """Return every output that dvc.lock names.
+
+    Raises:
+        HostError: if there is none yet, or it cannot be read.
     """
     if not paths.LOCK.exists():
         raise HostError(f"{paths.LOCK}: not found: nothing has run yet", "run: dvc repro")
     records = []
-    for stage, entry in read_yaml(paths.LOCK).get("stages", {}).items():
+    for stage, entry in (read_yaml(paths.LOCK).get("stages") or {}).items():
         cached = outputs_of(stage)
         for out in entry.get("outs", []):
-            records.append(_recorded(out, Path(), stage, cached.get(Path(out["path"]), True)))
-    for file in sorted(paths.RAW.parent.rglob("*.dvc")):
-        outs = read_yaml(file).get("outs", [])
-        records += [_recorded(out, file.parent, str(file), out.get("cache", True)) for out in outs]
+            path = Path(out["path"])
+            records.append(_recorded(out, path, stage, cached.get(path, True)))
     return records
 
 
-def _recorded(out: dict[str, Any], folder: Path, owner: str, cached: bool) -> Recorded:
-    return Recorded(folder / out["path"], owner, str(out["md5"]), int(out["size"]), cached)
+def _recorded(out: dict[str, Any], path: Path, owner: str, cached: bool) -> Recorded:
+    size = out.get("size")
+    return Recorded(path, owner, str(out["md5"]), size if isinstance(size, int) else 0, cached)
+
+
+def dvc_files() -> list[Path]:
+    """Return the .dvc files below data, but for those of another repository there."""
+    folder = paths.RAW.parent
+    found = sorted(file for file in folder.rglob("*.dvc") if file.is_file())
+    inner = [each.parent for each in folder.rglob(".dvc") if each.is_dir()]
+    return [file for file in found if not any(file.is_relative_to(other) for other in inner)]
+
+
+def outs_of(file: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield path and entry of each output that a .dvc file names; nothing of what it cannot read.
+
+    DVC is more lenient than any list of fields here, and says itself what is wrong with one.
+    """
+    with suppress(HostError, TypeError, ValueError):
+        content = read_yaml(file)
+        for out in content.get("outs") or []:
+            folder = file.parent / str(content.get("wdir") or ".")
+            if isinstance(out, dict) and isinstance(out.get("path"), str):
+                yield Path(os.path.normpath(folder / out["path"])), out
 
 
 def files_of(path: Path) -> Iterator[Path]:
@@ -121,7 +157,7 @@ def cache_folder() -> Path:
         folder = Config(dvc_dir=str(home))["cache"].get("dir")
     except ConfigError as error:
         what = f".dvc/config: {printable(error, 200)}"
-        raise HostError(what, "correct it, or run: git checkout .dvc/config") from None
+        raise HostError(what, "correct it: git diff .dvc/config shows what changed") from None
     return Path(folder) if folder else home / "cache"
 
 
@@ -138,7 +174,7 @@ def enough_room(stage: str) -> Iterator[None]:
         yield
         return
     cache = cache_folder()
-    recorded = recorded_outputs() if paths.LOCK.exists() else []
+    recorded = recorded_by_stages() if paths.LOCK.exists() else []
     before = sum(out.size for out in recorded if out.owner == stage and out.cached)
     require_room(before, Path(), cache)
     yield

@@ -7,7 +7,6 @@ of dvc.lock is not in it: DVC writes that file after the stage; git names the re
 import os
 import platform
 import resource
-import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Any
 from stages.core import paths
 from stages.core.artefacts import read_json, sha256_of, write_json
 from stages.core.errors import UserError, printable
+from stages.running.git import git_state
 
 LAST_STAGE = "compare"  # hashing the base's weights takes a moment, so it is done once a run
 LIBRARIES = [
@@ -79,28 +79,6 @@ def content_hashes() -> dict[str, str]:
     for folder in (paths.BASE_MODEL, paths.ADAPTER):
         files += sorted(folder.glob("*"))
     return {file.as_posix(): sha256_of(file) for file in files if file.is_file()}
-
-
-def git_state() -> dict[str, Any]:
-    """Return the revision and whether files differ from it; None for both without git."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "--no-optional-locks", *arguments],  # noqa: S607  # git as the user has it
-                capture_output=True,
-                text=True,
-                timeout=10,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "revision": git("rev-parse", "HEAD"),
-        "changed": None if changes is None else changes != "",
-    }
 
 
 def machine() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import NoReturn
 from filelock import FileLock, Timeout
 
 from stages.core import paths
+from stages.core.artefacts import refuse_conflicts
 from stages.core.errors import HostError, UserError, printable
 from stages.core.params import ComputeParams, Params, load_params
 from stages.running.dvc import enough_room
@@ -62,6 +63,7 @@ def _load_and_run(
 ) -> None:
     place = enter()
     params = load_params()
+    refuse_conflicts(*paths.RECORDS)  # the last stage reads them
     set_environment(params.compute, place.local_size)
     start = time.perf_counter()
     if not place.leads or place.launcher is not None:

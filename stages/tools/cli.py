@@ -207,10 +207,10 @@ def seeds(
     Each seed is a DVC experiment; a second call continues where the first one stopped.
     """
     enter_project()
-    load_params()
+    params = load_params()
     from stages.tools import seeds as work
 
-    work.seeds(count, tuple(overrides or ()), first)
+    work.seeds(params, count, tuple(overrides or ()), first)
 
 
 @app.command("search", epilog="Example: bert-lora search 20 --minutes 30")

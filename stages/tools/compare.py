@@ -24,6 +24,7 @@ from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import Params, parse_params
 from stages.reporting.results import points, shown_p, verdict
 from stages.reporting.significance import Gain, paired_gain, wilson
+from stages.running.git import git
 from stages.scoring.predictions import aligned, read_predictions
 from stages.tools.project import quiet
 
@@ -192,12 +193,15 @@ def content_of(revision: str, path: Path) -> bytes:
     """
     if not revision.strip():  # an unset variable; DVC would take it for the workspace
         raise ParamsError("a revision is empty", "name a commit, tag, branch or experiment")
+    root = Path(git("rev-parse", "--show-toplevel").strip())
+    inside = (Path.cwd().resolve().relative_to(root) / path).as_posix()
     try:
         with quiet():
-            files = DVCFileSystem(".", rev=revision)
-            known = files.info(path.as_posix())  # `exists` would hide an unknown revision
+            # The project may be a folder of a larger repository, with a DVC of its own.
+            files = DVCFileSystem(str(root), rev=revision, subrepos=True)
+            known = files.info(inside)  # `exists` would hide an unknown revision
             if "md5" in known or "dvc_info" not in known:  # DVC has run it, or git keeps it
-                return bytes(files.read_bytes(path.as_posix()))
+                return bytes(files.read_bytes(inside))
     except (RevError, AttributeError):  # the latter for HEAD:a/file and other git syntax
         raise ParamsError(
             f"{printable(revision)}: no such commit, tag, branch or experiment",

@@ -41,7 +41,8 @@ from stages.reporting.records import Check, Record, record_export
 from stages.reporting.significance import ALPHA
 from stages.rows import prepared
 from stages.running.dvc import require_room
-from stages.running.provenance import git_state, packages
+from stages.running.git import git_state
+from stages.running.provenance import packages
 from stages.running.run import sole_run
 from stages.scoring.logits import predict_logits
 from stages.sources.catalogue import public_name

@@ -16,6 +16,7 @@ import typer
 from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.errors import HostError, printable
+from stages.running.git import git
 
 # What a run does not depend on: results, documentation, tests and CI.
 UNREAD = (":!metrics", ":!dvc.lock", ":!README.md", ":!tests", ":!.github", ":!.ci")
@@ -85,21 +86,6 @@ def file_option(text: str, metavar: str = "FILE") -> Any:
     return typer.Option(help=text, metavar=metavar, resolve_path=True)
 
 
-def git(*arguments: str) -> str:
-    """Return what a git command prints.
-
-    Raises:
-        HostError: if it fails.
-    """
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")  # noqa: S607  # git as the user has it
-    if done.returncode:
-        raise HostError(
-            f"git {arguments[0]}: {printable(done.stderr.strip(), 200)}",
-            "work in a git clone of the project",
-        )
-    return done.stdout
-
-
 def experiments_of_head() -> set[str]:
     """Return the names of the experiments that the present commit has.
 
@@ -117,8 +103,11 @@ def state_of(overrides: tuple[str, ...]) -> tuple[str, str]:
     The user's own data counts too: git does not see it, but DVC takes it along into an experiment.
     """
     changes = git("diff", "HEAD", "--", ".", *UNREAD)
-    files = (path for path in sorted(paths.RAW.rglob("*")) if path.is_file())
-    data = [(path.as_posix(), sha256_of(path)) for path in files if path.suffix != ".dvc"]
+    data = [
+        (path.as_posix(), sha256_of(path))
+        for path in sorted(paths.RAW.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.parts)
+    ]
     mark = hashlib.sha256(json.dumps([overrides, changes, data]).encode()).hexdigest()[:8]
     return git("rev-parse", "HEAD").strip(), mark
 

@@ -11,19 +11,22 @@ import pandas as pd
 
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError, printable
+from stages.core.params import Params
 from stages.reporting.records import FIGURES, read_records, record_of, settings_of, store
 from stages.reporting.results import between, points
 from stages.scoring.predictions import aligned
+from stages.sources.own import own_faults, sources_of
 from stages.tools.compare import Run, read_run
 from stages.tools.project import dvc, experiments_of_head, state_of
 
 REMOVE = "remove the experiments of other settings: dvc exp remove"
 
 
-def seeds(count: int, overrides: tuple[str, ...] = (), first: int = 1) -> None:
+def seeds(params: Params, count: int, overrides: tuple[str, ...] = (), first: int = 1) -> None:
     """Run the seeds that are missing, then print and record the figures of all of them.
 
     Args:
+        params: of params.yaml.
         count: how many seeds.
         overrides: changes of params, each as KEY=VALUE.
         first: the first seed.
@@ -38,6 +41,11 @@ def seeds(count: int, overrides: tuple[str, ...] = (), first: int = 1) -> None:
         if "=" not in change.strip("=") or key in ("", "seed"):
             what = f"bert-lora seeds: -S {printable(change)}"
             raise ParamsError(what, "give KEY=VALUE, any param of params.yaml but seed")
+    changes = dict(change.split("=", 1) for change in overrides)
+    names = {"data": "data.source", "models": "model.source"}
+    own = sources_of(params)
+    if faults := own_faults({kind: changes.get(names[kind], own[kind]) for kind in own}):
+        raise HostError.from_faults(faults)
     read_records()  # before the runs: a damaged file would cost a second call
     numbers = range(first, first + count)
     start = state_of(overrides)

@@ -6,7 +6,7 @@ hashed again here.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,11 +16,13 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from stages.core import paths
-from stages.core.artefacts import read_object, remake, require
+from stages.core.artefacts import read_object, refuse_conflicts, remake, require
 from stages.core.errors import DataError, HostError, UserError, printable
 from stages.core.params import Params
 from stages.model.load import read_weights
 from stages.model.saved import check_adapter
+from stages.reporting.ladder import comparison_figures
+from stages.reporting.significance import paired_gain
 from stages.rows import prepared
 from stages.rows.prepared import source_changes
 from stages.running.dvc import (
@@ -33,15 +35,16 @@ from stages.running.dvc import (
     recorded_outputs,
     require_room,
 )
+from stages.running.git import git, has_git
 from stages.scoring import predictions
 from stages.scoring.scores import headline_scores
-from stages.tools.project import git, quiet
+from stages.sources.own import own_faults, sources_of
+from stages.tools.project import quiet
 
 Fault = tuple[str, str]  # what is wrong, how to repair it
-GIT_KEEPS = ("params.yaml", "dvc.lock", "metrics")  # what `dvc exp run` changes and git restores
-# What commands write and only the report shows: a newer one leaves every result as it was.
-RECORDS = {str(path) for path in (paths.SEEDS, paths.SEARCH, paths.SEARCH_TABLE, paths.EXPORTS)}
 ROUNDING = 2e-6  # of metrics with 6 decimals
+ASIDE = Path(".dvc/tmp/aside")  # what is in the way is moved there: nothing is thrown away
+ENDED = "git stash && git switch - && dvc checkout --force dvc.yaml"
 
 
 def verify(params: Params) -> None:
@@ -52,12 +55,13 @@ def verify(params: Params) -> None:
             out of date.
         ModelError, DataError: with everything that does not belong together.
     """
+    refuse_conflicts(paths.PIPELINE, paths.LOCK, *paths.RECORDS)
     # DVC stops at a lock, and what a run has removed is not damaged.
     stopping = [  # guard: held lock -> stopping = []
         (f"{paths.RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}")
         for number in lock_holders()
     ]
-    if stopping := stopping or list(half_run_faults(recorded_outputs())):
+    if stopping := stopping or list(half_run_faults()):
         raise HostError.from_faults(stopping)
     records, cache = recorded_outputs(), cache_folder()
     faults = [
@@ -73,7 +77,7 @@ def verify(params: Params) -> None:
     # Sources are compared with outputs, so these must be intact first.
     if faults := faults or list(source_faults(params)):
         raise HostError.from_faults(faults)
-    check_meaning()
+    check_meaning(params)
     print(f"{len(records)} artefacts, {size / 1e6:,.1f} MB: intact in workspace and cache")
     print("weights finite; adapter, base, tokenizer and labels belong together")
     print("predictions, metrics and dvc.lock agree; nothing prevents: dvc repro")
@@ -89,14 +93,22 @@ def stored_faults(records: list[Recorded], cache: Path) -> Iterator[Fault]:
         if record.cached:
             yield from _cached_faults(record, cache, named)
         elif md5_of(record.path) != record.md5:  # guard: hash of a metrics file
-            yield (
-                f"{record.path}: is not what stage {record.owner} wrote",
-                f"git checkout {record.path} {paths.LOCK}, or: dvc repro {record.owner}",
-            )
+            what = f"{record.path}: is not what {record.owner} wrote"
+            yield what, f"run: {keep(record) or f'dvc repro {record.owner}'}"
     for stored in files_of(cache / "files" / "md5"):
         name = (stored.parent.name + stored.name).removesuffix(".dir")
         if stored not in named and stored.suffix in ("", ".dir") and md5_of(stored) != name:
-            yield f"{stored}: an object of another run, damaged", f"remove it: rm -f {stored}"
+            yield f"{stored}: an object of another run, damaged", f"run: rm -f {stored}"
+
+
+def keep(record: Recorded) -> str:
+    """Return the command that records the user's own data as they are; empty for an output."""
+    return f"dvc add {printable(record.path)}" if record.owner.endswith(".dvc") else ""
+
+
+def aside(path: Path) -> str:
+    """Return the command that moves a file out of the way."""
+    return f"mkdir -p {ASIDE} && mv {printable(path)} {ASIDE}/"
 
 
 def _cached_faults(record: Recorded, cache: Path, named: set[Path]) -> Iterator[Fault]:
@@ -115,22 +127,28 @@ def _cached_faults(record: Recorded, cache: Path, named: set[Path]) -> Iterator[
         if md5_of(stored) != md5:  # guard: hash of an object
             yield _object_fault(stored, record, intact)
         elif not intact:
-            state = "is not what dvc.lock names" if path.exists() else "missing"
-            yield f"{path}: {state}", f"dvc checkout --force {record.owner}"
+            back = f"dvc checkout {record.owner}"
+            if not path.exists():
+                yield f"{path}: missing", f"run: {back}"
+                continue
+            what = f"{path}: is not what dvc.lock names"
+            yield what, f"run: {keep(record) or f'{aside(path)} && {back}'}"
     for path in sorted(set(files_of(record.path)) - set(files)):
         what = f"{printable(path)}: dvc.lock names no such file"
-        yield what, f"remove it: rm {printable(path)}"
+        yield what, f"run: {keep(record) or aside(path)}"
 
 
 def _object_fault(stored: Path, record: Recorded, intact: bool) -> Fault:
     state, clear = ("damaged", f"rm -f {stored} && ") if stored.exists() else ("missing", "")
+    what = f"{record.path}: its object in the cache is {state}: {stored}"
     if intact:  # the workspace still has it
-        heal = f"dvc commit --force {record.owner}"
-    elif record.owner.endswith(".dvc"):
-        heal = f"dvc pull {record.owner}, or put {record.path} back and: dvc add {record.path}"
-    else:
-        heal = f"rm -rf {record.path} && (dvc pull {record.path} || dvc repro {record.owner})"
-    return f"{record.path}: its object in the cache is {state}: {stored}", f"{clear}{heal}"
+        return what, f"run: {clear}{keep(record) or f'dvc commit --force {record.owner}'}"
+    if keep(record):
+        heal = f"{clear}dvc pull {record.owner}, or put {record.path} back and: {keep(record)}"
+        return what, f"fetch it: {heal}"
+    move = f"{aside(record.path)} && " if record.path.exists() else ""
+    heal = f"(dvc pull {record.path} || dvc repro {record.owner})"
+    return what, f"run: {clear}{move}{heal}"
 
 
 def _dvc_status() -> dict[str, Any]:
@@ -144,7 +162,7 @@ def _dvc_status() -> dict[str, Any]:
 def changed_since(status: dict[str, Any]) -> Iterator[Fault]:
     """Yield a fault for each stage whose inputs changed since it ran, given what DVC says.
 
-    A report that lacks a newer record of RECORDS is only noted. Outputs are `stored_faults`'.
+    A report that lacks a newer record of a command is only noted. Outputs are `stored_faults`'.
     """
     for stage, changes in status.items():
         names = [change for change in changes if isinstance(change, str)]  # "changed command"
@@ -152,7 +170,7 @@ def changed_since(status: dict[str, Any]) -> Iterator[Fault]:
         for path, what in (pair for each in inputs for pair in each.items()):
             names += [f"{path} {key}".strip() for key in (what if isinstance(what, dict) else [""])]
         shown = printable(", ".join(names), 200)
-        if names and stage == "compare" and RECORDS.issuperset(names):
+        if names and stage == "compare" and {str(path) for path in paths.RECORDS}.issuperset(names):
             print(f"note: the report does not show {shown} yet: dvc repro compare")
         elif names:  # guard: changed inputs
             yield f"stage {stage}: has not run since a change of {shown}", "run: dvc repro"
@@ -161,7 +179,7 @@ def changed_since(status: dict[str, Any]) -> Iterator[Fault]:
 def source_faults(params: Params) -> Iterator[Fault]:
     """Yield a fault for each local source that changed since a stage read it: DVC does not see it.
 
-    One that is gone is only reported, since the outputs are complete without it.
+    One that is gone, or that experiments lack, is only reported: the outputs are complete.
     """
     for change in source_changes(params):
         what, remedy, command = change.partition(": run ")
@@ -169,25 +187,31 @@ def source_faults(params: Params) -> Iterator[Fault]:
             yield what, f"run {command}"
         else:
             print(f"warning: {change}")
+    if has_git():
+        for what, fix in own_faults(sources_of(params)):
+            print(f"warning: {what}. Fix: {fix}")
 
 
-def half_run_faults(records: list[Recorded]) -> Iterator[Fault]:
-    """Yield a fault if a run was cut off: params or metrics changed, and outputs or branch gone."""
-    gone = [record.path for record in records if not record.path.exists()]
-    if len(gone) == len(records):  # nothing has run in this clone
+def half_run_faults() -> Iterator[Fault]:
+    """Yield a fault if a `dvc exp run` was cut off: DVC works on a commit and removes its mark.
+
+    A bisect, a tag or a merge that is under way have no such mark.
+    """
+    if not has_git():
         return
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", *GIT_KEEPS).split()[1::2]
-    # `dvc exp run` leaves the branch while it works, and stages what it changes.
-    staged = git("diff", "--cached", "--name-only", "--", *GIT_KEEPS)
-    detached = bool(staged) and not git("branch", "--show-current").strip()
-    if changed and (gone or detached):
-        sign = f"{gone[0]} is gone" if gone else "HEAD is detached"
-        switch = "git switch - && " if detached else ""
-        yield (
-            f"{', '.join(changed)} changed and {sign}: a run was cut off",
-            f"continue it: {switch}dvc repro; or go back to the last commit: "
-            f"{switch}git checkout HEAD -- {' '.join(GIT_KEEPS)} && dvc checkout --force",
-        )
+    marks = git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps/exec").split()
+    running = dict(zip(marks[::2], marks[1::2], strict=True))
+    base = running.get("refs/exps/exec/EXEC_BASELINE")
+    detached = not git("branch", "--show-current").strip()
+    if "refs/exps/exec/EXEC_MERGE" in running and detached:
+        changed = git("diff", "HEAD", "--name-only", "-z").split("\0")[:-1]
+        if changed and git("rev-parse", "HEAD").strip() == base:
+            yield (
+                f"{printable(', '.join(changed), 200)} changed and HEAD is detached: "
+                "an experiment was cut off",
+                "continue it: git switch - && dvc repro; or go back to the last commit, what "
+                f"changed being kept by git stash: {ENDED}",
+            )
 
 
 def version_faults() -> Iterator[Fault]:
@@ -204,14 +228,14 @@ def version_faults() -> Iterator[Fault]:
         yield f"{paths.CONSTRAINTS}: {shown}", f"pip install -e . -c {paths.CONSTRAINTS}"
 
 
-def check_meaning() -> None:
+def check_meaning(params: Params) -> None:
     """Check that weights are finite, and that all artefacts belong together.
 
     Raises:
         ModelError, DataError: with every fault.
     """
     faults: list[UserError] = []
-    for check in (_check_models, _check_scores):
+    for check in (_check_models, lambda: _check_scores(params.seed)):
         try:
             check()
         except UserError as error:
@@ -228,15 +252,19 @@ def _check_models() -> None:
     check_adapter(prepared.read_labels(), paths.ADAPTER, paths.BASE_MODEL)
 
 
-def _check_scores() -> None:
-    """Check each model's predictions against the test rows, its metrics, and the comparison."""
+def _check_scores(seed: int) -> None:
+    """Check each model's predictions against the test rows, its metrics, and the comparison.
+
+    Args:
+        seed: of the comparison's interval.
+    """
     labels = prepared.read_labels()
     test = prepared.read_split(paths.TEST, labels)
     truth = dict(zip(test.ids, (labels[target] for target in test.targets), strict=True))
-    compared = read_object(paths.COMPARISON, "accuracy_base", "accuracy_adapter")
-    for name, metrics, path in (
-        ("base", paths.BASE_METRICS, paths.BASE_PREDICTIONS),
-        ("adapter", paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS),
+    frames = []
+    for metrics, path in (
+        (paths.BASE_METRICS, paths.BASE_PREDICTIONS),
+        (paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS),
     ):
         fix = remake(path)
         frame = predictions.read_predictions(require(path), str(path), fix)
@@ -244,14 +272,24 @@ def _check_scores() -> None:
             raise DataError(f"{path}: its rows or labels are not those of {paths.TEST}", fix)
         if predictions.labels_of(frame) != labels:
             raise DataError(f"{path}: its classes are not those of {paths.LABELS}", fix)
-        scores = headline_scores(
-            predictions.probabilities_of(frame), predictions.targets_of(frame).tolist()
+        _same_figures(
+            metrics,
+            headline_scores(
+                predictions.probabilities_of(frame), predictions.targets_of(frame).tolist()
+            ),
+            fix,
         )
-        recorded = read_object(metrics, *scores)
-        for key, value in scores.items():
-            if abs(recorded[key] - value) > ROUNDING:  # guard: scores of the predictions
-                what = f"{metrics}: {key} {recorded[key]}, the predictions give {value:.6f}"
-                raise DataError(what, fix)
-        if recorded["accuracy"] != compared[f"accuracy_{name}"]:
-            what = f"{paths.COMPARISON}: accuracy_{name} is not that of {metrics}"
-            raise DataError(what, remake(paths.COMPARISON))
+        frames.append(frame)
+    pair = predictions.aligned(frames[0], frames[1], ("base", "adapter"), fix)
+    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in pair]
+    figures = comparison_figures(paired_gain(right[0], right[1], seed))
+    _same_figures(paths.COMPARISON, figures, remake(paths.COMPARISON))
+
+
+def _same_figures(path: Path, figures: Mapping[str, float], fix: str) -> None:
+    """Check that a file of metrics holds the figures that the predictions give."""
+    recorded = read_object(path, *figures)
+    for key, value in figures.items():
+        if abs(recorded[key] - value) > ROUNDING:  # guard: scores of the predictions
+            what = f"{path}: {key} {recorded[key]}, the predictions give {round(value, 6)}"
+            raise DataError(what, fix)

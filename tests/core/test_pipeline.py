@@ -83,5 +83,5 @@ def test_a_dvc_yaml_without_stages_makes_nothing(content: str) -> None:
 @pytest.mark.parametrize("content", [b"stages: [", b"\xff", b"a: b: c"])
 def test_a_damaged_dvc_yaml_is_named(content: bytes) -> None:
     paths.PIPELINE.write_bytes(content)
-    with pytest.raises(HostError, match=r"dvc\.yaml: cannot be read: .*git checkout dvc\.yaml"):
+    with pytest.raises(HostError, match=r"dvc\.yaml: cannot be read: .*git diff dvc\.yaml"):
         maker_of(paths.ADAPTER)

@@ -16,6 +16,7 @@ from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.errors import HostError
 from stages.running import provenance
+from stages.running.git import git_state
 from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -105,6 +106,7 @@ def test_a_record_that_fails_is_a_warning(
 
 
 FULL = """from stages.running import provenance
+from stages.running.git import git_state
 def write_json(*_): raise OSError(28, "No space left on device")
 provenance.write_json = write_json
 """
@@ -136,9 +138,9 @@ def test_git_names_the_revision_and_whether_files_differ(
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    assert provenance.git_state() == {"revision": revision, "changed": False}
+    assert git_state() == {"revision": revision, "changed": False}
     paths.PARAMS.write_text("{}", encoding="utf-8")
-    assert provenance.git_state() == {"revision": revision, "changed": True}
+    assert git_state() == {"revision": revision, "changed": True}
     monkeypatch.setenv("PATH", "")
     provenance.record("prepare", 1.0, {})
     assert content()["git"] == {"revision": None, "changed": None}

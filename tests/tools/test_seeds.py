@@ -222,7 +222,7 @@ def test_a_change_between_two_seeds_stops_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(seeds, "run", run_and_edit)
     try:
         with pytest.raises(HostError, match="seed 2: the project changed since the first seed"):
-            seeds.seeds(2, ("train.learning_rate=0.0008",))
+            seeds.seeds(load_params(), 2, ("train.learning_rate=0.0008",))
     finally:
         run_successfully("git", "checkout", "-q", "params.yaml")
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from stages.core import paths
 from stages.core.errors import DataError, ModelError, UserError
+from stages.core.params import load_params
 from stages.running.dvc import Recorded, md5_of, object_of
 from stages.tools.verify import (
     changed_since,
@@ -95,7 +97,7 @@ def test_a_file_that_git_keeps_is_hashed_in_the_workspace(tmp_cwd: Path) -> None
     assert list(stored_faults([record], CACHE)) == []
     file.write_bytes(b"[]")
     ((what, _),) = stored_faults([record], CACHE)
-    assert what == f"{file}: is not what stage evaluate_base wrote"
+    assert what == f"{file}: is not what evaluate_base wrote"
 
 
 DEPS = "changed deps"
@@ -213,10 +215,9 @@ MEANING: list[tuple[Callable[[], None], type[UserError], str]] = [
         "metrics/adapter.json: f1_macro 0.125, the predictions give",
     ),
     (drop_a_row, DataError, "its rows or labels are not those of data/test"),
-    (
-        lambda: change(paths.COMPARISON, accuracy_base=0.125),
-        DataError,
-        "accuracy_base is not that of metrics/base.json",
+    *(
+        (partial(change, paths.COMPARISON, **{key: value}), DataError, f"comparison.json: {key} ")
+        for key, value in (("accuracy_base", 0.125), ("accuracy_gain_low", 9), ("mcnemar_p", 0.9))
     ),
     (lambda: change(paths.ADAPTER_MANIFEST, labels=["x", "y"]), ModelError, "labels"),
 ]
@@ -227,10 +228,10 @@ MEANING: list[tuple[Callable[[], None], type[UserError], str]] = [
 def test_artefacts_that_do_not_belong_together_are_named(
     provoke: Callable[[], None], kind: type[UserError], message: str
 ) -> None:
-    check_meaning()
+    check_meaning(load_params())
     provoke()
     with pytest.raises(kind) as caught:
-        check_meaning()
+        check_meaning(load_params())
     assert message in str(caught.value)
     assert len(caught.value.faults) == 1
 
@@ -240,5 +241,5 @@ def test_every_fault_is_reported_with_the_exit_code_of_the_first() -> None:
     change(paths.ADAPTER_MANIFEST, labels=["other", "labels"])
     change(paths.COMPARISON, accuracy_base=0.125)
     with pytest.raises(ModelError) as caught:
-        check_meaning()
+        check_meaning(load_params())
     assert len(caught.value.faults) == 2
