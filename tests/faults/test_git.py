@@ -1,5 +1,9 @@
 """States of git and DVC: the normal ones stop nothing, and each advice keeps what is not saved."""
 
+import os
+import shutil
+import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -111,3 +115,43 @@ def test_data_that_an_experiment_would_lack_are_named_before_it_starts(
     assert_refused(stopped, 5, f"error: {place} {missing}", "git add")
     run_fix(stopped.stdout)
     assert "git does not know" not in bert_lora(*seeds).stdout
+
+
+@pytest.mark.slow
+def test_data_that_an_experiment_lacks_are_named_in_its_folder(dvc_project: Path) -> None:
+    run_in_shell(f"{OWN} && dvc add -q data/raw/own/*.csv && git add data/raw/own/1.csv.dvc")
+    source = ("-S", "data.source=data/raw/own/*.csv")
+    done = call(sys.executable, "-m", "dvc", "exp", "run", "--temp", *source, "prepare")
+    assert done.returncode != 0
+    assert "1 of 2 files, data/raw/own/2.csv, so an experiment lacks it. Fix: " in done.stdout
+    assert f"in {dvc_project} run: git add data/raw/own/2.csv.dvc" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_folder_of_a_larger_repository_is_a_project(dvc_project: Path, tmp_path: Path) -> None:
+    """As `dvc init --subdir` makes it."""
+    inner = tmp_path / "outer/apps/lora"
+    shutil.copytree(dvc_project, inner)
+    with chdir(inner):
+        run_in_shell("cp -r .dvc/cache ../cache && rm -rf .git .dvc && git init -q ../..")
+        run_in_shell("dvc init -q --subdir && mv ../cache .dvc/cache && git add -A ../..")
+        run_in_shell("git -c user.name=a -c user.email=b commit -qm all")
+        assert_succeeded(bert_lora("verify"))
+        assert "not distinguishable" in assert_succeeded(bert_lora("compare", "HEAD"))
+        run_in_shell(EDIT)
+        assert_succeeded(bert_lora("verify"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_clone_of_another_owner_has_gits_own_line(
+    dvc_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(dvc_project.parent))
+    run_in_shell("chown -R 1500:1500 .")
+    for command in (("verify",), ("seeds", "1"), ("compare", "HEAD")):
+        done = bert_lora(*command)
+        line = f"git config --global --add safe.directory {dvc_project}"
+        assert_refused(done, 5, f"Fix: run: {line}")
+        assert len(done.stdout.splitlines()) == 1
+    run_in_shell(line)
+    assert_succeeded(bert_lora("compare", "HEAD"))
