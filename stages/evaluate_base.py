@@ -14,12 +14,14 @@ from stages.model import head
 from stages.model.classifier import head_logits
 from stages.model.device import set_up
 from stages.model.fast import speed_up
-from stages.model.load import check_length, fit_warnings, load_base
+from stages.model.fit import fit_notes, fit_warnings, token_figures
+from stages.model.load import check_length, load_base
 from stages.rows import prepared
 from stages.running import processes
-from stages.scoring.logits import Array, cached_features, fit_temperature, probabilities_of
+from stages.scoring.logits import cached_features, probabilities_of
 from stages.scoring.metric import score
 from stages.scoring.predictions import write_predictions
+from stages.scoring.probe import fit_probe
 from stages.scoring.scores import majority_accuracy
 
 
@@ -31,44 +33,43 @@ def evaluate_base(params: Params) -> dict[str, str]:
     validation = prepared.read_split(paths.VALIDATION, labels)
     test = prepared.read_split(paths.TEST, labels)
     base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
-    longest = min(params.data.max_length, base.tokenizer.model_max_length)
-    check_length(base.model, longest, paths.BASE_MODEL)
-    for warning in fit_warnings(base, train.texts, params.data.max_length):
+    max_length = params.data.max_length
+    check_length(base.model, min(max_length, base.tokenizer.model_max_length), paths.BASE_MODEL)
+    figures = token_figures(base.tokenizer, train.texts, max_length)
+    for warning in fit_warnings(base, train.texts, max_length, figures):
         print(f"warning: {warning}", file=sys.stderr)
     head.freeze_encoder(base)
     speed_up(base, device, params.seed)
 
     features = {
-        name: cached_features(base, split.texts, params.data.max_length, device, name)
+        name: cached_features(base, split.texts, max_length, device, name)
         for name, split in (("train", train), ("validation", validation), ("test", test))
     }
     if not processes.leads():
         return device.facts()
     base.model.cpu()
-    start = head.mean_start(base, (features["train"], train.targets))
-    penalty = head.fit_head(
+    untrained = head.untrained_accuracies(base, features["test"], test.targets)
+    probe = fit_probe(
         base,
         (features["train"], train.targets),
         (features["validation"], validation.targets),
         params.head.l2,
     )
-    untrained = head.untrained_accuracies(base, features["test"], test.targets)
-
-    def probabilities_on(name: str) -> Array:
-        return probabilities_of(head_logits(base, *features[name]).detach())
-
-    temperature = fit_temperature(probabilities_on("validation"), validation.targets)
-    head.divide_logits(base, head.last_layer(base), temperature)
-    probabilities = probabilities_on("test")
+    probabilities = probabilities_of(head_logits(base, *features["test"]).detach())
     scores = score(probabilities, test.targets) | {
-        "temperature": temperature,
+        "temperature": probe.temperature,
         "majority": majority_accuracy(train.targets, test.targets),
         "untrained": mean(untrained),
         "untrained_sd": stdev(untrained),
     }
 
-    head.save_head(base, paths.HEAD, penalty, start, temperature)
+    fit = {"l2": probe.penalty, "temperature": probe.temperature}
+    head.save_head(base, paths.HEAD, fit, probe.start)
     write_predictions(paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities)
+    artefacts.write_json(paths.TOKENS, figures, decimals=4)
     artefacts.write_json(paths.BASE_METRICS, scores)
-    print(f"base: accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows, L2 {penalty:g}")
+    for note in fit_notes(figures):
+        print(note)
+    accuracy = f"accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows"
+    print(f"base: {accuracy}, L2 {probe.penalty:g}")
     return device.facts()

@@ -362,6 +362,8 @@ class TrainParams(Section):
         "linear, cosine or constant", "linear"
     )
     label_smoothing: float = field("a number from 0 to below 1", 0.1, ge=0, lt=1)
+    # With a default, since the params of older commits lack it.
+    class_weight: Literal["none", "balanced"] = field("none or balanced", "none", default="none")
     contrastive: Literal["auto"] | Annotated[float, Field(ge=0, le=100)] = field(
         "auto, or a number from 0 to 100", 0.5
     )

@@ -29,6 +29,7 @@ MODEL_CARD = ADAPTER / "README.md"
 
 DATA_SUMMARY = Path("metrics/data.json")
 BASE_METRICS = Path("metrics/base.json")
+TOKENS = Path("metrics/tokens.json")  # how base, texts and data.max_length fit
 ADAPTER_METRICS = Path("metrics/adapter.json")
 TFIDF_METRICS = Path("metrics/tfidf.json")
 COMPARISON = Path("metrics/comparison.json")

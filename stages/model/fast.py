@@ -6,6 +6,7 @@ that is drawn once; where the window starts is drawn for every call from torch's
 so a seed and a restored generator state give the same masks.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -49,13 +50,16 @@ class PooledDropout(nn.Module):
 def pool_of(rate: float, seed: int) -> Tensor:
     """Return random factors of shape (POOL_SIZE,) in bfloat16, which halves what is read.
 
-    The factor 1 / (1 - rate) is rounded to bfloat16, and the rate to what then keeps the
-    expected value: 0.1 becomes 0.0986.
+    A share of `rate` is 0. The others are the two bfloat16 next to 1 / (1 - rate), in the numbers
+    that make it their mean: rounded to one of them, it would change the rate or the expected value.
     """
-    scale = torch.tensor(1 / (1 - rate)).bfloat16()
+    scale = 1 / (1 - rate)
+    step = 2.0 ** (math.floor(math.log2(scale)) - 7)  # from one bfloat16 to the next
+    below = scale // step * step
     generator = torch.Generator().manual_seed(seed)
-    kept = torch.rand(POOL_SIZE, generator=generator) < 1 / scale.float()
-    return kept.to(torch.bfloat16) * scale
+    number = torch.rand(POOL_SIZE, generator=generator, dtype=torch.float64)
+    above = number < (1 - rate) * (scale - below) / step
+    return torch.where(number < 1 - rate, below + step * above, 0).bfloat16()
 
 
 def pool_dropout(model: nn.Module, seed: int) -> None:

@@ -174,30 +174,14 @@ def divide_logits(classifier: Classifier, layer: str, temperature: float) -> Non
 
 
 def save_head(
-    classifier: Classifier,
-    folder: Path,
-    penalty: float,
-    start: dict[str, Tensor],
-    temperature: float = 1.0,
+    classifier: Classifier, folder: Path, fit: dict[str, float], start: dict[str, Tensor]
 ) -> None:
-    """Write a folder with the fitted head, how it was fitted, and a start for training.
-
-    Args:
-        classifier: with the head.
-        folder: the folder to make.
-        penalty: the L2 penalty of its fit.
-        start: the head to train from.
-        temperature: what the logits have been divided by, in the weights.
-    """
+    """Write a folder with the fitted head, figures of its fit, and a start for training."""
     with replacing(folder) as temporary:
         temporary.mkdir()
         save_file(classifier.head_state(), temporary / paths.HEAD_WEIGHTS.name)
         save_file(start, temporary / paths.HEAD_START.name)
-        write_json(
-            temporary / paths.HEAD_FIT.name,
-            {"l2": penalty, "temperature": temperature},
-            decimals=None,
-        )
+        write_json(temporary / paths.HEAD_FIT.name, fit, decimals=None)
 
 
 def load_head(classifier: Classifier, folder: Path) -> None:

@@ -54,7 +54,7 @@ def scores_of(
         "accuracy_low": low,
         "accuracy_high": high,
         **{f"accuracy_at_{c}": accuracy_at_coverage(probabilities, targets, c) for c in COVERAGES},
-        "f1_macro": float(f1.mean()),
+        "f1_macro": float(f1[rows > 0].mean()),  # a class without rows has none
         "matthews": float(metrics.matthews_corrcoef(targets, predicted)),
         "roc_auc": roc_auc(probabilities, targets),
         **confidence_scores(probabilities, targets),

@@ -20,12 +20,13 @@ TINY = float(np.finfo(np.float64).tiny)  # in place of a probability of 0, which
 def headline_scores(probabilities: Array, targets: Sequence[int] | Numbers) -> dict[str, float]:
     """Return accuracy, f1_macro and log_loss (nats) of probabilities (rows, classes).
 
-    The predicted class is the likeliest one, the first of equals. A class without rows counts
-    as an F1 of 0.
+    The predicted class is the likeliest one, the first of equals. A class without rows has no F1
+    and is left out of the mean, as it is left out of a ROC AUC.
     """
-    classes = range(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
-    f1 = metrics.f1_score(targets, predicted, labels=classes, average="macro", zero_division=0)
+    f1 = metrics.f1_score(
+        targets, predicted, labels=np.unique(targets), average="macro", zero_division=0
+    )
     return {
         "accuracy": float(metrics.accuracy_score(targets, predicted)),
         "f1_macro": float(f1),
@@ -84,8 +85,13 @@ def bins_of(probabilities: Array, targets: Numbers) -> tuple[Array, Array, Numbe
 
 
 def majority_accuracy(train: list[int], test: list[int]) -> float:
-    """Return the accuracy on test of always predicting the most frequent label number of train."""
-    return float(np.mean(np.array(test) == np.bincount(train).argmax()))
+    """Return the accuracy on test of always predicting the most frequent label number of train.
+
+    Of classes that are equally frequent in train it is the one with the most test rows.
+    """
+    counts = np.bincount(train)
+    in_test = np.bincount(test, minlength=len(counts))
+    return float(in_test[: len(counts)][counts == counts.max()].max() / len(test))
 
 
 def with_temperature(probabilities: Array, temperature: float) -> Array:

@@ -47,24 +47,16 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
 from stages.core import paths
 from stages.core.artefacts import code_of, read_object, replacing, require, sha256_of
 from stages.core.errors import DataError, HostError, NumericsError, ParamsError, printable
 from stages.core.params import Params, parse_params, read_text
-from stages.model.classifier import Classifier, head_logits
+from stages.model.classifier import Classifier
 from stages.model.device import Device, set_up
 from stages.model.fast import speed_up
-from stages.model.head import (
-    Features,
-    divide_logits,
-    fit_head,
-    freeze_encoder,
-    last_layer,
-    mean_start,
-)
+from stages.model.head import Features, freeze_encoder
 from stages.model.load import load_base
 from stages.model.methods import method_of
 from stages.model.saved import base_identity
@@ -73,7 +65,8 @@ from stages.reporting.significance import LEVEL
 from stages.rows.prepared import read_labels, read_split
 from stages.running.provenance import recorded
 from stages.running.run import end_with, exit_code_of, sole_run
-from stages.scoring.logits import cached_features, fit_temperature, probabilities_of
+from stages.scoring.logits import cached_features
+from stages.scoring.probe import fit_probe
 from stages.tools.search_space import (
     OWN_STORAGE,
     Options,
@@ -86,7 +79,7 @@ from stages.tools.search_space import (
     with_values,
 )
 from stages.training.data import plan_of
-from stages.training.trainer import make_trainer
+from stages.training.trainer import make_trainer, row_losses
 
 BEAT, DEAD = 20, 120  # seconds between two heartbeats, and without one until a trial is retried
 RETRIES = 3  # times that a trial whose process died is run again
@@ -142,10 +135,9 @@ class Trainings:
         trainer.add_callback(best)
         with contextlib.redirect_stdout(io.StringIO()):  # its line for each evaluation step
             trainer.train()
-        truth, logits = torch.tensor(validation.targets), best.logits.double()
-        if params.train.select_by == "scaled_loss":
-            logits /= fit_temperature(probabilities_of(logits), validation.targets)
-        losses = cross_entropy(logits, truth, reduction="none")
+        truth, logits = torch.tensor(validation.targets), best.logits
+        scaled = params.train.select_by == "scaled_loss"
+        losses = row_losses(logits, validation.targets, scaled, plan.weights)
         return {
             "loss": best.loss,
             "accuracy": float((logits.argmax(dim=1) == truth).double().mean()),
@@ -178,14 +170,9 @@ class Trainings:
                 (features, split.targets)
                 for features, split in zip(self._features[encoder], self.splits, strict=True)
             ]
-            if params.train.start == "means":
-                self._heads[key] = mean_start(base, train)
-            else:
-                fit_head(base, train, validation, params.head.l2)
-                logits = head_logits(base, *validation[0]).detach()
-                temperature = fit_temperature(probabilities_of(logits), validation[1])
-                divide_logits(base, last_layer(base), temperature)
-                self._heads[key] = base.head_state()
+            probe = fit_probe(base, train, validation, params.head.l2)
+            starts = {"means": probe.start, "base": base.head_state()}
+            self._heads[key] = starts[params.train.start]
         return self._heads[key]
 
 

@@ -36,6 +36,7 @@ class Plan:
         interval: steps from one evaluation to the next; the last step is evaluated too.
         contrastive: weight of the contrastive part of the loss.
         chooses: whether validation chooses the step that is kept, and may stop early.
+        weights: of a row's loss by its class; None for none.
         lines: what a person should know of it.
     """
 
@@ -43,6 +44,7 @@ class Plan:
     interval: int
     contrastive: float
     chooses: bool
+    weights: tuple[float, ...] | None
     lines: tuple[str, ...]
 
 
@@ -67,6 +69,9 @@ def plan_of(train: TrainParams, targets: list[int], validation_rows: int) -> Pla
     else:
         weight = train.contrastive
     chooses = validation_rows >= ROWS_TO_CHOOSE
+    weights = None
+    if train.class_weight == "balanced":
+        weights = tuple(a_class / counts[number] for number in range(len(counts)))
     lines = []
     if steps:
         lines.append(
@@ -80,7 +85,14 @@ def plan_of(train: TrainParams, targets: list[int], validation_rows: int) -> Pla
             f"{validation_rows} validation rows cannot choose a checkpoint "
             f"(that takes {ROWS_TO_CHOOSE}): the last average of the weights is taken"
         )
-    return Plan(steps, max(1, math.ceil(steps / train.evaluations)), weight, chooses, tuple(lines))
+    return Plan(
+        steps=steps,
+        interval=max(1, math.ceil(steps / train.evaluations)),
+        contrastive=weight,
+        chooses=chooses,
+        weights=weights,
+        lines=tuple(lines),
+    )
 
 
 EPOCH_STEP = 1_000_003  # a prime between the seeds of two epochs

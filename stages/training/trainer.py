@@ -94,14 +94,19 @@ class EvaluationLines(TrainerCallback):
         )
 
 
-class LastStep(TrainerCallback):
-    """Evaluate and save the last step, wherever the interval ends."""
+class Steps(TrainerCallback):
+    """Evaluate and save the last step too, and log the training loss wherever a step is saved.
+
+    The Trainer keeps the sum of the losses since its last log in memory alone: a training that
+    continues from a checkpoint would otherwise average fewer steps.
+    """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
-        """Ask for both after the last step."""
+        """Ask for what is due after this step."""
         if state.global_step == state.max_steps:
             control.should_evaluate = True
             control.should_save = args.save_strategy != "no"
+        control.should_log = control.should_log or control.should_evaluate
 
 
 class FirstLoss(TrainerCallback):
@@ -208,7 +213,9 @@ def train(
         classifier, validation.texts, params.data.max_length, device, "validation"
     )
     scaled = params.train.select_by == "scaled_loss"
-    losses = [row_losses(logits, validation.targets, scaled) for logits in (base, after)]
+    losses = [
+        row_losses(logits, validation.targets, scaled, plan.weights) for logits in (base, after)
+    ]
     if not finds_worse(losses[1] - losses[0], plan.chooses):
         temperature = fit_temperature(probabilities_of(after), validation.targets)
         divide_logits(classifier, start.layer, temperature)
@@ -223,12 +230,22 @@ def train(
     return Training(history, "base")
 
 
-def row_losses(logits: Tensor, targets: list[int], scaled: bool) -> Tensor:
-    """Return the log loss of each row in nats (rows,), after temperature scaling if `scaled`."""
+def row_losses(
+    logits: Tensor, targets: list[int], scaled: bool, weights: tuple[float, ...] | None = None
+) -> Tensor:
+    """Return the log loss of each row in nats (rows,), times the weight of its class.
+
+    Args:
+        logits: shape (rows, classes).
+        targets: label numbers.
+        scaled: whether the logits are divided by their temperature first.
+        weights: one a class; None is 1 for all.
+    """
     logits = logits.double()
     if scaled:
         logits = logits / fit_temperature(probabilities_of(logits), targets)
-    return cross_entropy(logits, torch.tensor(targets), reduction="none")
+    by_class = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    return cross_entropy(logits, torch.tensor(targets), weight=by_class, reduction="none")
 
 
 def finds_worse(differences: Tensor, chooses: bool) -> bool:
@@ -285,12 +302,13 @@ def make_trainer(
         train_dataset=dataset,
         eval_dataset=dataset,
         data_collator=Collator(classifier.tokenizer.pad_token_id),
-        callbacks=[average, checkpoints.Seal(), LastStep(), *stopping],
+        callbacks=[average, checkpoints.Seal(), Steps(), *stopping],
     )
     trainer.average = average
     trainer.device = device
     trainer.max_length = params.data.max_length
     trainer.smoothing = settings.label_smoothing
+    trainer.weights = plan.weights
     if plan.contrastive:
         trainer.contrastive = plan.contrastive
         trainer.states = StatesOfBatch(classifier)
@@ -360,6 +378,7 @@ class ClassifierTrainer(Trainer):
         self.states: StatesOfBatch
         self.contrastive = 0.0
         self.smoothing = 0.0
+        self.weights: tuple[float, ...] | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset: Any = train_dataset or self.train_dataset
@@ -381,8 +400,9 @@ class ClassifierTrainer(Trainer):
         targets = inputs.pop("labels")
         weight = inputs.pop("weight", 1 / len(targets))
         logits = model(**inputs).logits.float()
+        by_class = None if self.weights is None else logits.new_tensor(self.weights)
         loss: Tensor = weight * cross_entropy(
-            logits, targets, reduction="sum", label_smoothing=self.smoothing
+            logits, targets, by_class, reduction="sum", label_smoothing=self.smoothing
         )
         if self.contrastive:
             loss = loss + self.contrastive * contrastive_loss(self.states.last, targets)
@@ -417,8 +437,8 @@ class ClassifierTrainer(Trainer):
         self.validation_logits = logits
         targets = self.validation.targets
         metrics = {
-            "eval_loss": float(row_losses(logits, targets, scaled=False).mean()),
-            "eval_scaled_loss": float(row_losses(logits, targets, scaled=True).mean()),
+            "eval_loss": float(row_losses(logits, targets, False, self.weights).mean()),
+            "eval_scaled_loss": float(row_losses(logits, targets, True, self.weights).mean()),
             "eval_accuracy": float((logits.argmax(dim=1) == torch.tensor(targets)).double().mean()),
         }
         self.log(metrics)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import transformers
 
-from stages.model.load import fit_warnings
+from stages.model.fit import fit_notes, fit_warnings, token_figures
 
 WORDS = ["film", "book", "lovely", "cold", "was", "and", "the", "here", "of", "rain"]
 CASED = [*WORDS, *(word.title() for word in WORDS)]
@@ -33,7 +33,7 @@ def warnings(
     encoder = SimpleNamespace(embeddings=SimpleNamespace(position_embeddings=positions))
     model = SimpleNamespace(base_model_prefix="encoder", encoder=encoder)
     classifier: Any = SimpleNamespace(tokenizer=tokenizer, model=model)
-    return fit_warnings(classifier, texts, max_length)
+    return fit_warnings(classifier, texts, max_length, token_figures(tokenizer, texts, max_length))
 
 
 @pytest.mark.parametrize(("words", "lower"), [(WORDS, True), (CASED, False)])
@@ -86,15 +86,16 @@ def test_texts_of_another_language_are_named(tmp_path: Path) -> None:
     (warning,) = warnings(WORDS, tmp_path, texts=["ein ganz anderer film"])
     assert warning == (
         "75% of the words of the training texts are [UNK] to the tokenizer: "
-        "is it made for their language?"
+        "is it made for their language? Fix: model.source, a base of their language or a "
+        "multilingual one"
     )
 
 
 def test_a_few_unknown_words_are_no_warning(tmp_path: Path) -> None:
-    assert warnings(WORDS, tmp_path, texts=["the film " * 50 + "unheard"]) == []
+    assert warnings(WORDS, tmp_path, texts=["the film " * 200 + "unheard"]) == []
 
 
-@pytest.mark.parametrize("texts", [[], [""], ["123 !"]])
+@pytest.mark.parametrize("texts", [[], [""]])
 def test_texts_without_words_are_no_warning(texts: list[str], tmp_path: Path) -> None:
     assert warnings(WORDS, tmp_path, texts=texts) == []
 
@@ -108,3 +109,51 @@ def test_another_padding_token_is_named(tmp_path: Path) -> None:
     assert warnings(WORDS, tmp_path, padding_of_model=0) == []
     (warning,) = warnings(WORDS, tmp_path, padding_of_model=1)
     assert "pads with token 0, the model counts positions without token 1" in warning
+
+
+GERMAN = "Unsere Bestellung wurde gestern pünktlich und unbeschädigt zugestellt"
+
+
+def test_texts_that_are_taken_apart_are_named_with_the_figure(tmp_path: Path) -> None:
+    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
+    (warning,) = warnings([*letters, *WORDS], tmp_path, texts=[GERMAN])
+    assert "pieces of a word" in warning
+    assert "is it made for their language? Fix: model.source" in warning
+    assert warnings([*letters, *WORDS], tmp_path) == []
+
+
+def test_signs_that_the_tokenizer_does_not_know_are_named(tmp_path: Path) -> None:
+    texts = [*["the film"] * 12, "lovely 😂", "cold ❤️ 😂"]
+    (warning,) = warnings(WORDS, tmp_path, texts=texts)
+    assert warning.startswith("14% of the training rows hold what the tokenizer reads as [UNK], ")
+    assert "most often 😂, ❤: " in warning
+    assert "Fix: model.source, a base whose tokenizer reads bytes" in warning
+    assert warnings(WORDS, tmp_path, texts=["the film"] * 40 + ["😂"]) == []
+
+
+@pytest.mark.parametrize(
+    ("max_length", "kept"),
+    [
+        (10, [(10, 12 / 21, 1 / 3, 1), (20, 1, 0, 27 / 18)]),  # and 40 is more than there is
+        (40, [(40, 1, 0, 1), (64, 1, 0, 1)]),  # the model reads 64
+    ],
+)
+def test_what_is_cut_is_told_with_what_more_would_keep_and_cost(
+    tmp_path: Path, max_length: int, kept: list[tuple[int, float, float, float]]
+) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL, *WORDS]) + "\n", encoding="utf-8")
+    tokenizer = transformers.BertTokenizer.from_pretrained(tmp_path, model_max_length=64)
+    texts = ["the film", "cold was", "the " * 17]
+    found = token_figures(tokenizer, texts, max_length)
+    assert (found["rows"], found["pieces_per_word"], found["unknown_rows"]) == (3, 1, 0)
+    keys = ("max_length", "kept", "rows_cut", "cost")
+    shown = [tuple(length[key] for key in keys) for length in found["lengths"]]
+    assert [pytest.approx(values) for values in kept] == shown[: len(kept)]
+    notes = fit_notes(found)
+    if max_length == 40:
+        assert notes == []
+    else:
+        (note,) = notes
+        assert note.startswith("warning: 10 tokens keep 57 % of the text and cut 33.3 % of the ")
+        assert "rows; 20 keep 100 % at 1.5 times the tokens" in note
+        assert note.endswith("Fix: data.max_length")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from stages.core import paths
 from stages.core.errors import ParamsError
 from stages.core.params import Params
-from stages.model import lora
+from stages.model import methods
 from stages.model.classifier import Classifier
 from stages.model.lora import attach_lora
 from stages.model.methods import method_of
@@ -56,16 +57,16 @@ def test_what_can_be_loaded_is_left_as_it_was(
 
 def spoil(monkeypatch: pytest.MonkeyPatch, field: str, value: Any) -> None:
     """Let an adapter with this value of a field lose its last tensor when it is loaded."""
-    load = lora.load_lora
+    method = methods.METHODS["lora"]
 
     def lossy(classifier: Classifier, folder: Path, saved: dict[str, Tensor]) -> Classifier:
-        loaded = load(classifier, folder, saved)
+        loaded = method.load(classifier, folder, saved)
         if getattr(loaded.model.peft_config["default"], field) == value:
             with torch.no_grad():
                 [p for p in loaded.model.parameters() if p.requires_grad][-1].add_(0.5)
         return loaded
 
-    monkeypatch.setattr(lora, "load_lora", lossy)
+    monkeypatch.setitem(methods.METHODS, "lora", replace(method, load=lossy))
 
 
 @pytest.mark.usefixtures("project")

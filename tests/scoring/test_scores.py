@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from stages.scoring.metric import score
 from stages.scoring.scores import (
     bins_of,
     brier_score,
@@ -26,7 +27,8 @@ def by_formula(table: np.ndarray, targets: list[int]) -> dict[str, float]:
     for n in range(table.shape[1]):
         hit = sum(a == b == n for a, b in pairs)
         either = sum(a == n for a, _ in pairs) + sum(b == n for _, b in pairs)
-        f1.append(2 * hit / either if either else 0.0)
+        if n in targets:
+            f1.append(2 * hit / either)
     losses = [-math.log(row[target]) for row, target in zip(table.tolist(), targets, strict=True)]
     return {
         "accuracy": sum(a == b for a, b in pairs) / len(pairs),
@@ -43,6 +45,7 @@ def test_scores_are_those_of_the_formulas(classes: int) -> None:
         targets = chance.integers(classes, size=rows).tolist()
         found = headline_scores(table, targets)
         assert found == pytest.approx(by_formula(table, targets), rel=1e-9)
+        assert score(table, targets) == found  # the metric of the library `evaluate`
         assert all(type(value) is float for value in found.values())  # JSON knows no numpy
 
 
@@ -55,13 +58,24 @@ def test_of_equals_the_first_class_is_predicted() -> None:
 def test_test_rows_of_one_class_have_scores() -> None:
     found = headline_scores(np.array([[0.2, 0.8], [0.4, 0.6]]), [1, 1])
     assert found["accuracy"] == 1
-    assert found["f1_macro"] == 0.5
+    assert found["f1_macro"] == 1  # a class without rows has none
     assert found["log_loss"] == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2)
+
+
+def test_a_perfect_model_has_a_macro_f1_of_1_whichever_classes_the_test_rows_have() -> None:
+    assert headline_scores(np.eye(3)[[0, 1, 0, 1]], [0, 1, 0, 1])["f1_macro"] == 1
+    wrong = headline_scores(np.eye(3)[[0, 1, 0, 2]], [0, 1, 0, 1])["f1_macro"]
+    assert wrong == pytest.approx((1 + 2 / 3) / 2)
 
 
 @pytest.mark.parametrize(
     ("train", "test", "expected"),
-    [([0, 1, 1], [1, 1, 0, 0], 0.5), ([2], [0, 1], 0.0), ([0, 1], [0, 0, 1], 2 / 3)],
+    [
+        ([0, 1, 1], [1, 1, 0, 0], 0.5),
+        ([2], [0, 1], 0.0),
+        ([0, 1], [0, 0, 1], 2 / 3),
+        ([0, 1, 2], [1, 2, 2], 2 / 3),
+    ],
 )
 def test_the_majority_is_counted_in_training(
     train: list[int], test: list[int], expected: float
