@@ -1,8 +1,9 @@
-"""Pair base and adapter row by row: the gain, its significance, where it lies, and the report."""
+"""Pair adapter, base and TF-IDF row by row: the gains, what they are worth, and the report."""
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
 from stages.reporting import card, details, figure_style, figures, ladder, page
+from stages.reporting.answer import answer
 from stages.reporting.gather import gather
 from stages.reporting.ladder import comparison_figures
 from stages.reporting.results import Results
@@ -13,15 +14,22 @@ def compare(params: Params) -> None:
     results = gather(params)
     write(results)
     print(results.verdict)
-    for caveat in results.caveats:
-        print(f"note: {caveat}")
+    for question, said in answer(results):
+        print(f"{question} {said}")
+    for warning in results.warnings:
+        print(f"note: {warning}")
+    print(f"report: {paths.REPORT_HTML}")
+    print('try it:  bert-lora predict "a text"')
+    print(f"keep it: git add {paths.LOCK} {paths.PARAMS} {paths.COMPARISON.parent}")
 
 
 def write(results: Results) -> None:
     """Write the files of `metrics/`, and the model card next to the adapter."""
     drawn = figures.draw(results)
     texts = {paths.REPORT_MD: page.report_md(results), paths.MODEL_CARD: card.model_card(results)}
-    artefacts.write_json(paths.COMPARISON, comparison_figures(results.gain), decimals=None)
+    artefacts.write_json(
+        paths.COMPARISON, comparison_figures(results.gain, results.over_tfidf), decimals=None
+    )
     artefacts.write_json(paths.DETAILS, results.details)
     ladder.write_ladder(results.ladder, paths.LADDER)
     details.write_rows(results.flips.rows, paths.FLIPS)

@@ -58,6 +58,7 @@ def save_adapter(
     base: Path,
     max_length: int,
     temperature: float = 1.0,
+    made_of: dict[str, str] | None = None,
 ) -> None:
     """Write what the method trained, and the manifest, into a new folder.
 
@@ -70,6 +71,7 @@ def save_adapter(
         base: the folder of the base model that it was trained from.
         max_length: tokens kept of each text.
         temperature: what the logits have been divided by, in the weights.
+        made_of: sha256 of what it was trained on and by, by name.
     """
     METHODS[method].save(classifier, folder, base)
     manifest = {
@@ -82,6 +84,7 @@ def save_adapter(
         "pooling": classifier.pooling,
         "max_length": max_length,
         "temperature": temperature,
+        "made_of": made_of or {},
         "files": {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
     }
     write_json(folder / MANIFEST, manifest)

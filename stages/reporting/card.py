@@ -12,27 +12,48 @@ from typing import Any
 from stages.core.errors import printable
 from stages.core.methods import facts_of
 from stages.core.params import Params
-from stages.reporting.page import content_of, environment
+from stages.reporting.answer import weakest
+from stages.reporting.page import content_of, environment, plain
 from stages.reporting.results import Results
 from stages.sources.catalogue import entries, hub_name, public_name
 
 LIBRARIES = ("torch", "transformers", "peft", "datasets", "scikit-learn")
 
 
+# Of peft.LoraConfig: a card lists only what differs, as a reader knows these.
+PEFT_DEFAULTS = {
+    **{"r": 8, "lora_alpha": 8, "target_modules": None, "lora_dropout": 0.0, "bias": "none"},
+    **{"task_type": "SEQ_CLS", "inference_mode": False, "use_rslora": False, "use_dora": False},
+    **{"init_lora_weights": True, "modules_to_save": None, "layers_to_transform": None},
+    **{"rank_pattern": {}, "alpha_pattern": {}},
+}
+
+
 def model_card(results: Results) -> str:
     """Return the model card of the adapter."""
     params = results.params
-    template = environment(autoescape=False).get_template("card.md.j2")
-    return template.render(
-        **content_of(results),
-        head=_head_of_adapter(results),
-        base=public_name(params.model.source, "models"),
-        base_on_hub=hub_name(params.model.source, "models"),
-        source=public_name(params.data.source, "data"),
-        known=entries("data").get(params.data.source),
-        libraries={name: version(name) for name in LIBRARIES},
-        misread=_misread(params),
-    )
+    content = content_of(results)
+    lora = params.lora.model_dump()
+    same = {f"lora.{key}" for key, value in lora.items() if value == PEFT_DEFAULTS.get(key)}
+    unread = (*facts_of(params).unread, "compute.", "data.", "head.", "tfidf.", "model.source")
+    settings = {
+        key: value
+        for key, value in content["settings"].items()
+        if key not in same and not key.startswith(unread)
+    }
+    return environment(autoescape=False).get_template("card.md.j2").render(
+        content
+        | {
+            "settings": settings | {"seed": str(params.seed)},
+            "head": _head_of_adapter(results),
+            "base_on_hub": hub_name(params.model.source, "models"),
+            "source": public_name(params.data.source, "data"),
+            "known": entries("data").get(params.data.source),
+            "libraries": {name: version(name) for name in LIBRARIES},
+            "misread": _misread(params),
+            "weakest": weakest(results, plain),
+        }
+    )  # fmt: skip
 
 
 def export_card(record: dict[str, Any], name: str) -> str:

@@ -1,5 +1,6 @@
 """Every score of a model on the test rows, beyond the headline: by class, and of its confidence."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from stages.core.artefacts import replacing
 from stages.reporting.results import MODELS, Curves, Flips, Group
-from stages.reporting.significance import Gain, paired_gain, resampled_gains, wilson
+from stages.reporting.significance import paired_gain, wilson
 from stages.scoring.predictions import probabilities_of
 from stages.scoring.scores import bins_of, confidence_scores, with_temperature
 
@@ -19,6 +20,7 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 COVERAGES = (80, 90)  # percent of the rows
+PAIRS = 25  # of classes that are confused
 
 
 def scores_of(
@@ -30,30 +32,30 @@ def scores_of(
         probabilities: shape (rows, classes).
         targets: true label numbers, shape (rows,).
         labels: class names in the order of the columns.
-        temperature: that the logits were divided by, in the weights; fitted on validation rows.
+        temperature: what the logits are divided by already; fitted on validation rows.
 
     Returns:
-        matthews (Matthews 1975; Gorodkin 2004 for several classes); roc_auc (one-vs-rest mean
-        for several classes); brier (Brier 1950: mean squared distance to the true class, summed
-        over classes, 0 to 2); calibration_error (expected calibration error of the predicted
-        class, 15 bins of equal width: Guo et al. 2017, arXiv 1706.04599); log_loss in nats; the
-        last three also `_raw`, before the temperature; accuracy_at_80 and _at_90 percent
-        coverage: of the surest rows alone (El-Yaniv & Wiener 2010); and by class precision,
-        recall, f1 and rows.
+        f1_macro, over the classes that have test rows; matthews (Matthews 1975; Gorodkin 2004 for
+        several classes); roc_auc (one-vs-rest mean for several classes); brier (Brier 1950: mean
+        squared distance to the true class, summed over classes, 0 to 2); calibration_error
+        (expected calibration error of the predicted class, 15 bins of equal width: Guo et al.
+        2017, arXiv 1706.04599); log_loss in nats; the last three also `_raw`, before temperature
+        scaling; accuracy_at_80 and _at_90 percent coverage: of the surest rows alone (El-Yaniv &
+        Wiener 2010); and by class precision, recall, f1 and rows.
     """
     predicted = probabilities.argmax(axis=1)
     right = predicted == targets
-    numbers = range(len(labels))
     precision, recall, f1, rows = metrics.precision_recall_fscore_support(
-        targets, predicted, labels=numbers, zero_division=0
+        targets, predicted, labels=range(len(labels)), zero_division=0
     )
     low, high = wilson(int(right.sum()), len(right))
     raw = with_temperature(probabilities, 1 / temperature)
+    answered = accuracy_answered(probabilities, targets).set_index("percent")["accuracy"]
     return {
         "accuracy": float(right.mean()),
         "accuracy_low": low,
         "accuracy_high": high,
-        **{f"accuracy_at_{c}": accuracy_at_coverage(probabilities, targets, c) for c in COVERAGES},
+        **{f"accuracy_at_{percent}": float(answered[percent]) for percent in COVERAGES},
         "f1_macro": float(f1[rows > 0].mean()),  # a class without rows has none
         "matthews": float(metrics.matthews_corrcoef(targets, predicted)),
         "roc_auc": roc_auc(probabilities, targets),
@@ -87,22 +89,53 @@ def roc_auc(probabilities: Array, targets: Numbers) -> float | None:
     return float(np.mean(areas)) if areas else None
 
 
-def accuracy_at_coverage(probabilities: Array, targets: Numbers, percent: int) -> float:
-    """Return the accuracy on the surest `percent` of the rows; ties keep the rows' order."""
+def accuracy_answered(probabilities: Array, targets: Numbers) -> pd.DataFrame:
+    """Return the accuracy on the surest rows alone, from all of them to half of them.
+
+    Columns: percent of the rows, answered (the share that it is of so few rows), threshold (the
+    least confidence among them), accuracy. Rows of one confidence keep their order.
+    """
     confidence = probabilities.max(axis=1)
-    kept = np.argsort(-confidence, kind="stable")[: max(1, round(len(targets) * percent / 100))]
-    return float((probabilities[kept].argmax(axis=1) == targets[kept]).mean())
+    surest = np.argsort(-confidence, kind="stable")
+    right = (probabilities.argmax(axis=1) == targets)[surest]
+    percents = np.arange(100, 45, -5)
+    counts = np.maximum(1, np.rint(len(targets) * percents / 100).astype(int))
+    return pd.DataFrame(
+        {
+            "percent": percents,
+            "answered": counts / len(targets),
+            "threshold": confidence[surest][counts - 1],
+            "accuracy": right.cumsum()[counts - 1] / counts,
+        }
+    )
+
+
+def confused_pairs(
+    confusion: dict[str, Numbers], labels: list[str], count: int = PAIRS
+) -> pd.DataFrame:
+    """Return the commonest mistakes: true, predicted, base, adapter (rows), share of the true."""
+    rows = confusion["adapter"].sum(axis=1)
+    wrong = confusion["adapter"] * (1 - np.eye(len(labels), dtype=int))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    pairs = [np.unravel_index(place, wrong.shape) for place in places]
+    return pd.DataFrame(
+        [
+            (labels[true], labels[said], int(confusion["base"][true, said]), int(wrong[true, said]),
+             float(wrong[true, said] / rows[true]))
+            for true, said in pairs
+            if wrong[true, said]
+        ],
+        columns=["true", "predicted", "base", "adapter", "share"],
+    )  # fmt: skip
 
 
 POINTS = 101  # of a ROC curve
-BINS = 40  # of the gain's distribution
 
 
 def trace_curves(
     probabilities: dict[str, Array],
     targets: Numbers,
-    gain: Gain,
-    seed: int,
+    temperature: float,
     training: pd.DataFrame,
     validation: pd.DataFrame,
 ) -> Curves:
@@ -111,26 +144,24 @@ def trace_curves(
     Args:
         probabilities: by model, shape (rows, classes).
         targets: true label numbers, shape (rows,).
-        gain: of the adapter over the base.
-        seed: that of the gain's interval, so that it is an interval of this distribution.
+        temperature: what the adapter's logits are divided by already.
         training: the training's own curve, as `training.curves` reads it.
         validation: its evaluation steps on the validation rows.
     """
-
-    def reliability(table: Array) -> pd.DataFrame:
-        return pd.DataFrame(
-            dict(zip(("confidence", "accuracy", "rows"), bins_of(table, targets), strict=True))
-        )
-
+    raw = {"raw": with_temperature(probabilities["adapter"], 1 / temperature)}
     classes = range(next(iter(probabilities.values())).shape[1])
+    bins = ("confidence", "accuracy", "rows")
     return Curves(
         roc={name: roc_curve(table, targets) for name, table in probabilities.items()},
-        reliability={name: reliability(table) for name, table in probabilities.items()},
+        reliability={
+            name: pd.DataFrame(dict(zip(bins, bins_of(table, targets), strict=True)))
+            for name, table in (probabilities | raw).items()
+        },
+        answered={name: accuracy_answered(table, targets) for name, table in probabilities.items()},
         confusion={
             name: confusion_matrix(targets, table.argmax(axis=1), labels=classes)
             for name, table in probabilities.items()
         },
-        gains=resampled_gains(gain.fixed, gain.broken, gain.rows, seed),
         training=training,
         validation=validation,
     )
@@ -155,33 +186,15 @@ def roc_curve(probabilities: Array, targets: Numbers) -> tuple[Array, Array]:
     return grid, mean
 
 
-def gain_edges(curves: Curves) -> Array:
-    """Return the edges, in points, of about 40 bins of the gain's distribution.
-
-    A gain is a whole number of rows, so every bin spans equally many rows; otherwise some would
-    contain more of the possible gains than others, and the distribution would look ragged.
-    """
-    rows = int(next(iter(curves.confusion.values())).sum())
-    steps = np.rint(curves.gains * rows)
-    width = max(1, round((steps.max() - steps.min()) / BINS))
-    edges: Array = np.arange(steps.min() - 0.5, steps.max() + width, width) * 100 / rows
-    return edges
-
-
 def write_curves(curves: Curves, path: Path) -> None:
     """Write the curves as the tables that dvc.yaml's plots read."""
-    counts, edges = np.histogram(100 * curves.gains, bins=gain_edges(curves))
-    tables = {
-        "gain": pd.DataFrame(
-            {"gain_points": (edges[:-1] + edges[1:]) / 2, "share": counts / counts.sum()}
-        )
-    }
+    tables = {f"reliability_{name}": table for name, table in curves.reliability.items()}
     for name in MODELS:
         false, true = curves.roc[name]
+        tables[f"answered_{name}"] = curves.answered[name]
         tables[f"roc_{name}"] = pd.DataFrame(
             {"false_positive_rate": false, "true_positive_rate": true}
         )
-        tables[f"reliability_{name}"] = curves.reliability[name]
     with replacing(path) as folder:
         folder.mkdir()
         for name, table in tables.items():
@@ -200,18 +213,19 @@ CONTRAST = (
 )
 CONFIDENCE = (0.6, 0.8)  # edges of the groups by the base's confidence
 SUSPECTS = 50
+CLASSES = 20  # up to which each is a group, and the confusion matrix is drawn
+WORST = 10  # classes that are groups where there are more
 COLUMNS = ["id", "change", "text", "label", "base_predicted", "base_confidence"]
 COLUMNS += ["adapter_predicted", "adapter_confidence", "words", "negation", "contrast"]
 
 
-def find_flips(base: pd.DataFrame, adapter: pd.DataFrame, test: pd.DataFrame, seed: int) -> Flips:
+def find_flips(base: pd.DataFrame, adapter: pd.DataFrame, test: pd.DataFrame) -> Flips:
     """Return the flipped rows, counted by group, and the adapter's surest mistakes.
 
     Args:
         base: predictions of the base, `predictions.aligned` with those of the adapter.
         adapter: predictions of the adapter, row by row those of the base.
         test: the prepared test rows, of the same ids: id, text and maybe rating.
-        seed: of the groups' intervals.
     """
     rows = describe_rows(base, adapter, test)
     right = {name: rows["label"] == rows[f"{name}_predicted"] for name in ("base", "adapter")}
@@ -222,7 +236,7 @@ def find_flips(base: pd.DataFrame, adapter: pd.DataFrame, test: pd.DataFrame, se
     surest = rows.sort_values("adapter_confidence", ascending=False, kind="stable")[columns]
     return Flips(
         rows=surest[surest["change"] != ""].reset_index(drop=True),
-        groups=count_groups(rows, right["base"], right["adapter"], seed),
+        groups=count_groups(rows, right["base"], right["adapter"]),
         suspects=surest[~right["adapter"].loc[surest.index]][:SUSPECTS].reset_index(drop=True),
     )
 
@@ -246,40 +260,54 @@ def describe_rows(base: pd.DataFrame, adapter: pd.DataFrame, test: pd.DataFrame)
 
 
 def count_groups(
-    rows: pd.DataFrame, right_base: "pd.Series[bool]", right_adapter: "pd.Series[bool]", seed: int
+    rows: pd.DataFrame, right_base: "pd.Series[bool]", right_adapter: "pd.Series[bool]"
 ) -> list[Group]:
-    """Return the flips by the base's confidence, by length, by negation and by contrast."""
-    groups = []
-    for kind, name, chosen in groupings(rows):
-        if not chosen.any():
-            continue
-        gain = paired_gain(right_base[chosen].to_numpy(), right_adapter[chosen].to_numpy(), seed)
-        groups.append(
-            Group(
-                kind=kind,
-                name=name,
-                rows=gain.rows,
-                fixed=gain.fixed,
-                broken=gain.broken,
-                base=gain.first,
-                adapter=gain.second,
-                low=gain.low,
-                high=gain.high,
-            )
+    """Return the gain by class, confidence of both, length, negation and contrast."""
+    found = [each for each in groupings(rows, right_adapter) if each[2].any()]
+    kinds = Counter(kind for kind, _, _ in found)  # one group of a kind says nothing
+    groups = [each for each in found if kinds[each[0]] > 1]
+    return [
+        Group(
+            kind,
+            name,
+            paired_gain(
+                right_base[chosen].to_numpy(), right_adapter[chosen].to_numpy(), len(groups)
+            ),
         )
-    return groups
+        for kind, name, chosen in groups
+    ]
 
 
-def groupings(rows: pd.DataFrame) -> list[tuple[str, str, "pd.Series[bool]"]]:
-    """Return (kind, name, which rows) of each group; the groups of a kind share no row."""
-    sure, words = rows["base_confidence"], rows["words"]
+def groupings(
+    rows: pd.DataFrame, right: "pd.Series[bool]"
+) -> list[tuple[str, str, "pd.Series[bool]"]]:
+    """Return (kind, name, which rows) of each group; the groups of a kind share no row.
+
+    Of many classes only those are there in which the adapter has the most rows wrong.
+    """
+    words = rows["words"]
     low, high = CONFIDENCE
     short, long = (int(words.quantile(q)) for q in (1 / 3, 2 / 3))
     middle = f"{short + 1} to {long} words" if long > short + 1 else f"{long} words"
+    wrong = (
+        rows["label"][~right]
+        .value_counts()
+        .sort_index()
+        .sort_values(ascending=False, kind="stable")
+    )
+    classes = sorted(rows["label"].unique())
+    shown = classes if len(classes) <= CLASSES else [str(name) for name in wrong.index[:WORST]]
+    groups = [("class", name, rows["label"] == name) for name in shown]
+    for model in ("adapter", "base"):
+        sure = rows[f"{model}_confidence"]
+        groups += [
+            (f"{model}'s confidence", f"below {100 * low:.0f} %", sure < low),
+            (f"{model}'s confidence", f"{100 * low:.0f} to {100 * high:.0f} %",
+             sure.between(low, high)),
+            (f"{model}'s confidence", f"above {100 * high:.0f} %", sure > high),
+        ]  # fmt: skip
     return [
-        ("base's confidence", f"below {100 * low:.0f} %", sure < low),
-        ("base's confidence", f"{100 * low:.0f} to {100 * high:.0f} %", sure.between(low, high)),
-        ("base's confidence", f"above {100 * high:.0f} %", sure > high),
+        *groups,
         ("length", f"up to {short} words", words <= short),
         ("length", middle, (words > short) & (words <= long)),
         ("length", f"more than {long} words", words > long),

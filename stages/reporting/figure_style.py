@@ -25,6 +25,7 @@ COLOURS = {
     "adapter": "#0072b2",
     "paper": "#fefefe",
 }
+WIDTH = 5.6  # inches: on a phone the letters of a figure stay legible
 LINES = {"base": "--", "adapter": "-"}
 MARKERS = {"base": "s", "adapter": "o"}
 STYLE: dict[Any, Any] = {

@@ -9,80 +9,80 @@ from matplotlib.figure import Figure
 
 from stages.core.errors import printable
 from stages.core.methods import FACTS
-from stages.reporting.details import gain_edges
-from stages.reporting.figure_style import COLOURS, LINES, MARKERS, new_figure, style
-from stages.reporting.results import MODELS, Results, Rung, between, points
+from stages.reporting.answer import FEW_VALIDATION_ROWS
+from stages.reporting.details import CLASSES
+from stages.reporting.figure_style import COLOURS, LINES, MARKERS, WIDTH, new_figure, style
+from stages.reporting.results import MODELS, Results, Rung, percent
 from stages.reporting.search import draw_search
-from stages.reporting.significance import interval
 
-MANY = 8  # classes up to which a confusion matrix shows numbers, and the two are side by side
+MANY = 8  # classes up to which a confusion matrix shows numbers
 DEEP = 0.9  # share from which white on the blue of a cell contrasts more than ink
 
 
 def draw(results: Results) -> dict[str, Figure]:
-    """Return the figures by name: ladder, gain, confusion, roc, reliability, training, search_...
+    """Return the figures by name: ladder, answered, confusion, roc, reliability, training, ...
 
-    Without training (train.epochs 0) there is no figure of it, nor of a search without one.
+    What has no content is left out: a matrix of more classes than can be read, a training of no
+    epoch, a search without a record.
     """
     with style():
         figures = {
             "ladder": draw_ladder(results),
-            "gain": draw_gain(results),
-            "confusion": draw_confusion(results),
+            "answered": draw_answered(results),
             "roc": draw_roc(results),
             "reliability": draw_reliability(results),
         }
+        if len(results.labels) <= CLASSES:
+            figures["confusion"] = draw_confusion(results)
         if len(results.curves.validation):
             figures["training"] = draw_training(results)
-    if results.search:
-        figures |= draw_search(*results.search)
+        if results.search:
+            figures |= draw_search(*results.search)
     return figures
 
 
 def draw_ladder(results: Results) -> Figure:
     """Draw the accuracy of each rung with its interval, the lowest rung at the bottom."""
     rungs = results.ladder
-    figure, axes = new_figure(7, 0.55 * len(rungs) + 0.9)
+    figure, axes = new_figure(WIDTH, 0.62 * len(rungs) + 0.9)
     for place, rung in enumerate(rungs):
-        trained = rung.key in FACTS
-        kind = "adapter" if trained else "base" if rung.key == "base" else "muted"
+        kind = "adapter" if rung.key in FACTS else "base" if rung.key == "base" else "muted"
         # Pale where no model of the comparison is shown, so that the interval is easy to see.
         depth = 0.45 if kind == "muted" else 0.85
-        axes.barh(place, 100 * rung.accuracy, 0.55, color=COLOURS[kind], alpha=depth)
+        axes.barh(place, 100 * rung.accuracy, 0.4, color=COLOURS[kind], alpha=depth)
         low, high = 100 * (rung.accuracy - rung.low), 100 * (rung.high - rung.accuracy)
         bar = [[max(low, 0)], [max(high, 0)]]
         axes.errorbar(
             100 * rung.accuracy, place, xerr=bar, color=COLOURS["ink"], capsize=3, linewidth=1
         )
-        axes.text(100 * rung.high + 1, place, f"{100 * rung.accuracy:.1f} %", va="center")
-    axes.set_yticks(range(len(rungs)), [_rung_name(rung) for rung in rungs])
-    axes.set_xlim(0, 108)
-    axes.set_xlabel("accuracy on the test rows (%)\n95 % interval: over the rows where not stated")
+        axes.text(100 * rung.high + 1.5, place, percent(rung.accuracy), va="center")
+        axes.text(0, place + 0.25, _rung_name(rung), va="bottom", fontsize=9)
+    axes.set_yticks([])
+    axes.set_ylim(-0.4, len(rungs) - 0.3)
+    axes.set_xlim(0, 116)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("accuracy on the test rows (%), 95 % interval")
     axes.grid(axis="y", visible=False)
     return figure
 
 
 def _rung_name(rung: Rung) -> str:
     """Return the rung's name, and of what its interval is unless it is of the test rows."""
-    over = "" if rung.interval_over == "rows" else f"\ninterval over {rung.interval_over}"
+    over = "" if rung.interval_over == "rows" else f", interval over {rung.interval_over}"
     return f"{rung.name}{over}"
 
 
-def draw_gain(results: Results) -> Figure:
-    """Draw the gain's bootstrap distribution, its interval and zero."""
-    figure, axes = new_figure(7, 3)
-    gains = 100 * results.curves.gains
-    edges = gain_edges(results.curves)
-    axes.hist(gains, bins=list(edges), color=COLOURS["adapter"], alpha=0.5)
-    low, high = interval(results.curves.gains)
-    gain = results.gain.gain
-    axes.axvline(100 * gain, color=COLOURS["adapter"], label=f"gain {points(gain)} points")
-    axes.axvspan(100 * low, 100 * high, color=COLOURS["adapter"], alpha=0.15, linewidth=0,
-                 label=f"95 % interval {between(low, high)}")  # fmt: skip
-    axes.axvline(0, color=COLOURS["ink"], linestyle=":", label="no gain")
-    axes.set_xlabel("gain in accuracy (points)")
-    axes.set_ylabel(f"resamples (of {len(gains):,})")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+def draw_answered(results: Results) -> Figure:
+    """Draw accuracy over the share of the rows that are answered, the surest first."""
+    figure, axes = new_figure(WIDTH, 3)
+    for model in MODELS:
+        table = results.curves.answered[model]
+        axes.plot(100 * table["answered"], 100 * table["accuracy"], LINES[model], label=model,
+                  color=COLOURS[model], marker=MARKERS[model], markersize=4)  # fmt: skip
+    axes.set_xlabel("share of the test rows that are answered (%)")
+    axes.set_ylabel("accuracy on them (%)")
+    axes.invert_xaxis()
+    axes.legend()
     return figure
 
 
@@ -90,9 +90,10 @@ def draw_confusion(results: Results) -> Figure:
     """Draw both confusion matrices, each row of true labels as shares that sum to 100 %."""
     count = len(results.labels)
     few = count <= MANY
-    side = min(max(0.7 * count, 2.6), 6.5)
-    size = (2 * side + 1.8, side + 1.0) if few else (side + 1.8, 2 * side + 2)
-    figure, both = new_figure(*size, columns=2 if few else 1, rows=1 if few else 2)
+    side = min(max(0.6 * count + 0.6, 2.4), WIDTH - 0.8)
+    beside = count <= 3  # of more classes the second matrix stands below the first
+    size = (WIDTH, side + 0.8) if beside else (WIDTH, 2 * side + 1.6)
+    figure, both = new_figure(*size, columns=2 if beside else 1, rows=1 if beside else 2)
     names = _short(results.labels)
     for axes, model in zip(both, MODELS, strict=True):
         table = results.curves.confusion[model]
@@ -108,7 +109,7 @@ def draw_confusion(results: Results) -> Figure:
         axes.set_yticks(range(count), names)
         axes.set_title(model)
         axes.set_xlabel("predicted label")
-        axes.set_ylabel("true label" if axes is both[0] or not few else "")
+        axes.set_ylabel("true label" if axes is both[0] or not beside else "")
         axes.grid(visible=False)
     return figure
 
@@ -129,13 +130,13 @@ def _write_cells(axes: Axes, table: Any, shares: Any, model: str) -> None:
     for (row, column), share in np.ndenumerate(shares):
         text = f"{100 * share:.1f} %\n{table[row, column]:,}"
         colour = "#ffffff" if model == "adapter" and share > DEEP else "#1b1f25"
-        size = 9 if len(text) < 14 else 8
+        size = 8 if len(text) < 14 else 7
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
 def draw_roc(results: Results) -> Figure:
     """Draw the ROC curves with their areas."""
-    figure, axes = new_figure(4.6, 4.2)
+    figure, axes = new_figure(WIDTH, 4.2)
     axes.plot([0, 100], [0, 100], color=COLOURS["muted"], linestyle=":", label="chance")
     for model in MODELS:
         false, true = results.curves.roc[model]
@@ -151,39 +152,62 @@ def draw_roc(results: Results) -> Figure:
 
 
 def draw_reliability(results: Results) -> Figure:
-    """Draw accuracy over confidence; a marker's area grows with the rows of its bin."""
-    figure, axes = new_figure(4.6, 4.2)
+    """Draw accuracy over confidence, and below it how many rows each bin has."""
+    figure, (axes, counts) = new_figure(
+        WIDTH, 4.6, rows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1]}
+    )
     start = 100 / len(results.labels)
     axes.plot([start, 100], [start, 100], color=COLOURS["muted"], linestyle=":", label="perfect")
-    for model in MODELS:
-        bins = results.curves.reliability[model]
-        x, y = 100 * bins["confidence"], 100 * bins["accuracy"]
-        error = results.details[model]["calibration_error"]
-        axes.plot(x, y, LINES[model], color=COLOURS[model], marker=MARKERS[model], markersize=3,
-                  label=f"{model}, error {100 * error:.1f} points")  # fmt: skip
-        size = 600 * bins["rows"] / bins["rows"].sum()
-        axes.scatter(x, y, size, color=COLOURS[model], marker=MARKERS[model], alpha=0.35)
-    axes.set_xlabel("confidence (%)")
+    curves = [(model, model, LINES[model], MARKERS[model], 1.0) for model in MODELS]
+    if results.details["adapter"]["temperature"] != 1:
+        curves.append(("raw", "adapter before its temperature", ":", "x", 0.6))
+    for name, title, line, marker, depth in curves:
+        bins = results.curves.reliability[name]
+        colour = COLOURS["base" if name == "base" else "adapter"]
+        raw = "calibration_error_raw" if name == "raw" else "calibration_error"
+        error = results.details["base" if name == "base" else "adapter"][raw]
+        x = 100 * bins["confidence"]
+        axes.plot(x, 100 * bins["accuracy"], line, color=colour, marker=marker, markersize=4,
+                  alpha=depth, label=f"{title}, error {100 * error:.1f} points")  # fmt: skip
+        if name in MODELS:
+            side = -0.8 if name == "base" else 0.8
+            counts.bar(x + side, bins["rows"], 1.6, color=colour, label=name)
+    counts.set_xlabel("confidence (%)")
+    counts.set_ylabel("rows of the bin")
     axes.set_ylabel("accuracy (%)")
-    # Where the fewest points lie; a curve may still pass below it.
-    axes.legend(loc="best", frameon=True, facecolor=COLOURS["paper"], edgecolor="none")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8)
     return figure
 
 
 def draw_training(results: Results) -> Figure:
-    """Draw loss, validation accuracy and learning rate over the optimiser's steps."""
-    figure, (loss, accuracy, rate) = new_figure(9.5, 3, 3, sharex=True)
+    """Draw loss and validation accuracy over the optimiser's steps; the kept step is marked."""
+    figure, (loss, accuracy) = new_figure(WIDTH, 4.2, rows=2, sharex=True)
     train, held_out = results.curves.training, results.curves.validation
     loss.plot(train["step"], train["loss"], color=COLOURS["muted"], label="train")
     loss.plot(held_out["step"], held_out["loss"], color=COLOURS["adapter"], marker="o",
               markersize=4, label="validation")  # fmt: skip
-    loss.set_title("loss (nats)")
-    loss.legend()
     accuracy.plot(held_out["step"], 100 * held_out["accuracy"], color=COLOURS["adapter"],
                   marker="o", markersize=4)  # fmt: skip
-    accuracy.set_title("validation accuracy (%)")
-    rate.plot(train["step"], 1000 * train["learning_rate"], color=COLOURS["adapter"])
-    rate.set_title("learning rate (× 0.001)")
-    for axes in (loss, accuracy, rate):
-        axes.set_xlabel("optimiser step")
+    if (step := kept_step(results)) is not None:
+        for axes in (loss, accuracy):
+            axes.axvline(step, color=COLOURS["ink"], linestyle="--", linewidth=1, label="kept")
+    loss.set_ylabel("loss (nats)")
+    loss.legend(ncols=3)
+    accuracy.set_ylabel("validation accuracy (%)")
+    accuracy.set_xlabel("optimiser step")
     return figure
+
+
+def kept_step(results: Results) -> int | None:
+    """Return the step whose weights were kept, None for the base.
+
+    It is the best on validation, or the last where too few rows could tell.
+    """
+    held_out = results.curves.validation
+    if results.kept == "base" or not len(held_out):
+        return None
+    if results.data["rows_validation"] < FEW_VALIDATION_ROWS:
+        return int(held_out["step"].iloc[-1])
+    column = results.params.train.select_by
+    losses = held_out[column if column in held_out else "loss"]
+    return int(held_out["step"][losses.idxmin()])

@@ -1,16 +1,20 @@
 """Read what the earlier stages wrote, pair it row by row, and compute what the report shows."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors import safe_open
 
 from stages.core import artefacts, paths
 from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting import details, ladder, search
-from stages.reporting.records import exports_of, records_of_run
-from stages.reporting.results import MODELS, Results, caveats, verdict
-from stages.reporting.significance import paired_gain
+from stages.reporting.answer import caveats
+from stages.reporting.records import exports_of, identity_of, records_of_run
+from stages.reporting.results import Results, headline
+from stages.reporting.significance import Gain, paired_gain
 from stages.rows import prepared as splits
 from stages.scoring.predictions import (
     aligned,
@@ -21,7 +25,13 @@ from stages.scoring.predictions import (
 )
 from stages.training.curves import read_training_curves
 
-AGAIN = "score both again: dvc repro -f evaluate_base evaluate_adapter"
+AGAIN = "score all again: dvc repro -f evaluate_tfidf evaluate_base evaluate_adapter"
+PREDICTIONS = {
+    "base": paths.BASE_PREDICTIONS,
+    "adapter": paths.ADAPTER_PREDICTIONS,
+    "tfidf": paths.TFIDF_PREDICTIONS,
+}
+MAJORITY = 0.5  # share of the commonest class above which accuracy alone misleads
 
 
 def gather(params: Params) -> Results:
@@ -32,40 +42,62 @@ def gather(params: Params) -> Results:
         DataError: if a file cannot be read, or the predictions are of other rows.
         ModelError: if the classes of base and adapter differ.
     """
-    base, adapter = read_both()
+    frames = read_aligned()
+    base, adapter = frames["base"], frames["adapter"]
+    test_rows = read_test_rows(base)
     labels, targets = labels_of(base), targets_of(base)
-    tables = {"base": probabilities_of(base), "adapter": probabilities_of(adapter)}
-    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (base, adapter)]
-    gain = paired_gain(right[0], right[1], params.seed)
+    tables = {name: probabilities_of(frames[name]) for name in ("base", "adapter")}
+    right = {name: (f["label"] == f["predicted"]).to_numpy() for name, f in frames.items()}
+    gain = paired_gain(right["base"], right["adapter"])
+    over_tfidf = paired_gain(right["tfidf"], right["adapter"])
     metrics = read_metrics()
-    records = records_of_run(base, params)
-    manifest = artefacts.read_object(paths.ADAPTER_MANIFEST, "base", "files", "kept")
+    manifest = artefacts.read_object(
+        paths.ADAPTER_MANIFEST, "base", "files", "kept", "precision", "made_of"
+    )
+    records, notes = records_of_run(base, params, manifest["precision"], identity_of(manifest))
     hashes = read_hashes(manifest)
     data = artefacts.read_object(paths.DATA_SUMMARY, "rows_train", "rows_validation")
+    method, size = params.train.method, read_size()
+    scores = {
+        name: details.scores_of(table, targets, labels, metrics[name]["temperature"])
+        for name, table in tables.items()
+    }
+    curves = details.trace_curves(
+        tables,
+        targets,
+        metrics["adapter"]["temperature"],
+        *read_training_curves(paths.TRAINING_CURVES),
+    )
     return Results(
         labels=labels,
         gain=gain,
-        verdict=verdict(gain, MODELS),
-        caveats=caveats(gain, data, len(labels), manifest["kept"]),
-        details={
-            name: details.scores_of(tables[name], targets, labels, metrics[name]["temperature"])
-            for name in MODELS
-        },
+        over_tfidf=over_tfidf,
+        verdict=headline(gain, over_tfidf, beside_accuracy(scores, gain)),
+        details=scores,
         ladder=ladder.build_ladder(
             metrics["base"],
             metrics["tfidf"],
             gain.second,
-            params.train.method,
+            method,
             gain.rows,
             records,
+            f"{size['trained']:,} parameters, {size['bytes'] / 1e6:.1f} MB",
         ),
-        against_full=ladder.against_full(records, params.train.method),
-        flips=details.find_flips(base, adapter, read_test_rows(base), params.seed),
-        curves=details.trace_curves(
-            tables, targets, gain, params.seed, *read_training_curves(paths.TRAINING_CURVES)
-        ),
+        against_full=ladder.against_full(records, method),
+        flips=details.find_flips(base, adapter, test_rows),
+        curves=curves,
+        confused=details.confused_pairs(curves.confusion, labels),
         data=data,
-        seeds=records.get(params.train.method),
+        tokens={},
+        warnings=[
+            *caveats(gain, data, len(labels), manifest["kept"]),
+            *data.get("warnings", []),
+            *metrics["tfidf"].get("warnings", []),
+            *notes,
+        ],
+        kept=manifest["kept"],
+        size=size,
+        seeds=records.get(method),
         search=search.search_of_run(params, hashes["data"]),
         exports=exports_of(manifest["files"]),
         hashes=hashes,
@@ -73,8 +105,17 @@ def gather(params: Params) -> Results:
     )
 
 
+def beside_accuracy(scores: dict[str, dict[str, Any]], gain: Gain) -> list[str]:
+    """Return macro F1 for the verdict where one class has more than half of the test rows."""
+    most = max(of["rows"] for of in scores["adapter"]["by_class"].values())
+    if most <= MAJORITY * gain.rows:
+        return []
+    base, adapter = (scores[name]["f1_macro"] for name in ("base", "adapter"))
+    return [f"macro F1 {adapter:.3f}, base {base:.3f}"]
+
+
 def read_metrics() -> dict[str, dict[str, Any]]:
-    """Return the metrics of base (with `l2`, the penalty of its head), adapter and TF-IDF.
+    """Return the figures of base (with the floors and how its head was fitted), adapter, TF-IDF.
 
     Raises:
         HostError: if a file is missing.
@@ -89,20 +130,22 @@ def read_metrics() -> dict[str, dict[str, Any]]:
     }
 
 
-def read_both() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the predictions of base and adapter, row by row of the same test row.
+def read_aligned() -> dict[str, pd.DataFrame]:
+    """Return the predictions of base, adapter and TF-IDF, row by row of the same test row.
 
     Raises:
         HostError: if a file is missing.
-        DataError: if a file cannot be read, or the two hold other rows.
+        DataError: if a file cannot be read, or two hold other rows.
         ModelError: if their classes differ.
     """
-    read = [
-        read_predictions(artefacts.require(path), str(path), artefacts.remake(path))
-        for path in (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
-    ]
-    names = (str(paths.BASE_PREDICTIONS), str(paths.ADAPTER_PREDICTIONS))
-    return aligned(read[0], read[1], names, AGAIN)
+    frames = {
+        name: read_predictions(artefacts.require(path), str(path), artefacts.remake(path))
+        for name, path in PREDICTIONS.items()
+    }
+    for name in ("adapter", "tfidf"):
+        both = (str(PREDICTIONS["base"]), str(PREDICTIONS[name]))
+        frames["base"], frames[name] = aligned(frames["base"], frames[name], both, AGAIN)
+    return frames
 
 
 def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
@@ -115,6 +158,23 @@ def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
     if set(split.ids) != set(base["id"]):
         raise DataError(f"{paths.BASE_PREDICTIONS}: its rows are not those of {paths.TEST}", AGAIN)
     return pd.read_parquet(paths.TEST)
+
+
+def read_size() -> dict[str, int]:
+    """Return bytes and parameters of what was trained, and the parameters of the base."""
+
+    def parameters(file: Path) -> int:
+        with safe_open(file, framework="numpy") as weights:
+            names = weights.keys()
+            return sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+
+    adapter = artefacts.require(paths.ADAPTER_WEIGHTS)
+    base = sorted(artefacts.require(paths.BASE_MODEL).glob("*.safetensors"))
+    return {
+        "bytes": adapter.stat().st_size,
+        "trained": parameters(adapter),
+        "base": sum(parameters(file) for file in base),
+    }
 
 
 def read_hashes(manifest: artefacts.Json) -> dict[str, str]:

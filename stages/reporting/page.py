@@ -15,47 +15,43 @@ from matplotlib.figure import Figure
 from stages.core.artefacts import replacing
 from stages.core.errors import printable
 from stages.core.methods import facts_of
+from stages.reporting.answer import answer, facts, left_out
+from stages.reporting.details import CLASSES
 from stages.reporting.figure_style import svg_of
-from stages.reporting.results import MODELS, Results, points, shown_p
+from stages.reporting.figures import kept_step
+from stages.reporting.results import MODELS, Results, between, percent, points, shown_p, step
+from stages.sources.catalogue import entries, public_name
+from stages.sources.locate import is_local
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 25  # rows of each kind that the page shows
 SHOWN = 160  # characters of a text
 
-# Key in `details`, what people call it, its unit, and which way is better.
+# Key in `details`, what people call it, its unit, which way is better, and what it says.
 SCORES = [
-    ("accuracy", "accuracy", "percent", "higher"),
-    ("accuracy_at_90", "accuracy on the surest 90 % of the rows", "percent", "higher"),
-    ("accuracy_at_80", "accuracy on the surest 80 % of the rows", "percent", "higher"),
-    ("f1_macro", "macro F1", "number", "higher"),
-    ("matthews", "Matthews correlation", "number", "higher"),
-    ("roc_auc", "area under the ROC curve", "number", "higher"),
-    ("log_loss", "log loss (nats)", "number", "lower"),
-    ("log_loss_raw", "log loss before the temperature", "number", "lower"),
-    ("brier", "Brier score (0 to 2)", "number", "lower"),
-    ("brier_raw", "Brier score before the temperature", "number", "lower"),
-    ("calibration_error", "expected calibration error", "percent", "lower"),
-    ("calibration_error_raw", "the same before the temperature", "percent", "lower"),
-    ("temperature", "temperature, fitted on validation", "number", "1"),
-]
-ABOUT = {  # what a score says, in a few words
-    "accuracy": "rows whose most probable class is the true one",
-    "accuracy_at_90": "if it may pass on the 10 % it is least sure of",
-    "accuracy_at_80": "the same with 20 %",
-    "f1_macro": "precision and recall, every class weighing the same",
-    "matthews": "agreement beyond chance: 0 = none, 1 = all",
-    "roc_auc": "chance that the right one of two rows ranks higher",
-    "log_loss": "how improbable it finds the true class",
-    "brier": "squared distance of the probabilities from the truth",
-    "calibration_error": "how far confidence is from accuracy",
-    "temperature": "what the logits are divided by: above 1 = training left them too sure",
-}
-RAW = "with confidence as training left it"
-
-
-def percent(share: float | None) -> str:
-    """Return a share as a percentage with one decimal."""
-    return "-" if share is None else f"{100 * share:.1f} %"
+    ("accuracy", "accuracy", "percent", "higher",
+     "rows whose most probable class is the true one"),
+    ("accuracy_at_90", "accuracy on the surest 90 % of the rows", "percent", "higher",
+     "if it may pass on the 10 % it is least sure of"),
+    ("accuracy_at_80", "accuracy on the surest 80 % of the rows", "percent", "higher",
+     "the same with 20 %"),
+    ("f1_macro", "macro F1", "number", "higher",
+     "precision and recall, every class that has test rows weighing the same"),
+    ("matthews", "Matthews correlation", "number", "higher",
+     "agreement beyond chance: 0 = none, 1 = all"),
+    ("roc_auc", "area under the ROC curve", "number", "higher",
+     "chance that the right one of two rows ranks higher; classes without test rows left out"),
+    ("log_loss", "log loss (nats)", "number", "lower", "how improbable it finds the true class"),
+    ("log_loss_raw", "log loss before the temperature", "number", "lower", ""),
+    ("brier", "Brier score (0 to 2)", "number", "lower",
+     "squared distance of the probabilities from the truth"),
+    ("brier_raw", "Brier score before the temperature", "number", "lower", ""),
+    ("calibration_error", "expected calibration error", "percent", "lower",
+     "how far confidence is from accuracy"),
+    ("calibration_error_raw", "the same before the temperature", "percent", "lower", ""),
+    ("temperature", "temperature, fitted on validation", "number", "1",
+     "what the logits are divided by: above 1 = they were surer than right"),
+]  # fmt: skip
 
 
 def number(value: float | None) -> str:
@@ -111,6 +107,8 @@ def environment(autoescape: bool) -> Environment:
     environment.filters |= {
         "percent": percent,
         "points": points,
+        "between": lambda pair: between(*pair),
+        "step": lambda pair: step(*pair),
         "number": number,
         "shown": shown,
         "plain": plain,
@@ -122,18 +120,33 @@ def environment(autoescape: bool) -> Environment:
 
 def content_of(results: Results) -> dict[str, Any]:
     """Return the values that every template may use."""
-    flips, params = results.flips, results.params
-    method = facts_of(params)
+    flips, params, details = results.flips, results.params, results.details
     of = {change: flips.rows[flips.rows["change"] == change] for change in ("fixed", "broken")}
+    f1 = details["adapter"]["by_class"]
+    base = public_name(params.model.source, "models")
+    source = params.data.source
+    if source not in entries("data") and is_local(source):  # its name, but not where it lies
+        source = Path(source).name
+    answered = [results.curves.answered[model].to_dict("records") for model in MODELS]
     return {
         "r": results,
         "gain": results.gain,
+        "over_tfidf": results.over_tfidf,
         "models": MODELS,
+        "base": base,
+        "source": source,
+        "answers": answer(results, shown),
+        "plain_answers": answer(results, plain),
+        "facts": facts(results, base, source),
+        "left_out": left_out(results.data),
         "scores": [
-            (name, better, about, *(_score(results.details[m][key], unit) for m in MODELS))
-            for key, name, unit, better in SCORES
-            for about in [ABOUT.get(key, RAW)]
+            (name, better, about, *(_score(details[m][key], unit) for m in MODELS))
+            for key, name, unit, better, about in SCORES
         ],
+        "worst_first": sorted(results.labels, key=lambda label: (f1[label]["f1"], label)),
+        "answered": list(zip(*answered, strict=True)),
+        "kept_step": kept_step(results),
+        "many": len(results.labels) > CLASSES,
         "examples": {
             **{change: rows[:EXAMPLES].to_dict("records") for change, rows in of.items()},
             "suspects": flips.suspects[:EXAMPLES].to_dict("records"),
@@ -144,8 +157,7 @@ def content_of(results: Results) -> dict[str, Any]:
             for section, fields in params.model_dump(exclude={"seed", "search"}).items()
             for key, value in fields.items()
         },
-        "method": method,
-        "trained": method.title,
+        "method": facts_of(params),
         "flip_count": {change: len(rows) for change, rows in of.items()},
     }
 

@@ -1,12 +1,12 @@
-"""The record of several seeds in metrics/seeds.json: its figures, its writer, reader and check.
+"""What `bert-lora seeds` and `bert-lora export` record by hand, and what of it belongs to a run.
 
-A record belongs to settings, a precision and test rows; each combination has one record.
+A record of seeds belongs to settings, a precision and test rows; each combination has one. It also
+names what it was made of, and is shown beside a run that was made of the same. A record of an
+export belongs to the adapter that was exported.
 """
 
 import hashlib
 import json
-import math
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from stages.core.artefacts import read_json, write_json
 from stages.core.errors import DataError, printable
 from stages.core.methods import FACTS, facts_of
 from stages.core.params import Params
-from stages.reporting.significance import Spread, row_interval, spread
+from stages.reporting.significance import gain_interval, spread, wilson
 
 FIGURES = ("accuracy_base", "accuracy_adapter", "accuracy_gain")
 KEY = ("settings", "precision", "test_rows")
@@ -50,6 +50,15 @@ def digest_of_rows(predictions: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
+def identity_of(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return what a result was made of, as an adapter's manifest names it: sha256 by name.
+
+    These are the rows of training and validation with their labels, the base's files and the code.
+    """
+    base = json.dumps(manifest["base"], sort_keys=True)
+    return {**manifest["made_of"], "base": hashlib.sha256(base.encode()).hexdigest()}
+
+
 def record_of(
     seeds: list[int], bases: list[pd.DataFrame], adapters: list[pd.DataFrame]
 ) -> dict[str, Any]:
@@ -62,7 +71,9 @@ def record_of(
 
     Returns:
         Among others `gain_rows_low` and `_high`, the interval over the test rows of the mean gain
-        over the seeds, and `limits`, which says which of the two intervals is the wider.
+        over the seeds; `limits`, which says which of the two intervals is the wider; and `right`,
+        a character for each row in the order of the ids: 48 plus how many seeds have it right. An
+        interval over seeds is never narrower than what the test rows allow.
     """
     right = {  # shape (seeds, rows)
         name: np.array([(frame["label"] == frame["predicted"]).to_numpy() for frame in frames])
@@ -71,31 +82,42 @@ def record_of(
     values = {f"accuracy_{name}": [float(r.mean()) for r in rows] for name, rows in right.items()}
     pairs = zip(values["accuracy_adapter"], values["accuracy_base"], strict=True)
     values["accuracy_gain"] = [adapter - base for adapter, base in pairs]
-    differences = right["adapter"].mean(axis=0) - right["base"].mean(axis=0)
-    low, high = row_interval(differences, seed=0)
+    rows, count = len(bases[0]), len(seeds)
+    over_rows = {f"accuracy_{n}": wilson(of.sum() / count, rows) for n, of in right.items()}
+    flips = [(wins & ~losses).sum() / count for wins, losses in (
+        (right["adapter"], right["base"]), (right["base"], right["adapter"]))]  # fmt: skip
+    over_rows["accuracy_gain"] = low, high = gain_interval(float(flips[0]), float(flips[1]), rows)
     spreads = {name: spread(values[name]) for name in FIGURES}
+    fields: dict[str, Any] = {}
+    for name, own in spreads.items():
+        fields |= {name: values[name], f"{name}_mean": own.mean, f"{name}_sd": own.sd}
+        ends = (min(own.low, over_rows[name][0]), max(own.high, over_rows[name][1]))
+        fields |= dict(
+            zip((f"{name}_low", f"{name}_high"), ends if count > 1 else (None, None), strict=True)
+        )
     over_seeds = spreads["accuracy_gain"].high - spreads["accuracy_gain"].low
     limits = "the seeds" if over_seeds > high - low else "the test set"
+    order = np.argsort(bases[0]["id"].to_numpy())
     return {
         "test_rows": digest_of_rows(bases[0]),
-        "rows": len(bases[0]),
+        "rows": rows,
         "seeds": seeds,
         "gain_rows_low": low,
         "gain_rows_high": high,
-        "limits": limits if len(seeds) > 1 else None,
-        **{key: value for name in FIGURES for key, value in _fields(name, spreads[name]).items()},
+        "limits": limits if count > 1 else None,
+        "right": "".join(chr(48 + n) for n in right["adapter"].sum(axis=0)[order]),
+        **fields,
     }
 
 
-def _fields(name: str, values: Spread) -> dict[str, Any]:
-    fields = asdict(values)
-    each = list(fields.pop("values"))
-    ends = {key: value if math.isfinite(value) else None for key, value in fields.items()}
-    return {name: each} | {f"{name}_{key}": value for key, value in ends.items()}
+def right_of(record: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the share of a record's seeds that have each row right, in the order of the ids."""
+    counts = np.array([ord(character) - 48 for character in record["right"]])
+    return counts / len(record["seeds"])
 
 
 def read_records() -> list[dict[str, Any]]:
-    """Return the records of metrics/seeds.json, an empty list where there is no such file.
+    """Return the records of several seeds, an empty list where there is no such file.
 
     Raises:
         DataError: if it is not a list of records.
@@ -111,11 +133,19 @@ def read_records() -> list[dict[str, Any]]:
     raise DataError(f"{paths.SEEDS}: not a list of records", FILE_FIX)
 
 
-def records_of_run(predictions: pd.DataFrame, params: Params) -> dict[str, dict[str, Any]]:
-    """Return the records of these settings and test rows by method, of any precision.
+def records_of_run(
+    predictions: pd.DataFrame, params: Params, precision: str, identity: dict[str, str]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the records that belong beside a run by method, and why others are not shown.
 
-    A record of another method belongs here if its settings differ from the run's in the method
-    alone. Of two precisions the one with more seeds is returned.
+    They have the run's settings (but for the method), test rows and precision, and were made of the
+    same rows, base and code.
+
+    Args:
+        predictions: of the run.
+        params: its settings.
+        precision: that it was trained in.
+        identity: what it was made of, see `identity_of`.
 
     Raises:
         DataError: if the file is not a list of records.
@@ -125,14 +155,27 @@ def records_of_run(predictions: pd.DataFrame, params: Params) -> dict[str, dict[
         train = params.train.model_copy(update={"method": method})
         wanted[settings_of(params.model_copy(update={"train": train}))] = method
     records: dict[str, dict[str, Any]] = {}
-    for record in sorted(read_records(), key=lambda record: len(record["seeds"])):
-        if record["settings"] in wanted and record["test_rows"] == rows:
-            records[wanted[record["settings"]]] = record
-    return records
+    notes = []
+    for record in read_records():
+        if record["settings"] not in wanted or record["test_rows"] != rows:
+            continue
+        method = wanted[record["settings"]]
+        known = record.get("made_of", {})
+        other = [name for name, sha in identity.items() if known.get(name) != sha]
+        if record["precision"] != precision:
+            other.append(f"{record['precision']} instead of {precision}")
+        if other:
+            notes.append(
+                f"The seeds of {FACTS[method].title} in {paths.SEEDS} are not shown, as they were "
+                f"made with other things ({', '.join(other)}): bert-lora seeds makes them again"
+            )
+        else:
+            records[method] = record
+    return records, notes
 
 
 def store(record: dict[str, Any]) -> None:
-    """Put the record into metrics/seeds.json, in place of one with the same key."""
+    """Put a record of several seeds into its file, in place of one with the same key."""
     key = [record[name] for name in KEY]
     kept = [other for other in read_records() if [other[name] for name in KEY] != key]
     write_json(paths.SEEDS, sorted([*kept, record], key=lambda r: [str(r[name]) for name in KEY]))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core.params import Params
-from stages.reporting.significance import Gain, wilson
+from stages.reporting.significance import ALPHA, Gain
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -16,52 +16,35 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 def verdict(gain: Gain, names: tuple[str, str]) -> str:
     """Return the comparison as one sentence that can be quoted."""
     sentence = (
-        f"{names[0]} {100 * gain.first:.2f} %, {names[1]} {100 * gain.second:.2f} %: "
-        f"gain {points(gain.gain)} points, "
+        f"{names[0]} {percent(gain.first)}, {names[1]} {percent(gain.second)}: "
+        f"gain {step(gain.first, gain.second)} points, "
         f"95 % interval {between(gain.low, gain.high)}, "
         f"{shown_p(gain.p)} on {gain.rows:,} rows ({gain.fixed:,} fixed, {gain.broken:,} broken)"
     )
     return sentence if gain.distinguishable else f"{sentence}: not distinguishable from zero"
 
 
-FEW_TEST_ROWS = 400  # fewer know an accuracy of 80 % to 4 points at best
-FEW_ROWS_A_CLASS = 64
-FEW_VALIDATION_ROWS = 100  # as many as choose a checkpoint
-
-
-def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[str]:
-    """Return what the figures of this run cannot show, one sentence each; none for plenty of rows.
+def headline(gain: Gain, over_tfidf: Gain, also: list[str]) -> str:
+    """Return the verdict of a run: over the base, over the best method without a foundation model.
 
     Args:
         gain: of the adapter over the base.
-        data: metrics/data.json.
-        classes: how many there are.
-        kept: what the adapter's manifest says was kept, "trained" or "base".
+        over_tfidf: of the adapter over TF-IDF, on the same rows.
+        also: what else belongs into the sentence.
     """
-    found = []
-    if kept == "base":
-        found.append(
-            "No trained weights were better than the base on the validation rows, so the base "
-            "itself is kept: the adapter is untrained, and the gain is zero"
-        )
-    if gain.rows < FEW_TEST_ROWS:
-        low, high = wilson(round(gain.second * gain.rows), gain.rows)
-        found.append(
-            f"{gain.rows} test rows: the adapter's accuracy lies anywhere from {100 * low:.0f} to "
-            f"{100 * high:.0f} %, and a gain below {100 * gain.smallest:.0f} points cannot be shown"
-        )
-    rows = data["rows_train"]
-    if rows < FEW_ROWS_A_CLASS * classes:
-        found.append(
-            f"{rows:,} rows to train on, {rows / classes:.0f} a class: other rows of the same kind "
-            "would give another adapter, which no interval over test rows or seeds shows"
-        )
-    if (rows := data["rows_validation"]) < FEW_VALIDATION_ROWS:
-        found.append(
-            f"{rows} validation rows: too few to choose a checkpoint, and the penalty and the "
-            "temperature that they choose are rough"
-        )
-    return found
+    second = (
+        f"over TF-IDF ({percent(over_tfidf.first)}) "
+        f"{step(over_tfidf.first, over_tfidf.second)} points, "
+        f"95 % interval {between(over_tfidf.low, over_tfidf.high)}, {shown_p(over_tfidf.p)}"
+    )
+    if not over_tfidf.distinguishable:
+        second += ": not distinguishable from zero"
+    return "; ".join([verdict(gain, MODELS), second, *also])
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage with one decimal."""
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def points(share: float) -> str:
@@ -69,15 +52,31 @@ def points(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
+def step(first: float, second: float) -> str:
+    """Return the points from one share to another, as the difference of what `percent` shows."""
+    return f"{round(round(100 * second, 1) - round(100 * first, 1), 1) + 0.0:+.1f}"
+
+
 def between(low: float, high: float) -> str:
-    """Return an interval of such differences: "-0.4 to 1.6"."""
-    return f"{points(low).removeprefix('+')} to {points(high).removeprefix('+')}"
+    """Return an interval of such differences: "-0.4 to 1.6".
+
+    An end that is not 0 is never shown as 0.0: it decides whether there is a gain.
+    """
+    digits = 1
+    while digits < 4 and any(end and not round(100 * end, digits) for end in (low, high)):
+        digits += 1
+    ends = (f"{round(100 * end, digits) + 0.0:.{digits}f}" for end in (low, high))
+    return " to ".join(ends)
 
 
 def shown_p(p: float) -> str:
-    """Return a p-value for people: three decimals, or the power of ten that it lies below."""
+    """Return a p-value for people: three decimals, or the power of ten that it lies below.
+
+    It has more decimals where three would put it on the other side of 0.05.
+    """
     if p >= 0.001:
-        return f"p = {p:.3f}"
+        shown = f"{p:.3f}"
+        return f"p = {shown if (float(shown) < ALPHA) == (p < ALPHA) else f'{p:.5f}'}"
     return f"p < 1e{max(-15, math.ceil(math.log10(p))) if p else -15}"
 
 
@@ -95,9 +94,10 @@ class Rung:
         low: lower end of the accuracy's 95 % interval.
         high: its upper end.
         interval_over: what the interval is over: the test "rows", fresh "heads", or "seeds".
-        step: accuracy minus that of the rung before (0 for the first).
-        share: the step as a share of the way from the first rung to the last.
+        step: accuracy minus that of the rung below (0 for the lowest).
+        share: the step as a share of the way from the lowest rung to the highest, 0 to 1.
         note: how it was made, in a few words.
+        cost: what it costs, where that is known.
     """
 
     key: str
@@ -109,6 +109,7 @@ class Rung:
     step: float
     share: float
     note: str
+    cost: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,24 +119,12 @@ class Group:
     Attributes:
         kind: what the rows are grouped by, for example "negation".
         name: which of its groups this is, for example "with a negation".
-        rows: how many test rows.
-        fixed: how many of them the adapter fixed.
-        broken: how many of them it broke.
-        base: accuracy of the base on them.
-        adapter: accuracy of the adapter on them.
-        low: lower end of the 95 % interval of adapter - base.
-        high: its upper end.
+        gain: of the adapter over the base on them, corrected for how many groups are looked at.
     """
 
     kind: str
     name: str
-    rows: int
-    fixed: int
-    broken: int
-    base: float
-    adapter: float
-    low: float
-    high: float
+    gain: Gain
 
 
 @dataclass(frozen=True)
@@ -147,7 +136,7 @@ class Flips:
             base_predicted, base_confidence, adapter_predicted, adapter_confidence, words,
             negation, contrast, and rating (the raters' mean) where the data has it.
             Confidence is the probability of the predicted class. Surest of the adapter first.
-        groups: the flips counted by confidence, length, negation and contrast.
+        groups: the flips counted by confidence, class, length, negation and contrast.
         suspects: the adapter's most confident mistakes, surest first, same columns: candidates
             for wrong labels.
     """
@@ -165,17 +154,18 @@ class Curves:
         roc: (false positive rate, true positive rate), each of shape (points,). For more than
             two classes the mean of the one-vs-rest curves.
         reliability: one line for each bin of confidence that has rows: confidence (mean),
-            accuracy, rows.
+            accuracy, rows. Also under "raw": the adapter's before its temperature.
+        answered: accuracy on the surest rows alone: answered (share of the rows), threshold (the
+            least confidence among them), accuracy.
         confusion: counts of shape (classes, classes): [true, predicted].
-        gains: the gain in each bootstrap resample, shape (resamples,).
         training: step, epoch, loss, learning_rate of the training; empty without one.
         validation: step, epoch, loss, accuracy of each evaluation step; empty without one.
     """
 
     roc: dict[str, tuple[Array, Array]]
     reliability: dict[str, pd.DataFrame]
+    answered: dict[str, pd.DataFrame]
     confusion: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
-    gains: Array
     training: pd.DataFrame
     validation: pd.DataFrame
 
@@ -187,15 +177,21 @@ class Results:
     Attributes:
         labels: class names, in the order of the probabilities.
         gain: of the adapter over the base (first = base, second = adapter).
-        verdict: the gain as one sentence.
-        caveats: what the figures of this run cannot show, one sentence each.
+        over_tfidf: of the adapter over TF-IDF.
+        verdict: both gains as one sentence.
         details: scores of each model by name (see `details.scores_of`), keys of MODELS.
-        ladder: from the lowest rung to the highest.
+        ladder: from the least accurate method to the most accurate.
         against_full: in words whether the run's method and full fine-tuning can be told apart, or
             None, see `ladder.against_full`.
         flips: where the adapter changed the answer.
         curves: the numbers that the plots show.
+        confused: the commonest mistakes: true, predicted, base and adapter (their rows), share
+            (of the rows of the true class); most of the adapter first.
         data: metrics/data.json.
+        tokens: metrics/tokens.json, how texts, base and data.max_length fit.
+        warnings: what an earlier stage or a record warns of, one sentence each.
+        kept: what the adapter's manifest says was kept, "trained" or "base".
+        size: bytes and trained parameters of the adapter, parameters of the base.
         seeds: the record of several seeds with exactly these settings, as `bert-lora seeds` wrote
             it, or None.
         search: rows and findings of the last search if it says something of this run, as
@@ -207,14 +203,19 @@ class Results:
 
     labels: list[str]
     gain: Gain
+    over_tfidf: Gain
     verdict: str
-    caveats: list[str]
     details: dict[str, dict[str, Any]]
     ladder: list[Rung]
     against_full: str | None
     flips: Flips
     curves: Curves
+    confused: pd.DataFrame
     data: dict[str, Any]
+    tokens: dict[str, Any]
+    warnings: list[str]
+    kept: str
+    size: dict[str, int]
     seeds: dict[str, Any] | None
     search: tuple[list[dict[str, Any]], dict[str, Any]] | None
     exports: dict[str, dict[str, Any]]

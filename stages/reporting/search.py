@@ -1,29 +1,29 @@
-"""The record of a search: every trial in metrics/search.csv, what it found in metrics/search.json.
+"""The record of a search: every trial in a table, what it found in a JSON file, and its figures.
 
 This module is the only one that writes and reads the two.
 """
 
 import csv
+import itertools
 import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
+import numpy as np
 import optuna
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
-from optuna.visualization import matplotlib as plots
+from optuna.trial import FrozenTrial
 
 from stages.core import paths
 from stages.core.artefacts import read_json, replacing, write_json
 from stages.core.errors import DataError, printable
 from stages.core.params import Params
-from stages.reporting.figure_style import COLOURS
+from stages.reporting.figure_style import COLOURS, WIDTH, new_figure, style
 
 # The columns before those of the params, which have the params' dotted paths as names.
 COLUMNS = (
@@ -142,34 +142,76 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 FEW = 4  # trials below which there is nothing to say of importance
+COLUMNS_OF_PARAMS = 2  # small charts beside each other
 
 
 def draw_search(rows: list[Row], found: dict[str, Any]) -> dict[str, Figure]:
-    """Return Optuna's plots by name: history, importance and parallel coordinates.
+    """Return figures by name: the history, how much each param matters, the loss over each param.
 
     The latter two need several trials that differ.
     """
     study = study_of(rows, found["space"])
-    varied = [
-        path for path in found["space"] if len({trial.params[path] for trial in study.trials}) > 1
-    ]
-    plt.switch_backend("agg")
-    # Optuna chooses a style of its own for all that is drawn afterwards.
-    with plt.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        axes = {}
-        if study.trials:
-            axes["search_history"] = plots.plot_optimization_history(study)
-        if len(study.trials) >= FEW and len(varied) > 1:
-            axes["search_importance"] = plots.plot_param_importances(
-                study, evaluator=FanovaImportanceEvaluator(seed=0), params=varied
-            )
-            axes["search_parallel"] = plots.plot_parallel_coordinate(study, params=varied)
-    figures: dict[str, Any] = {name: each.figure for name, each in axes.items()}
-    for name, figure in figures.items():
-        _restyle(name, figure)
-        plt.close(figure)
+    trials = [trial for trial in study.trials if trial.value is not None]
+    varied = [path for path in found["space"] if len({t.params[path] for t in trials}) > 1]
+    if not trials:
+        return {}
+    with style():
+        figures = {"search_history": _draw_history(trials)}
+        if len(trials) >= FEW and len(varied) > 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                shares = get_param_importances(
+                    study, evaluator=FanovaImportanceEvaluator(seed=0), params=varied
+                )
+            figures["search_importance"] = _draw_importance(shares)
+            figures["search_params"] = _draw_params(trials, varied, found["space"])
     return figures
+
+
+def _draw_history(trials: list[FrozenTrial]) -> Figure:
+    """Draw the loss of each complete trial, and the best so far."""
+    figure, axes = new_figure(WIDTH, 2.8)
+    numbers, losses = range(1, len(trials) + 1), [trial.value for trial in trials]
+    axes.scatter(numbers, losses, 18, color=COLOURS["muted"], label="a trial")
+    best = np.minimum.accumulate(np.array(losses, dtype=float))
+    axes.step(numbers, best, where="post", color=COLOURS["adapter"], label="best so far")
+    axes.set_xlabel("complete trials")
+    axes.set_ylabel("validation log loss (nats)")
+    axes.legend()
+    return figure
+
+
+def _draw_importance(shares: dict[str, float]) -> Figure:
+    """Draw how much of the variance between trials each param explains."""
+    figure, axes = new_figure(WIDTH, 0.4 * len(shares) + 0.9)
+    names = sorted(shares, key=lambda name: shares[name])
+    axes.barh(names, [100 * shares[name] for name in names], 0.5, color=COLOURS["adapter"])
+    axes.set_xlabel("share of the variance between trials (%)")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, Any]) -> Figure:
+    """Draw the loss of each trial over each param, the best trial in colour."""
+    lines = -(-len(paths) // COLUMNS_OF_PARAMS)
+    figure, grid = new_figure(
+        WIDTH, 1.9 * lines + 0.3, COLUMNS_OF_PARAMS, lines, sharey=True, squeeze=False
+    )
+    losses = [trial.value for trial in trials]
+    best = int(np.argmin(np.array(losses, dtype=float)))
+    for axes, path in itertools.zip_longest(grid.flat, paths):
+        if path is None:
+            axes.set_axis_off()
+            continue
+        values = [trial.params[path] for trial in trials]
+        axes.scatter(values, losses, 18, color=COLOURS["muted"])
+        axes.scatter(values[best], losses[best], 40, color=COLOURS["adapter"], marker="D")
+        if space[path].get("log"):
+            axes.set_xscale("log")
+        axes.set_xlabel(path, fontsize=8)
+        axes.tick_params(labelsize=8)
+    figure.supylabel("validation log loss (nats)", fontsize=9, color=COLOURS["ink"])
+    return figure
 
 
 def study_of(rows: list[Row], space: dict[str, Any]) -> Study:
@@ -198,43 +240,3 @@ def study_of(rows: list[Row], space: dict[str, Any]) -> Study:
             optuna.trial.create_trial(value=loss, params=values, distributions=distributions)
         )
     return study
-
-
-def _restyle(name: str, figure: Any) -> None:
-    """Give a figure of Optuna's the style of the others."""
-    wide = name == "search_parallel"
-    figure.set_size_inches(9.5 if wide else 7, 3.6)
-    figure.set_facecolor(COLOURS["paper"])
-    if wide:  # its axes are laid over each other, so nothing can arrange them by itself
-        figure.subplots_adjust(left=0.07, right=0.97, bottom=0.3, top=0.97)
-    else:
-        figure.set_layout_engine("constrained")
-    for axes in figure.axes:
-        axes.set_facecolor("none")
-        axes.set_title("")
-        axes.set_title("", loc="left")
-        axes.tick_params(colors=COLOURS["ink"])
-        if axes.get_yscale() == "log":
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        for text in (axes.xaxis.label, axes.yaxis.label, *_texts(axes)):
-            text.set_color(COLOURS["ink"])
-            text.set_text(text.get_text().replace("Objective Value", "validation log loss"))
-        for spine in axes.spines.values():
-            spine.set_color(COLOURS["muted"])
-        if wide and axes.get_label() == "<colorbar>":
-            axes.set_position((0.9, 0.3, 0.012, 0.67))
-        if not wide:
-            axes.grid(visible=True, color=COLOURS["grid"])
-
-
-def _texts(axes: Any) -> list[Any]:
-    """Return the texts of the legend, and the names under the axes of parallel coordinates."""
-    legend = axes.get_legend()
-    texts = list(legend.get_texts()) if legend else []
-    names = [text for text in axes.get_xticklabels() if text.get_text()]
-    if any(text.get_text() == "Objective Value" for text in names):
-        shown = [text.get_text().replace("Objective Value", "log loss") for text in names]
-        axes.set_xticks(axes.get_xticks(), shown, rotation=20, ha="right")
-    return texts

@@ -5,6 +5,7 @@ written has no seal. The folder of checkpoints also records the inputs of the tr
 never continues from a checkpoint of other params, data, weights, code or libraries.
 """
 
+import hashlib
 import json
 import shutil
 from importlib.metadata import version
@@ -42,6 +43,16 @@ def inputs_of(params: Params, device: Device) -> dict[str, Any]:
         **{f"version of {name}": version(name) for name in LIBRARIES},
     }
     return dict(json.loads(json.dumps(inputs)))  # as it is read back from the file
+
+
+def made_of() -> dict[str, str]:
+    """Return what is trained on and by, by name: the sha256 of rows, labels and code."""
+    code = {name: sha256_of(path) for name, path in code_of("train_lora").items()}
+    files = {"training rows": paths.TRAIN, "validation rows": paths.VALIDATION}
+    return {
+        **{name: sha256_of(path) for name, path in (files | {"labels": paths.LABELS}).items()},
+        "code": hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest(),
+    }
 
 
 def _flat(content: dict[str, Any], before: str = "") -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from stages.core.params import Params
 from stages.reporting import details, ladder
-from stages.reporting.results import MODELS, Results, caveats, verdict
+from stages.reporting.answer import caveats
+from stages.reporting.results import MODELS, Results, headline
 from stages.reporting.significance import paired_gain
 from stages.scoring.predictions import probabilities_of, targets_of
 
@@ -50,26 +51,31 @@ def example(
     frames = {
         "base": predictions(labels, rows, 0.8, seed=1),
         "adapter": predictions(labels, rows, 2.0, seed=2),
+        "tfidf": predictions(labels, rows, 1.0, seed=3),
     }
-    tables = {name: probabilities_of(frame) for name, frame in frames.items()}
+    tables = {name: probabilities_of(frames[name]) for name in ("base", "adapter")}
     targets = targets_of(frames["base"])
-    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in frames.values()]
-    gain = paired_gain(right[0], right[1], seed=1)
-    training, validation = curves_of(trained)
-    data = {"rows_train": 1000, "rows_validation": 200, "rows_test": rows}
+    right = {n: (frame["label"] == frame["predicted"]).to_numpy() for n, frame in frames.items()}
+    gain = paired_gain(right["base"], right["adapter"])
+    over_tfidf = paired_gain(right["tfidf"], right["adapter"])
+    curves = details.trace_curves(tables, targets, 1.5, *curves_of(trained))
+    data = {"rows_train": 1000, "rows_validation": 200, "rows_test": rows, "rows_repeated": 2}
     return Results(
         labels=labels,
         gain=gain,
-        verdict=verdict(gain, MODELS),
-        caveats=caveats(gain, data, len(labels), "trained"),
+        over_tfidf=over_tfidf,
+        verdict=headline(gain, over_tfidf, []),
         details={n: details.scores_of(tables[n], targets, labels, 1.5) for n in MODELS},
-        ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}),
+        ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}, "1.5 MB"),
         against_full=None,
-        flips=details.find_flips(
-            frames["base"], frames["adapter"], texts_of(frames["base"], text), seed=1
-        ),
-        curves=details.trace_curves(tables, targets, gain, 1, training, validation),
+        flips=details.find_flips(frames["base"], frames["adapter"], texts_of(frames["base"], text)),
+        curves=curves,
+        confused=details.confused_pairs(curves.confusion, labels),
         data=data,
+        tokens={},
+        warnings=caveats(gain, data, len(labels), "trained"),
+        kept="trained",
+        size={"bytes": 1_500_000, "trained": 300_000, "base": 22_700_000},
         seeds=None,
         search=None,
         exports={},
