@@ -1,8 +1,8 @@
 """Time training and answering beside what people use: same rows, same base model, in turns.
 
-    python .ci/benchmark.py training             # metrics/benchmark.json
+    python .ci/benchmark.py training             # metrics/records/benchmark.json
     python .ci/benchmark.py training --seeds 3   # trains for all epochs too, which takes hours
-    python .ci/benchmark.py serving models/merged models/onnx models/int8   # metrics/serving.json
+    python .ci/benchmark.py serving models/merged models/onnx  # metrics/records/serving.json
 
 Each turn of a contender has a process of its own, so that none helps another. What counts is the
 ratio within a turn, since a slow moment of the machine affects all of them. SetFit takes part where
@@ -294,7 +294,7 @@ def training(
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each contender.")] = 3,
     seeds: Annotated[int, typer.Option(help="Trainings for all epochs, one a seed.")] = 0,
 ) -> None:
-    """Time training and scoring; write metrics/benchmark.json, and print it as a table."""
+    """Time training and scoring; write metrics/records/benchmark.json, and print it as a table."""
     params = load_params()
     set_environment(params.compute)
     names = [name for name in MAKERS if name != "setfit" or importlib.util.find_spec("setfit")]
@@ -327,7 +327,7 @@ def serving(
     folders: Annotated[list[Path], typer.Argument(help="Exports; a merged one comes first.")],
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each contender.")] = 3,
 ) -> None:
-    """Time answers to the test rows; write metrics/serving.json, and print it as a table."""
+    """Time answers to the test rows; write and print metrics/records/serving.json."""
     compute = load_params().compute
     set_environment(compute)
     checks = {
@@ -354,7 +354,7 @@ def serving(
 
 
 def table_of(results: Json) -> str:
-    """Return the content of metrics/benchmark.json as a Markdown table."""
+    """Return the content of metrics/records/benchmark.json as a Markdown table."""
     named = {
         f"{what}: *{name}*": found
         for what in ("training", "scoring")
@@ -371,7 +371,7 @@ def table_of(results: Json) -> str:
 
 
 def serving_table(results: Json) -> str:
-    """Return the content of metrics/serving.json as a Markdown table."""
+    """Return the content of metrics/records/serving.json as a Markdown table."""
     named = {f"*{name}*": found for name, found in results["contenders"].items()}
     title = f"{results['rows']:,} texts, {results['threads']} threads"
     return table(title, named, ("pipeline",), p50_ms="p50, one text", p99_ms="p99, one text")

@@ -3,8 +3,8 @@
 Data and base model must be the same bytes. Metrics must agree within a tolerance, since another
 processor sums in another order or lacks bf16, and training amplifies that until two runs differ as
 two seeds do. Figures of the trained model may differ by three standard deviations of the difference
-between two seeds (metrics/seeds.json), figures of the frozen model by FROZEN. On the machine that
-made the committed results all files are the same bytes; the last line says how many are.
+between two seeds (metrics/records/seeds.json), figures of the frozen model by FROZEN. On the
+machine that made the committed results all files are the same bytes; the last line says how many.
 """
 
 import json
@@ -51,7 +51,7 @@ def allowed(path: str, key: str) -> float:
     """Return by how much a figure may differ from the committed one."""
     tolerance = FROZEN
     if path != "metrics/base.json":
-        records = json.loads(committed("metrics/seeds.json"))
+        records = json.loads(committed("metrics/records/seeds.json"))
         model = load_params().model.source  # any of its settings: seeds move all alike
         spreads = [r["accuracy_adapter_sd"] for r in records if r["model"] == model]
         tolerance = 3 * math.sqrt(2) * max(spreads)

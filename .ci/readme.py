@@ -2,9 +2,9 @@
 
     python .ci/readme.py
 
-Sources: metrics/*.json and ladder.csv of the committed run, metrics/seeds.json by `bert-lora
-seeds`, metrics/serving.json by `bert-lora benchmark --serving`, and metrics/experiments.json, which
-records runs that take long, each with its command.
+Sources: metrics/*.json and ladder.csv of the committed run, and in metrics/records/ seeds.json by
+`bert-lora seeds`, serving.json by .ci/benchmark.py, and experiments.json, which records runs that
+take long, each with its command.
 """
 
 import csv
@@ -78,7 +78,7 @@ def seeds_of(settings: str) -> Any:
 
 def headline() -> str:
     """Return the gain as a sentence, over several seeds where they are recorded, and its cost."""
-    record, cost = default_seeds(), metrics("experiments")[0]
+    record, cost = default_seeds(), metrics("records/experiments")[0]
     size = (
         f"{cost['trainable_percent']:.2f} % of the parameters train, and the adapter takes "
         f"{cost['adapter_mb']:.1f} MB."
@@ -128,9 +128,9 @@ def diff() -> str:
 def experiments() -> str:
     """Return the recorded runs as a table; the first is the committed one.
 
-    An entry with `settings` has its figures in metrics/seeds.json.
+    An entry with `settings` has its figures in metrics/records/seeds.json.
     """
-    default, *others = metrics("experiments")
+    default, *others = metrics("records/experiments")
     lines = [
         "| setting | base | adapter | gain, 95 % interval | minutes |",
         "| --- | ---: | ---: | --- | ---: |",

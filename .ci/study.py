@@ -71,10 +71,10 @@ def figures(params: Params, base_model: Path) -> dict[str, Any]:
         train_lora(params)
         seconds = time.perf_counter() - start
         evaluate_adapter(params)
-        data, base, tfidf, adapter, manifest = (
+        data, base, fit, tfidf, adapter, manifest = (
             json.loads(path.read_text(encoding="utf-8"))
             for path in (
-                *(paths.DATA_SUMMARY, paths.BASE_METRICS, paths.TFIDF_METRICS),
+                *(paths.DATA_SUMMARY, paths.BASE_METRICS, paths.HEAD_FIT, paths.TFIDF_METRICS),
                 *(paths.ADAPTER_METRICS, paths.ADAPTER_MANIFEST),
             )
         )
@@ -82,7 +82,7 @@ def figures(params: Params, base_model: Path) -> dict[str, Any]:
         "train_rows": data["rows_train"],
         "classes": len(manifest["labels"]),
         "test_rows": data["rows_test"],
-        "majority": base["majority"],
+        "majority": fit["majority"],
         "tfidf": tfidf["accuracy"],
         "base": base["accuracy"],
         "base_log_loss": base["log_loss"],

@@ -8,6 +8,14 @@ from stages.reporting.gather import gather
 from stages.reporting.ladder import comparison_figures
 from stages.reporting.results import Results
 
+# The columns of DVC's tables, beside those of metrics/adapter.json, and where they come from.
+TABLE = {
+    "base": "accuracy_base",
+    "tfidf": "accuracy_tfidf",
+    "gain": "accuracy_gain",
+    "gain_tfidf": "accuracy_gain_tfidf",
+}
+
 
 def compare(params: Params) -> None:
     """Write the comparison, the details, the ladder, the flips and the report to metrics/."""
@@ -27,10 +35,11 @@ def write(results: Results) -> None:
     """Write the files of `metrics/`, and the model card next to the adapter."""
     drawn = figures.draw(results)
     texts = {paths.REPORT_MD: page.report_md(results), paths.MODEL_CARD: card.model_card(results)}
-    artefacts.write_json(
-        paths.COMPARISON, comparison_figures(results.gain, results.over_tfidf), decimals=None
-    )
-    artefacts.write_json(paths.DETAILS, results.details)
+    found = comparison_figures(results.gain, results.over_tfidf)
+    floors = {r.key: r.accuracy for r in results.ladder if r.key in ("majority", "untrained")}
+    artefacts.write_json(paths.COMPARISON, found, decimals=None)
+    artefacts.write_json(paths.GAIN, {name: found[key] for name, key in TABLE.items()})
+    artefacts.write_json(paths.DETAILS, results.details | {"floors": floors})
     ladder.write_ladder(results.ladder, paths.LADDER)
     details.write_rows(results.flips.rows, paths.FLIPS)
     details.write_rows(results.flips.suspects, paths.SUSPECTS)

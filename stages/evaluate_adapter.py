@@ -5,14 +5,12 @@ from stages.core.params import Params
 from stages.model.device import set_up
 from stages.model.fast import speed_up
 from stages.model.load import load_base
-from stages.model.saved import load_adapter, read_manifest
+from stages.model.saved import load_adapter
 from stages.rows import prepared
 from stages.running import processes
 from stages.scoring.logits import predict_logits, probabilities_of
 from stages.scoring.metric import score
 from stages.scoring.predictions import write_predictions
-
-FLOORS = ("majority", "untrained", "untrained_sd")  # they depend on the data, not on the model
 
 
 def evaluate_adapter(params: Params) -> dict[str, str]:
@@ -20,7 +18,6 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     device = set_up(params.compute)
     labels = prepared.read_labels()
     test = prepared.read_split(paths.TEST, labels)
-    base_metrics = artefacts.read_object(paths.BASE_METRICS, *FLOORS)
     base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
     classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
     speed_up(classifier, device, params.seed)
@@ -31,10 +28,7 @@ def evaluate_adapter(params: Params) -> dict[str, str]:
     if not processes.leads():
         return device.facts()
     probabilities = probabilities_of(logits)
-    scores = score(probabilities, test.targets) | {
-        "temperature": read_manifest(paths.ADAPTER)["temperature"],
-        **{name: base_metrics[name] for name in FLOORS},
-    }
+    scores = score(probabilities, test.targets)
 
     write_predictions(paths.ADAPTER_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     artefacts.write_json(paths.ADAPTER_METRICS, scores)

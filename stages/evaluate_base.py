@@ -56,14 +56,15 @@ def evaluate_base(params: Params) -> dict[str, str]:
         params.head.l2,
     )
     probabilities = probabilities_of(head_logits(base, *features["test"]).detach())
-    scores = score(probabilities, test.targets) | {
+    scores = score(probabilities, test.targets)
+    fit = {
+        "l2": probe.penalty,
         "temperature": probe.temperature,
         "majority": majority_accuracy(train.targets, test.targets),
         "untrained": mean(untrained),
         "untrained_sd": stdev(untrained),
     }
 
-    fit = {"l2": probe.penalty, "temperature": probe.temperature}
     head.save_head(base, paths.HEAD, fit, probe.start)
     write_predictions(paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     artefacts.write_json(paths.TOKENS, figures, decimals=4)

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 import stages
 from stages.__main__ import STAGES as NAMED
 from stages.core import paths
-from stages.core.artefacts import maker_of
+from stages.core.artefacts import maker_of, read_json
 from stages.core.params import Params
 from tests.support.recorder import Recorder, leaves
 from tests.support.tiny import NAMES, ROOT, changed, save_table, table
@@ -165,14 +165,16 @@ def test_what_git_keeps_is_not_cached() -> None:
     }
     # Small, and without a word of the texts, which are not ours to publish.
     small = {path for path in kept if path.startswith("metrics/") and path.endswith(".json")}
-    assert len(small) == 6
+    assert len(small) == 7
     small |= {paths.LADDER.as_posix(), paths.REPORT_MD.as_posix()}
     assert {path for path, cached in kept.items() if not cached} == small
 
 
-def test_base_and_adapter_alone_are_the_table_of_metrics() -> None:
+def test_the_table_of_metrics_has_each_key_once(finished_run: Path) -> None:
     metrics = [path for stage in STAGES.values() for path in names(stage.get("metrics", []))]
-    assert metrics == [paths.BASE_METRICS.as_posix(), paths.ADAPTER_METRICS.as_posix()]
+    assert metrics == [paths.ADAPTER_METRICS.as_posix(), paths.GAIN.as_posix()]
+    keys = [key for path in metrics for key in read_json(finished_run / path)]
+    assert len(keys) == len(set(keys)) <= 7  # of two files with one key, each has the file's name
 
 
 def test_the_plots_are_drawn_from_columns_that_are_written(finished_run: Path) -> None:

@@ -18,7 +18,7 @@ from tests.support.tiny import NAMES, changed, new_process, run_all, save_params
 
 OUTPUTS = {
     *(paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS, paths.DATA_SUMMARY),
-    *(paths.BASE_METRICS, paths.ADAPTER_METRICS, paths.COMPARISON),
+    *(paths.BASE_METRICS, paths.ADAPTER_METRICS, paths.COMPARISON, paths.GAIN),
     *(paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS),
     paths.HEAD_WEIGHTS,
     paths.HEAD_FIT,
@@ -29,10 +29,14 @@ OUTPUTS = {
     paths.ADAPTER_MODEL_CONFIG,
     *(paths.TFIDF_METRICS, paths.TFIDF_PREDICTIONS, paths.DETAILS, paths.LADDER),
     *(paths.FLIPS, paths.SUSPECTS, paths.REPORT_HTML, paths.REPORT_MD, paths.MODEL_CARD),
-    *(paths.FIGURES / f"{name}.png" for name in ("ladder", "gain", "confusion", "roc")),
+    *(paths.FIGURES / f"{name}.png" for name in ("ladder", "answered", "confusion", "roc")),
     *(paths.FIGURES / f"{name}.png" for name in ("reliability", "training")),
-    paths.CURVES / "gain.csv",
-    *(paths.CURVES / f"{kind}_{who}.csv" for kind in ("roc", "reliability") for who in MODELS),
+    paths.CURVES / "reliability_raw.csv",
+    *(
+        paths.CURVES / f"{kind}_{who}.csv"
+        for kind in ("answered", "roc", "reliability")
+        for who in MODELS
+    ),
 }
 
 

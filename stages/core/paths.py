@@ -33,6 +33,7 @@ TOKENS = Path("metrics/tokens.json")  # how base, texts and data.max_length fit
 ADAPTER_METRICS = Path("metrics/adapter.json")
 TFIDF_METRICS = Path("metrics/tfidf.json")
 COMPARISON = Path("metrics/comparison.json")
+GAIN = Path("metrics/gain.json")  # of it what DVC's tables show
 BASE_PREDICTIONS = Path("metrics/predictions/base.csv")
 ADAPTER_PREDICTIONS = Path("metrics/predictions/adapter.csv")
 TFIDF_PREDICTIONS = Path("metrics/predictions/tfidf.csv")
@@ -47,17 +48,17 @@ REPORT_HTML = Path("metrics/report.html")
 REPORT_MD = Path("metrics/report.md")
 
 # Written by `bert-lora seeds`, kept by git.
-SEEDS = Path("metrics/seeds.json")
+SEEDS = Path("metrics/records/seeds.json")
 # Written by .ci/benchmark.py, kept by git.
-BENCHMARK = Path("metrics/benchmark.json")
-SERVING = Path("metrics/serving.json")
+BENCHMARK = Path("metrics/records/benchmark.json")
+SERVING = Path("metrics/records/serving.json")
 
 # Written by `bert-lora export`, kept by git.
-EXPORTS = Path("metrics/exports.json")
+EXPORTS = Path("metrics/records/exports.json")
 
 # Written by `bert-lora search`, kept by git.
-SEARCH_TABLE = Path("metrics/search.csv")
-SEARCH = Path("metrics/search.json")
+SEARCH_TABLE = Path("metrics/records/search.csv")
+SEARCH = Path("metrics/records/search.json")
 
 # What commands write and only the report shows.
 RECORDS = (SEEDS, SEARCH, SEARCH_TABLE, EXPORTS)

@@ -176,7 +176,15 @@ def divide_logits(classifier: Classifier, layer: str, temperature: float) -> Non
 def save_head(
     classifier: Classifier, folder: Path, fit: dict[str, float], start: dict[str, Tensor]
 ) -> None:
-    """Write a folder with the fitted head, figures of its fit, and a start for training."""
+    """Write a folder with the fitted head, how it was fitted, and a start for training.
+
+    Args:
+        classifier: with the head.
+        folder: the folder to make.
+        fit: its figures: l2, the penalty; temperature, what the logits have been divided by, in
+            the weights; and the floors that it is compared with.
+        start: the head to train from.
+    """
     with replacing(folder) as temporary:
         temporary.mkdir()
         save_file(classifier.head_state(), temporary / paths.HEAD_WEIGHTS.name)

@@ -52,20 +52,24 @@ def gather(params: Params) -> Results:
     over_tfidf = paired_gain(right["tfidf"], right["adapter"])
     metrics = read_metrics()
     manifest = artefacts.read_object(
-        paths.ADAPTER_MANIFEST, "base", "files", "kept", "precision", "made_of"
+        paths.ADAPTER_MANIFEST, "base", "files", "kept", "made_of", "precision", "temperature"
     )
     records, notes = records_of_run(base, params, manifest["precision"], identity_of(manifest))
     hashes = read_hashes(manifest)
     data = artefacts.read_object(paths.DATA_SUMMARY, "rows_train", "rows_validation")
     method, size = params.train.method, read_size()
+    temperatures = {
+        "base": metrics["base"]["temperature"],
+        "adapter": manifest["temperature"],
+    }
     scores = {
-        name: details.scores_of(table, targets, labels, metrics[name]["temperature"])
+        name: details.scores_of(table, targets, labels, temperatures[name])
         for name, table in tables.items()
     }
     curves = details.trace_curves(
         tables,
         targets,
-        metrics["adapter"]["temperature"],
+        temperatures["adapter"],
         *read_training_curves(paths.TRAINING_CURVES),
     )
     return Results(
@@ -115,17 +119,16 @@ def beside_accuracy(scores: dict[str, dict[str, Any]], gain: Gain) -> list[str]:
 
 
 def read_metrics() -> dict[str, dict[str, Any]]:
-    """Return the figures of base (with the floors and how its head was fitted), adapter, TF-IDF.
+    """Return the figures of base (with how its head was fitted, and the floors) and of TF-IDF.
 
     Raises:
         HostError: if a file is missing.
         DataError: if a file is damaged or lacks a key that the report needs.
     """
-    floors = ("majority", "untrained", "untrained_sd")
-    base = artefacts.read_object(paths.BASE_METRICS, "accuracy", "temperature", *floors)
+    fit = ("l2", "temperature", "majority", "untrained", "untrained_sd")
     return {
-        "base": base | artefacts.read_object(paths.HEAD_FIT, "l2"),
-        "adapter": artefacts.read_object(paths.ADAPTER_METRICS, "temperature"),
+        "base": artefacts.read_object(paths.BASE_METRICS, "accuracy")
+        | artefacts.read_object(paths.HEAD_FIT, *fit),
         "tfidf": artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c"),
     }
 

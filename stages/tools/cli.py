@@ -186,11 +186,11 @@ def compare(
     if as_json and as_markdown:
         raise ParamsError("bert-lora compare: both --json and --md", "give one of them")
     enter_project()
-    seed = load_params().seed
+    load_params()
     from stages.tools import compare as work
 
     form: Literal["table", "json", "md"] = "json" if as_json else "md" if as_markdown else "table"
-    raise typer.Exit(work.compare((first, second), seed, of, form, fail_under, tolerance))
+    raise typer.Exit(work.compare((first, second), of, form, fail_under, tolerance))
 
 
 @app.command(epilog="Example: bert-lora seeds 5 -S train.epochs=3")
@@ -311,7 +311,7 @@ def export(
     """Export the trained classifier as a folder that other tools take.
 
     Before it is put in place it is checked against the adapter, on the test rows, in a fresh
-    process; export.json in the folder has the figures, and so has metrics/exports.json.
+    process; export.json in the folder has the figures, and so has metrics/records/exports.json.
     """
     if int8 and form != "onnx":
         raise ParamsError("bert-lora export: --int8 without --format onnx", "add --format onnx")

@@ -22,7 +22,8 @@ from stages.core import paths
 from stages.core.artefacts import remake, require
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import Params, parse_params
-from stages.reporting.results import points, shown_p, verdict
+from stages.reporting.records import identity_of
+from stages.reporting.results import percent, shown_p, step, verdict
 from stages.reporting.significance import Gain, paired_gain, wilson
 from stages.running.git import git
 from stages.scoring.predictions import aligned, read_predictions
@@ -35,7 +36,6 @@ FILES = {"adapter": paths.ADAPTER_PREDICTIONS, "base": paths.BASE_PREDICTIONS}
 
 def compare(
     revisions: tuple[str, str],
-    seed: int,
     model: Model = "adapter",
     form: Literal["table", "json", "md"] = "table",
     fail_under: float | None = None,
@@ -45,7 +45,6 @@ def compare(
 
     Args:
         revisions: the earlier one, and the one that is checked.
-        seed: of the interval.
         model: whose predictions are compared.
         form: for a person, for a program, or for a pull request.
         fail_under: accuracy that the second one must have, as a share; None asks for none.
@@ -59,7 +58,7 @@ def compare(
     """
     first, second = read_pair(revisions, FILES[model])
     right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (first, second)]
-    gain = paired_gain(right[0], right[1], seed)
+    gain = paired_gain(right[0], right[1])
     names = (printable(revisions[0], 40), printable(revisions[1], 40))
     if form == "json":
         print(json.dumps(as_object(gain, names, model), indent=2, ensure_ascii=False))
@@ -116,7 +115,7 @@ def lines_of(gain: Gain) -> list[tuple[str, str, str]]:
     """Return (what, first, second) for a person."""
     (low, high), (other_low, other_high) = intervals(gain)
     return [
-        ("accuracy", f"{100 * gain.first:.2f} %", f"{100 * gain.second:.2f} %"),
+        ("accuracy", percent(gain.first), percent(gain.second)),
         (
             "95 % interval",
             f"{100 * low:.1f} to {100 * high:.1f} %",
@@ -129,7 +128,7 @@ def lines_of(gain: Gain) -> list[tuple[str, str, str]]:
 def closing(gain: Gain) -> str:
     """Return what the rows can show at all."""
     return (
-        f"difference {points(gain.gain)} points, {shown_p(gain.p)}; "
+        f"difference {step(gain.first, gain.second)} points, {shown_p(gain.p)}; "
         f"the smallest that these {gain.rows:,} rows could show: {100 * gain.smallest:.1f} points"
     )
 
@@ -160,10 +159,11 @@ def as_markdown(gain: Gain, names: tuple[str, str], model: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """What an experiment recorded: its params, its precision, the predictions of both models."""
+    """What an experiment recorded: params, precision, what it was made of, both predictions."""
 
     params: Params
     precision: str
+    identity: dict[str, str]
     base: pd.DataFrame
     adapter: pd.DataFrame
 
@@ -223,27 +223,21 @@ def read_run(name: str) -> Run:
     """Return what an experiment recorded.
 
     Raises:
-        HostError: if its results are not available, or its manifest records no precision.
+        HostError: if its results are not available, or its manifest does not say how it was made.
     """
+    try:
+        manifest = json.loads(content_of(name, paths.ADAPTER_MANIFEST))
+        precision, identity = str(manifest["precision"]), identity_of(manifest)
+    except (ValueError, KeyError, TypeError):
+        raise HostError(
+            f"{printable(name)}: {paths.ADAPTER_MANIFEST}: records no precision, or not what it "
+            "was made of",
+            "run it again with the present code",
+        ) from None
     return Run(
         parse_params(content_of(name, paths.PARAMS).decode(), paths.PARAMS),
-        precision_of(name),
+        precision,
+        identity,
         predictions_of(name, paths.BASE_PREDICTIONS),
         predictions_of(name, paths.ADAPTER_PREDICTIONS),
     )
-
-
-def precision_of(revision: str) -> str:
-    """Return the precision that a revision's adapter was trained in, as its manifest has it.
-
-    Raises:
-        HostError: if the manifest is not available, or does not record the precision.
-    """
-    try:
-        manifest = json.loads(content_of(revision, paths.ADAPTER_MANIFEST))
-        return str(manifest["precision"])
-    except (ValueError, KeyError, TypeError):
-        raise HostError(
-            f"{printable(revision)}: {paths.ADAPTER_MANIFEST}: records no precision",
-            "run it again with the present code",
-        ) from None

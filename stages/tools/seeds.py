@@ -5,6 +5,8 @@ call continues where the first one stopped. The split does not depend on the see
 are scored on the same test rows.
 """
 
+import statistics
+import time
 from typing import Any
 
 import pandas as pd
@@ -33,7 +35,7 @@ def seeds(params: Params, count: int, overrides: tuple[str, ...] = (), first: in
 
     Raises:
         ParamsError: if an override is none, or changes the seed.
-        DataError: if metrics/seeds.json is damaged.
+        DataError: if metrics/records/seeds.json is damaged.
         HostError: if a run fails, or the project changes in between.
     """
     for change in overrides:
@@ -50,6 +52,7 @@ def seeds(params: Params, count: int, overrides: tuple[str, ...] = (), first: in
     numbers = range(first, first + count)
     start = state_of(overrides)
     runs: dict[int, Run] = {}
+    seconds: list[float] = []
     for place, number in enumerate(numbers, start=1):
         name = f"seeds-{start[1]}-{number}"
         known = name in experiments_of_head()
@@ -62,10 +65,13 @@ def seeds(params: Params, count: int, overrides: tuple[str, ...] = (), first: in
                     f"seed {number}: the project changed since the first seed",
                     "undo the change to continue, or give the command again for new runs of all",
                 )
+            started = time.monotonic()
             run(name, number, overrides, replace=known)
+            seconds.append(time.monotonic() - started)
             finished = read_run(name)
         runs[number] = finished
     record = summarise(runs) | {"overrides": list(overrides)}
+    record["seconds"] = round(statistics.median(seconds), 1) if seconds else None
     store(record)
     print(table_of(record))
 
@@ -114,6 +120,9 @@ def summarise(runs: dict[int, Run]) -> dict[str, Any]:
         if each.precision != first.precision:
             what = f"seed {number}: trained in {each.precision}, the first in {first.precision}"
             raise ParamsError(what, "set compute.precision, so that all seeds have the same")
+        if other := [key for key, sha in first.identity.items() if each.identity.get(key) != sha]:
+            what = f"seed {number}: made with other things than the first ({', '.join(other)})"
+            raise ParamsError(what, REMOVE)
 
     def in_order(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         return aligned(first.base, frame, ("the first seed", name), REMOVE)[1]
@@ -123,6 +132,7 @@ def summarise(runs: dict[int, Run]) -> dict[str, Any]:
     return record_of(list(runs), bases, adapters) | {
         "settings": settings,
         "precision": first.precision,
+        "made_of": first.identity,
         "method": first.params.train.method,
         "model": first.params.model.source,
     }

@@ -315,7 +315,9 @@ def test_verify_names_inputs_that_changed_since_the_run() -> None:
 def test_a_record_that_the_report_does_not_show_yet_is_a_note() -> None:
     paths.SEEDS.write_text("[ ]\n", encoding="utf-8")
     output = assert_succeeded(bert_lora("verify"))
-    assert "note: the report does not show metrics/seeds.json yet: dvc repro compare" in output
+    assert (
+        "note: the report does not show metrics/records/seeds.json yet: dvc repro compare" in output
+    )
 
 
 @pytest.mark.guard("scores of the predictions")

@@ -144,7 +144,7 @@ def test_a_reset_head_is_as_fresh_as_the_first(load_tiny_base: Any, name: str) -
 
 def test_a_head_comes_back_as_it_was_saved(load_tiny_base: Any) -> None:
     saved = load_tiny_base("distilbert", seed=1)
-    save_head(saved, paths.HEAD, FIT, saved.head_state())
+    save_head(saved, paths.HEAD, {"l2": 0.1}, saved.head_state())
     loaded = load_tiny_base("distilbert", seed=2)
     load_head(loaded, paths.HEAD)
     assert saved.head_state().keys() == loaded.head_state().keys()
@@ -155,7 +155,7 @@ def test_a_head_comes_back_as_it_was_saved(load_tiny_base: Any) -> None:
 @pytest.mark.parametrize("labels", [NAMES, ("one",)])
 def test_a_head_for_other_classes_is_refused(load_tiny_base: Any, labels: tuple[str, ...]) -> None:
     other = load_tiny_base("bert", labels)
-    save_head(other, paths.HEAD, FIT, other.head_state())
+    save_head(other, paths.HEAD, {"l2": PENALTY}, other.head_state())
     with pytest.raises(ModelError, match="models/head: belongs to another") as caught:
         load_head(load_tiny_base("bert"), paths.HEAD)
     assert "dvc repro -f evaluate_base" in str(caught.value)
@@ -163,7 +163,7 @@ def test_a_head_for_other_classes_is_refused(load_tiny_base: Any, labels: tuple[
 
 def test_a_damaged_head_is_refused(load_tiny_base: Any) -> None:
     classifier = load_tiny_base("bert")
-    save_head(classifier, paths.HEAD, FIT, classifier.head_state())
+    save_head(classifier, paths.HEAD, {"l2": PENALTY}, classifier.head_state())
     whole = (paths.HEAD / HEAD_FILE).read_bytes()
     (paths.HEAD / HEAD_FILE).write_bytes(whole[:-1])
     with pytest.raises(ModelError, match=f"{HEAD_FILE}: {len(whole) - 1} bytes"):

@@ -1,49 +1,56 @@
 """Figures: one style, the same bytes each time, and readable whatever the labels are."""
 
-from __future__ import annotations
-
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from stages.core.params import Params, load_params
 from stages.reporting import figure_style, figures
 from tests.support.example_results import HOSTILE, example
-from tests.support.tiny import ROOT
-
-
-@pytest.fixture(scope="module")
-def own() -> Params:
-    return load_params(ROOT / "params.yaml")
+from tests.support.tiny import shipped
 
 
 @pytest.mark.parametrize("labels", [["no", "yes"], HOSTILE, ["日本", "русский", "🙂"]])
 @pytest.mark.filterwarnings("error")
-def test_figures_are_the_same_bytes_each_time(
-    own: Params, tmp_path: Path, labels: list[str]
-) -> None:
-    results = example(own, labels)
+def test_figures_are_the_same_bytes_each_time(tmp_path: Path, labels: list[str]) -> None:
+    results = example(shipped(), labels)
     for folder in ("one", "two"):
         figure_style.save_pngs(figures.draw(results), tmp_path / folder)
-    names = sorted(file.name for file in (tmp_path / "one").iterdir())
-    assert names == [f"{name}.png" for name in sorted(figures.draw(results))]
+    names = sorted(file.stem for file in (tmp_path / "one").iterdir())
+    assert names == ["answered", "confusion", "ladder", "reliability", "roc", "training"]
     for name in names:
-        content = (tmp_path / "one" / name).read_bytes()
-        assert content == (tmp_path / "two" / name).read_bytes()
+        content = (tmp_path / "one" / f"{name}.png").read_bytes()
+        assert content == (tmp_path / "two" / f"{name}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(("classes", "numbers"), [(3, True), (12, False)])
-def test_confusion_shows_numbers_or_a_scale(own: Params, classes: int, numbers: bool) -> None:
-    figure = figures.draw_confusion(example(own, [f"class {n}" for n in range(classes)]))
+def test_confusion_shows_numbers_or_a_scale(classes: int, numbers: bool) -> None:
+    results = example(shipped(), [f"class {n}" for n in range(classes)])
+    figure = figures.draw_confusion(results)
     assert bool(figure.axes[0].texts) is numbers
     assert len(figure.axes) == (2 if numbers else 4)  # a colour bar beside each
 
 
-def test_a_cell_holds_share_and_count_of_true_and_predicted(own: Params) -> None:
-    results = example(own, ["no", "yes"])
+def test_what_has_no_content_is_left_out() -> None:
+    many = example(shipped(), [f"class {number}" for number in range(21)], trained=False)
+    assert not {"confusion", "training"} & set(figures.draw(many))
+
+
+@pytest.mark.parametrize(("kept", "rows", "step"), [("trained", 500, 10), ("trained", 12, 30),
+                                                    ("base", 500, None)])  # fmt: skip
+def test_the_kept_step_is_marked(kept: str, rows: int, step: int | None) -> None:
+    results = example(shipped(), ["no", "yes"])
+    results = replace(results, kept=kept, data=results.data | {"rows_validation": rows})
+    assert figures.kept_step(results) == step
+    labels = figures.draw_training(results).axes[0].get_legend_handles_labels()[1]
+    assert ("kept" in labels) is (step is not None)
+
+
+def test_a_cell_holds_share_and_count_of_true_and_predicted() -> None:
+    results = example(shipped(), ["no", "yes"])
     table = results.curves.confusion["base"]
     texts = {tuple(cell.get_position()): cell.get_text() for cell in
              figures.draw_confusion(results).axes[0].texts}  # fmt: skip
@@ -51,26 +58,49 @@ def test_a_cell_holds_share_and_count_of_true_and_predicted(own: Params) -> None
     assert texts[(1, 0)] == f"{share:.1f} %\n{table[0, 1]}"  # x: predicted, y: true
 
 
-def test_labels_that_are_alike_when_cut_are_told_apart(own: Params) -> None:
-    axes = figures.draw_confusion(example(own, [f"a very long class {n}" for n in range(3)])).axes
-    names = [tick.get_text() for tick in axes[0].get_yticklabels()]
+def test_labels_that_are_alike_when_cut_are_told_apart() -> None:
+    results = example(shipped(), [f"a very long class {n}" for n in range(3)])
+    names = [tick.get_text() for tick in figures.draw_confusion(results).axes[0].get_yticklabels()]
     assert names == ["1: a very ...", "2: a very ...", "3: a very ..."]
 
 
-def test_a_test_set_of_one_class_has_no_area_to_show(own: Params) -> None:
-    results = example(own, ["no", "yes"])
+def test_the_reliability_shows_both_models_and_the_adapter_before_its_temperature() -> None:
+    results = example(shipped(), ["no", "yes"])
+    curves, counts = figures.draw_reliability(results).axes
+    titles = [title.split(",")[0] for title in curves.get_legend_handles_labels()[1]]
+    assert titles == ["perfect", "base", "adapter", "adapter before its temperature"]
+    assert sum(bar.get_height() for bar in counts.patches) == 2 * 200  # the rows of each bin
+
+
+def test_a_test_set_of_one_class_has_no_area_to_show() -> None:
+    results = example(shipped(), ["no", "yes"])
     details = {name: scores | {"roc_auc": None} for name, scores in results.details.items()}
-    legend = figures.draw_roc(replace(results, details=details)).axes[0].get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["chance", "base", "adapter"]
+    axes = figures.draw_roc(replace(results, details=details)).axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["chance", "base", "adapter"]
 
 
-def test_no_axis_label_is_cut_off(own: Params) -> None:
-    for name, figure in figures.draw(example(own, ["no", "yes"])).items():
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib left it untyped
+def test_no_axis_label_is_cut_off() -> None:
+    for name, figure in figures.draw(example(shipped(), ["no", "yes"])).items():
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]  # matplotlib left it untyped
         for axes in figure.axes:
             for label in (axes.xaxis.label, axes.yaxis.label):
                 box = label.get_window_extent()
                 inside = figure.bbox.padded(0.5).count_contains(box.corners()) == 4
                 assert inside or not label.get_text(), (name, label.get_text())
+
+
+def test_an_svg_takes_its_colours_from_the_page() -> None:
+    drawn = figures.draw(example(shipped(), ["no", "yes"]))
+    for name, figure in drawn.items():
+        svg = figure_style.svg_of(figure)
+        assert svg.startswith("<svg ")
+        assert not re.search(r'^<svg [^>]*(width|height)="', svg)
+        assert "var(--ink)" in svg
+        assert not any(colour in svg for colour in figure_style.COLOURS.values()), name
+    assert "var(--base)" in figure_style.svg_of(drawn["roc"])
+
+
+def test_a_label_that_looks_like_a_colour_or_a_name_is_shown_as_it_is() -> None:
+    labels = [figure_style.COLOURS["base"], 'b id="x"']
+    svg = figure_style.svg_of(figures.draw_confusion(example(shipped(), labels)))
+    assert all(f">{label}</text>" in svg for label in labels)

@@ -17,7 +17,7 @@ from stages.core.errors import HostError, ParamsError
 from stages.reporting.results import verdict
 from stages.reporting.significance import paired_gain
 from stages.tools import compare
-from stages.tools.compare import WORKSPACE, content_of, precision_of, predictions_of
+from stages.tools.compare import WORKSPACE, content_of, predictions_of, read_run
 from tests.support.small_project import bert_lora, make, run_successfully
 from tests.support.tiny import new_process
 
@@ -61,7 +61,7 @@ def recorded(revision: str, name: str = "adapter") -> Any:
 @pytest.mark.parametrize("model", ["adapter", "base"])
 def test_two_tags_by_the_statistics_of_the_pipeline(model: str) -> None:
     found = as_json("one", "two", "--of", model)
-    expected = paired_gain(recorded("one", model), recorded("two", model), seed=42)
+    expected = paired_gain(recorded("one", model), recorded("two", model))
     assert (found["fixed"], found["broken"]) == (expected.fixed, expected.broken)
     assert (found["gain"], found["p"]) == (expected.gain, expected.p)
     assert (found["low"], found["high"]) == (expected.low, expected.high)
@@ -171,34 +171,19 @@ def test_a_missing_file_of_the_workspace_names_its_stage() -> None:
 @in_project
 def test_it_imports_no_torch() -> None:
     code = "import sys; from stages.tools.compare import compare\n"
-    code += "compare(('one', 'two'), 42); assert 'torch' not in sys.modules"
+    code += "compare(('one', 'two')); assert 'torch' not in sys.modules"
     process = new_process(code)
     output, _ = process.communicate()
     assert process.returncode == 0, output
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_the_precision_is_that_of_the_manifest(
-    monkeypatch: pytest.MonkeyPatch, precision: str
-) -> None:
-    read: list[tuple[str, Path]] = []
-
-    def recorded(revision: str, path: Path) -> bytes:
-        read.append((revision, path))
-        return f'{{"precision": "{precision}"}}'.encode()
-
-    monkeypatch.setattr(compare, "content_of", recorded)
-    assert precision_of("seeds-1") == precision
-    assert read == [("seeds-1", paths.ADAPTER_MANIFEST)]
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff"])
-def test_a_manifest_without_a_precision_is_one_line(
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"precision": "fp32"}'])
+def test_a_manifest_that_does_not_say_how_it_was_made_is_one_line(
     monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.setattr(compare, "content_of", lambda *_: content)
     with pytest.raises(HostError, match=r"seeds-1: models/adapter/manifest\.json: records no prec"):
-        precision_of("seeds-1")
+        read_run("seeds-1")
 
 
 def test_an_empty_revision_is_not_the_workspace() -> None:

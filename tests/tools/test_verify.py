@@ -118,18 +118,33 @@ OF_PARAMS = {DEPS: {"params.yaml": {"lora.r": "modified", "seed": "new"}}}
             {"train": [OF_PARAMS]},
             ["train: has not run since a change of params.yaml lora.r, params.yaml seed"],
         ),
-        ({"compare": [{DEPS: {"metrics/exports.json": "modified"}}]}, []),
+        ({"compare": [{DEPS: {"metrics/records/exports.json": "modified"}}]}, []),
         (
-            {"compare": [{DEPS: {"metrics/seeds.json": "modified", "metrics/search.csv": "new"}}]},
+            {
+                "compare": [
+                    {
+                        DEPS: {
+                            "metrics/records/seeds.json": "modified",
+                            "metrics/records/search.csv": "new",
+                        }
+                    }
+                ]
+            },
             [],
         ),
         (
-            {"compare": [{DEPS: {"metrics/seeds.json": "modified", "metrics/base.json": "new"}}]},
-            ["compare: has not run since a change of metrics/seeds.json, metrics/base.json"],
+            {
+                "compare": [
+                    {DEPS: {"metrics/records/seeds.json": "modified", "metrics/base.json": "new"}}
+                ]
+            },
+            [
+                "compare: has not run since a change of metrics/records/seeds.json, metrics/base.json"
+            ],
         ),
         (
-            {"train": [{DEPS: {"metrics/exports.json": "modified"}}]},
-            ["train: has not run since a change of metrics/exports.json"],
+            {"train": [{DEPS: {"metrics/records/exports.json": "modified"}}]},
+            ["train: has not run since a change of metrics/records/exports.json"],
         ),
     ],
 )
