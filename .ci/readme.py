@@ -209,14 +209,35 @@ def data_sets() -> str:
     return "\n".join(lines)
 
 
+def data_sets_short() -> str:
+    """Return the accuracies of `data_sets` alone."""
+    runs = [run for run in table("records/data-sets") if run["settings"] == "defaults"]
+    lines = [
+        "| data | rows to train | classes | TF-IDF | base | LoRA | seeds |",
+        f"| --- |{' ---: |' * 6}",
+    ]
+    for data in dict.fromkeys(run["data"] for run in runs):
+        of_data = [run for run in runs if run["data"] == data]
+        accuracies = " | ".join(
+            percent(mean(float(run[method]) for run in of_data))
+            for method in ("tfidf", "base", "adapter")
+        )
+        first = of_data[0]
+        lines.append(
+            f"| {data} | {int(first['train_rows']):,} | {first['classes']} | {accuracies} "
+            f"| {len(of_data)} |"
+        )
+    return "\n".join(lines)
+
+
 def benchmark() -> str:
     """Return the measured speeds as a table."""
-    return table_of(metrics("benchmark"))
+    return table_of(metrics("records/benchmark"))
 
 
 def serving() -> str:
     """Return the measured ways to answer texts as a table, and what 8-bit weights changed."""
-    measured = metrics("serving")
+    measured = metrics("records/serving")
     int8 = measured["exports"]["int8"]
     return (
         f"{serving_table(measured)}\n\n8-bit weights changed {int8['flipped']} of "
@@ -228,14 +249,18 @@ def serving() -> str:
 
 BLOCKS = {
     "README.md": {
-        "benchmark": benchmark,
         "ladder": ladder,
         "headline": headline,
+        "data-sets-short": data_sets_short,
         "diff": diff,
+    },
+    "metrics/README.md": {
+        "data-sets": data_sets,
+        "transfer": transfer,
         "experiments": experiments,
+        "benchmark": benchmark,
         "serving": serving,
     },
-    "metrics/README.md": {"data-sets": data_sets, "transfer": transfer},
 }
 
 

@@ -5,7 +5,7 @@ import re
 
 from ruamel.yaml import YAML
 
-from stages.core.params import LoraParams, load_params
+from stages.core.params import load_params
 from stages.reporting.records import settings_of
 from tests.support.recorder import leaves
 from tests.support.scripts import load_script
@@ -32,15 +32,11 @@ def test_the_seeds_are_of_the_committed_data_and_settings() -> None:
     assert len(set(record["seeds"])) == len(record["seeds"]) >= 5
 
 
-def test_every_stage_and_lora_field_is_explained() -> None:
+def test_every_stage_is_explained() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     assert re.findall(
         r"^\| `(\w+)` \| .* \| `(?:data|metrics|models)", README, re.MULTILINE
     ) == list(stages)
-    fields = README.split("## The LoRA fields")[1].split("##")[0]
-    assert set(
-        re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", fields, re.MULTILINE)))
-    ) == set(LoraParams.model_fields)
 
 
 def test_params_and_paths_that_it_names_exist() -> None:
