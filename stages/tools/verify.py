@@ -77,7 +77,7 @@ def verify(params: Params) -> None:
     # Sources are compared with outputs, so these must be intact first.
     if faults := faults or list(source_faults(params)):
         raise HostError.from_faults(faults)
-    check_meaning(params)
+    check_meaning()
     print(f"{len(records)} artefacts, {size / 1e6:,.1f} MB: intact in workspace and cache")
     print("weights finite; adapter, base, tokenizer and labels belong together")
     print("predictions, metrics and dvc.lock agree; nothing prevents: dvc repro")
@@ -228,14 +228,14 @@ def version_faults() -> Iterator[Fault]:
         yield f"{paths.CONSTRAINTS}: {shown}", f"pip install -e . -c {paths.CONSTRAINTS}"
 
 
-def check_meaning(params: Params) -> None:
+def check_meaning() -> None:
     """Check that weights are finite, and that all artefacts belong together.
 
     Raises:
         ModelError, DataError: with every fault.
     """
     faults: list[UserError] = []
-    for check in (_check_models, lambda: _check_scores(params.seed)):
+    for check in (_check_models, _check_scores):
         try:
             check()
         except UserError as error:
@@ -252,12 +252,8 @@ def _check_models() -> None:
     check_adapter(prepared.read_labels(), paths.ADAPTER, paths.BASE_MODEL)
 
 
-def _check_scores(seed: int) -> None:
-    """Check each model's predictions against the test rows, its metrics, and the comparison.
-
-    Args:
-        seed: of the comparison's interval.
-    """
+def _check_scores() -> None:
+    """Check each model's predictions against the test rows, its metrics, and the comparison."""
     labels = prepared.read_labels()
     test = prepared.read_split(paths.TEST, labels)
     truth = dict(zip(test.ids, (labels[target] for target in test.targets), strict=True))
@@ -265,6 +261,7 @@ def _check_scores(seed: int) -> None:
     for metrics, path in (
         (paths.BASE_METRICS, paths.BASE_PREDICTIONS),
         (paths.ADAPTER_METRICS, paths.ADAPTER_PREDICTIONS),
+        (paths.TFIDF_METRICS, paths.TFIDF_PREDICTIONS),
     ):
         fix = remake(path)
         frame = predictions.read_predictions(require(path), str(path), fix)
@@ -280,9 +277,12 @@ def _check_scores(seed: int) -> None:
             fix,
         )
         frames.append(frame)
-    pair = predictions.aligned(frames[0], frames[1], ("base", "adapter"), fix)
-    right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in pair]
-    figures = comparison_figures(paired_gain(right[0], right[1], seed))
+    gains = []
+    for name, frame in (("base", frames[0]), ("TF-IDF", frames[2])):
+        pair = predictions.aligned(frame, frames[1], (name, "adapter"), fix)
+        right = [(each["label"] == each["predicted"]).to_numpy() for each in pair]
+        gains.append(paired_gain(right[0], right[1]))
+    figures = comparison_figures(*gains)
     _same_figures(paths.COMPARISON, figures, remake(paths.COMPARISON))
 
 

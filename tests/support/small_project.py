@@ -27,7 +27,8 @@ for name, accuracy in (("base", 0.6), ("adapter", params["train"]["learning_rate
         lines.append(f"id{number},{label},{predicted},{shares}")
     Path(f"metrics/predictions/{name}.csv").write_text("\\n".join(lines) + "\\n")
 Path("models/adapter").mkdir(parents=True, exist_ok=True)
-Path("models/adapter/manifest.json").write_text('{"precision": "fp32", "base": {}, "made_of": {}}\\n')
+manifest = '{"precision": "fp32", "base": {}, "made_of": {}}\\n'
+Path("models/adapter/manifest.json").write_text(manifest)
 """
 STAGE = """
 stages:

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 
 from stages.core import paths
 from stages.core.errors import DataError, ModelError, UserError
-from stages.core.params import load_params
 from stages.running.dvc import Recorded, md5_of, object_of
 from stages.tools.verify import (
     changed_since,
@@ -100,7 +99,7 @@ def test_a_file_that_git_keeps_is_hashed_in_the_workspace(tmp_cwd: Path) -> None
     assert what == f"{file}: is not what evaluate_base wrote"
 
 
-DEPS = "changed deps"
+DEPS, SEEDS = "changed deps", str(paths.SEEDS)
 OF_PARAMS = {DEPS: {"params.yaml": {"lora.r": "modified", "seed": "new"}}}
 
 
@@ -118,34 +117,12 @@ OF_PARAMS = {DEPS: {"params.yaml": {"lora.r": "modified", "seed": "new"}}}
             {"train": [OF_PARAMS]},
             ["train: has not run since a change of params.yaml lora.r, params.yaml seed"],
         ),
-        ({"compare": [{DEPS: {"metrics/records/exports.json": "modified"}}]}, []),
+        ({"compare": [{DEPS: {SEEDS: "modified", "metrics/records/search.csv": "new"}}]}, []),
         (
-            {
-                "compare": [
-                    {
-                        DEPS: {
-                            "metrics/records/seeds.json": "modified",
-                            "metrics/records/search.csv": "new",
-                        }
-                    }
-                ]
-            },
-            [],
+            {"compare": [{DEPS: {SEEDS: "modified", "metrics/base.json": "new"}}]},
+            [f"compare: has not run since a change of {SEEDS}, metrics/base.json"],
         ),
-        (
-            {
-                "compare": [
-                    {DEPS: {"metrics/records/seeds.json": "modified", "metrics/base.json": "new"}}
-                ]
-            },
-            [
-                "compare: has not run since a change of metrics/records/seeds.json, metrics/base.json"
-            ],
-        ),
-        (
-            {"train": [{DEPS: {"metrics/records/exports.json": "modified"}}]},
-            ["train: has not run since a change of metrics/records/exports.json"],
-        ),
+        ({"train": [{DEPS: {SEEDS: "new"}}]}, [f"train: has not run since a change of {SEEDS}"]),
     ],
 )
 def test_inputs_that_changed_since_a_run_are_named(
@@ -243,10 +220,10 @@ MEANING: list[tuple[Callable[[], None], type[UserError], str]] = [
 def test_artefacts_that_do_not_belong_together_are_named(
     provoke: Callable[[], None], kind: type[UserError], message: str
 ) -> None:
-    check_meaning(load_params())
+    check_meaning()
     provoke()
     with pytest.raises(kind) as caught:
-        check_meaning(load_params())
+        check_meaning()
     assert message in str(caught.value)
     assert len(caught.value.faults) == 1
 
@@ -256,5 +233,5 @@ def test_every_fault_is_reported_with_the_exit_code_of_the_first() -> None:
     change(paths.ADAPTER_MANIFEST, labels=["other", "labels"])
     change(paths.COMPARISON, accuracy_base=0.125)
     with pytest.raises(ModelError) as caught:
-        check_meaning(load_params())
+        check_meaning()
     assert len(caught.value.faults) == 2
