@@ -271,7 +271,7 @@ LABELS = st.sampled_from(
 
 @st.composite
 def tables(draw: st.DrawFn) -> Rows:
-    """Return a table of distinct texts, labels of one type, and now and then none, or one-line texts."""
+    """Return a table of distinct texts, often of one line, with labels of one type, or without."""
     labels = draw(LABELS)
     texts = draw(st.lists(TEXT, min_size=2, max_size=6))
     one_line = draw(st.booleans())
