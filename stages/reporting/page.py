@@ -125,8 +125,8 @@ def content_of(results: Results) -> dict[str, Any]:
     f1 = details["adapter"]["by_class"]
     base = public_name(params.model.source, "models")
     source = params.data.source
-    if source not in entries("data") and is_local(source, "data"):  # its name, but not where it lies
-        source = Path(source).name
+    if source not in entries("data") and is_local(source, "data"):
+        source = Path(source).name  # but not where it lies
     answered = [results.curves.answered[model].to_dict("records") for model in MODELS]
     return {
         "r": results,
