@@ -60,8 +60,11 @@ EXPORTS = Path("metrics/records/exports.json")
 SEARCH_TABLE = Path("metrics/records/search.csv")
 SEARCH = Path("metrics/records/search.json")
 
+# Written by `bert-lora curve`, kept by git.
+CURVE = Path("metrics/records/curve.csv")
+
 # What commands write and only the report shows.
-RECORDS = (SEEDS, SEARCH, SEARCH_TABLE, EXPORTS)
+RECORDS = (SEEDS, SEARCH, SEARCH_TABLE, EXPORTS, CURVE)
 
 # Studies of `bert-lora search` and the logs of its workers; neither git nor DVC tracks them.
 STUDIES = Path("models/.search")

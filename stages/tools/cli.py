@@ -213,6 +213,26 @@ def seeds(
     work.seeds(params, count, tuple(overrides or ()), first)
 
 
+@app.command(epilog="Example: bert-lora curve --seeds 3")
+def curve(
+    sizes: Annotated[
+        int, typer.Option(min=2, max=12, help="Parts at most: all rows, half of them, a quarter.")
+    ] = 5,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings of each part.")] = 3,
+) -> None:
+    """Train on growing parts of the rows: whether more labels would help, and how much.
+
+    TF-IDF, base and adapter on the test rows; finished trainings are kept in
+    metrics/records/curve.csv, and the same command goes on where it was stopped.
+    """
+    enter_project()
+    params = load_params()
+    set_environment(params.compute)
+    from stages.tools import curve as work
+
+    work.curve(params, sizes, seeds)
+
+
 @app.command("search", epilog="Example: bert-lora search 20 --minutes 30")
 def search(
     trials: Annotated[
