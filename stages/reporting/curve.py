@@ -61,8 +61,9 @@ def advice(lines: list[dict[str, Any]]) -> str:
     """
     frame = pd.DataFrame(lines)
     ahead = {
-        int(count): spread(list(of["adapter"] - of[["tfidf", "base"]].max(axis=1)))
-        for count, of in frame.groupby("rows")
+        count: spread(list(of["adapter"] - of[["tfidf", "base"]].max(axis=1)))
+        for count in sorted(set(frame["rows"]))
+        for of in [frame[frame["rows"] == count]]
     }
     sure = [count for count, gain in ahead.items() if gain.low > 0]
     seeds = frame.groupby("rows").size().min()
