@@ -12,10 +12,10 @@ import pytest
 
 from stages.compare import compare
 from stages.core import paths
-from stages.core.artefacts import maker_of
+from stages.core.artefacts import maker_of, read_json, write_json
 from stages.core.errors import DataError, HostError, ModelError, UserError
 from stages.core.params import Params
-from stages.reporting.records import digest_of_rows, settings_of
+from stages.reporting.records import digest_of_rows, identity_of, settings_of
 from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -135,7 +135,11 @@ def test_the_order_of_the_rows_does_not_matter(params: Params) -> None:
 def test_equal_predictions_are_no_gain(params: Params) -> None:
     FILES[1].write_bytes(FILES[0].read_bytes())
     found = result(params)
-    assert [found[f"accuracy_gain{part}"] for part in ("", "_low", "_high")] == [0, 0, 0]
+    assert found["accuracy_gain"] == 0
+    # No row of 20 flipped: up to 1 - 0.025 ** (1 / 20) of all rows may (Clopper-Pearson).
+    assert (
+        found["accuracy_gain_high"] == -found["accuracy_gain_low"] == pytest.approx(0.168, abs=1e-3)
+    )
     assert found["mcnemar_p"] == 1
     assert "not distinguishable from zero" in paths.REPORT_MD.read_text(encoding="utf-8")
 
@@ -193,7 +197,7 @@ def test_a_test_set_of_one_class_is_refused(params: Params) -> None:
 
 
 def test_predictions_of_other_rows_than_the_test_rows_are_refused(params: Params) -> None:
-    for path in FILES:
+    for path in (*FILES, paths.TFIDF_PREDICTIONS):
         rename_a_row(read(path)).to_csv(path, index=False)
     refused(params, DataError, "its rows are not those of data/test.parquet")
 
@@ -213,6 +217,7 @@ def record(params: Params, rows: str, mean: float) -> dict[str, Any]:
         "method": params.train.method,
         "seeds": [1],
         "accuracy_adapter_mean": mean,
+        "made_of": identity_of(read_json(paths.ADAPTER_MANIFEST)),
     }
 
 
@@ -223,7 +228,7 @@ def full(params: Params) -> Params:
 
 def test_full_fine_tuning_is_a_rung_where_its_result_is_at_hand(params: Params) -> None:
     rows = digest_of_rows(read(FILES[0]))
-    paths.SEEDS.write_text(json.dumps([record(full(params), rows, 0.975)]), encoding="utf-8")
+    write_json(paths.SEEDS, [record(full(params), rows, 0.975)])
     compare(params)
     ladder = pd.read_csv(paths.LADDER)
     assert ladder["rung"].tolist()[-2:] == ["LoRA", "full fine-tuning"]
@@ -231,9 +236,10 @@ def test_full_fine_tuning_is_a_rung_where_its_result_is_at_hand(params: Params) 
 
 
 def test_a_damaged_record_is_refused(params: Params) -> None:
+    paths.SEEDS.parent.mkdir()
     for content in ("{", "3", "[3]", "[{}]"):
         paths.SEEDS.write_text(content, encoding="utf-8")
-        with pytest.raises(DataError, match=r"metrics/seeds\.json"):
+        with pytest.raises(DataError, match=r"metrics/records/seeds\.json"):
             compare(params)
 
 

@@ -210,4 +210,4 @@ def kept_step(results: Results) -> int | None:
         return int(held_out["step"].iloc[-1])
     column = results.params.train.select_by
     losses = held_out[column if column in held_out else "loss"]
-    return int(held_out["step"][losses.idxmin()])
+    return int(held_out["step"].iloc[int(losses.to_numpy().argmin())])

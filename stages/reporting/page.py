@@ -20,8 +20,7 @@ from stages.reporting.details import CLASSES
 from stages.reporting.figure_style import svg_of
 from stages.reporting.figures import kept_step
 from stages.reporting.results import MODELS, Results, between, percent, points, shown_p, step
-from stages.sources.catalogue import entries, public_name
-from stages.sources.locate import is_local
+from stages.sources.catalogue import public_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 25  # rows of each kind that the page shows
@@ -125,7 +124,7 @@ def content_of(results: Results) -> dict[str, Any]:
     f1 = details["adapter"]["by_class"]
     base = public_name(params.model.source, "models")
     source = params.data.source
-    if source not in entries("data") and is_local(source, "data"):
+    if source != public_name(source, "data"):
         source = Path(source).name  # but not where it lies
     answered = [results.curves.answered[model].to_dict("records") for model in MODELS]
     return {

@@ -158,15 +158,15 @@ def test_the_groups_of_a_kind_hold_every_row_once(frames: tuple[pd.DataFrame, ..
     assert negated.rows == 100
     assert negated.low <= negated.gain <= negated.high
     german = frames[2].assign(text="ein Text")  # no English word of either kind
-    kinds_of_german = {group.kind for group in find_flips(*frames[:2], german).groups}
+    kinds_of_german = {group.kind for group in find_flips(frames[0], frames[1], german).groups}
     assert not {"negation", "contrast"} & kinds_of_german
 
 
 def test_groups_are_corrected_for_how_many_are_looked_at() -> None:
     told = 0
     for seed in range(40):  # two models that are equally good
-        frames = [predictions(LABELS, 200, 1.5, seed=2 * seed + n) for n in (0, 1)]
-        groups = find_flips(*frames, texts_of(frames[0], "a text")).groups
+        base, adapter = (predictions(LABELS, 200, 1.5, seed=2 * seed + n) for n in (0, 1))
+        groups = find_flips(base, adapter, texts_of(base, "a text")).groups
         # The groups by confidence are chosen by what they compare, so they do differ.
         fair = [group.gain for group in groups if "confidence" not in group.kind]
         told += any(gain.low > 0 or gain.high < 0 for gain in fair)

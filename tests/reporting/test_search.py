@@ -83,7 +83,9 @@ def test_a_damaged_record_is_named_with_what_restores_it(
 ) -> None:
     write_search(rows(), found())
     path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"{fault}.*Fix: restore them: git checkout metrics/se"):
+    with pytest.raises(
+        DataError, match=rf"{fault}.*Fix: restore them: git checkout metrics/records/se"
+    ):
         read_search()
 
 
@@ -132,7 +134,7 @@ def test_a_search_of_something_else_is_not_shown(source: str, run: dict[str, Any
     [
         (0, set()),
         (3, {"search_history"}),
-        (6, {"search_history", "search_importance", "search_parallel"}),
+        (6, {"search_history", "search_importance", "search_params"}),
     ],
 )
 def test_the_figures_show_the_complete_trials(number: int, names: set[str]) -> None:
