@@ -14,7 +14,7 @@ from stages.model import head
 from stages.model.classifier import head_logits
 from stages.model.device import set_up
 from stages.model.fast import speed_up
-from stages.model.fit import fit_notes, fit_warnings, token_figures
+from stages.model.fit import fit_notes, fit_warnings, read_alike, token_figures
 from stages.model.load import check_length, load_base
 from stages.rows import prepared
 from stages.running import processes
@@ -36,7 +36,15 @@ def evaluate_base(params: Params) -> dict[str, str]:
     max_length = params.data.max_length
     check_length(base.model, min(max_length, base.tokenizer.model_max_length), paths.BASE_MODEL)
     figures = token_figures(base.tokenizer, train.texts, max_length)
-    for warning in fit_warnings(base, train.texts, max_length, figures):
+    alike = read_alike(base.tokenizer, train.texts, test.texts, max_length)
+    warnings = fit_warnings(base, train.texts, max_length, figures)
+    if alike:
+        warnings.append(
+            f"the base reads {len(alike)} of {len(test.ids)} test rows exactly as a training row "
+            f"(the first is {test.ids[alike[0]]}): their scores say nothing of new texts. Fix: "
+            "leave these rows out of the source, or model.source, a base that tells them apart"
+        )
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     head.freeze_encoder(base)
     speed_up(base, device, params.seed)
@@ -67,6 +75,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
 
     head.save_head(base, paths.HEAD, fit, probe.start)
     write_predictions(paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities)
+    figures["test_rows_read_as_a_training_row"] = len(alike)
     artefacts.write_json(paths.TOKENS, figures, decimals=4)
     artefacts.write_json(paths.BASE_METRICS, scores)
     for note in fit_notes(figures):

@@ -85,6 +85,21 @@ def test_it_says_what_it_found(params: Params, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("project")
+def test_test_rows_that_the_base_reads_as_a_training_row_are_counted(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, known = pd.read_parquet(paths.TEST), pd.read_parquet(paths.TRAIN)["text"]
+    rows.loc[4, "text"] = known[6].replace(" ", "  ")  # the tokenizer drops spaces
+    rows.to_parquet(paths.TEST)
+    evaluate_base(params)
+    assert f"reads 1 of 20 test rows exactly as a training row (the first is {rows['id'][4]})" in (
+        capsys.readouterr().err
+    )
+    tokens = json.loads(paths.TOKENS.read_text(encoding="utf-8"))
+    assert tokens["test_rows_read_as_a_training_row"] == 1
+
+
+@pytest.mark.usefixtures("project")
 def test_the_fit_starts_from_a_head_of_the_seed(params: Params) -> None:
     short = changed(params, head__l2=[0.00001])
     hashes = set()

@@ -238,8 +238,7 @@ FAILURES = (
 
 def probe_batch(tokenizer: Any, texts: list[str] | None = None) -> dict[str, Tensor]:
     """Return a few short texts as a batch: input_ids and attention_mask, (texts, tokens)."""
-    encoded = encode(tokenizer, texts or PROBE, LONGEST)
-    return padded([encoded[row] for row in range(len(encoded))], tokenizer.pad_token_id)
+    return padded(list(encode(tokenizer, texts or PROBE, LONGEST)), tokenizer.pad_token_id)
 
 
 def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:

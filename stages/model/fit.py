@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.core.errors import printable
 from stages.model.classifier import Classifier, encoder_of
-from stages.model.tokens import marks_the_start
+from stages.model.tokens import encode, marks_the_start
 
 SAMPLE = 10_000  # texts, evenly spaced: enough for a share to within a point
 MANY = 0.02  # share of the words that becomes a warning
@@ -76,6 +76,17 @@ def _lengths(
             "rows_cut": float((lengths > read).mean()) if len(lengths) else 0.0,
             "cost": cost / first,
         }
+
+
+def read_alike(tokenizer: Any, train: list[str], test: list[str], max_length: int) -> list[int]:
+    """Return the test rows whose token ids are those of a training row.
+
+    Such texts differ only in what the tokenizer drops, does not know or cuts off: the model has
+    seen them in training, though they are not the same texts.
+    """
+    known = {ids.tobytes() for ids in encode(tokenizer, train, max_length)}
+    found = encode(tokenizer, test, max_length)
+    return [row for row, ids in enumerate(found) if ids.tobytes() in known]
 
 
 def fit_notes(figures: dict[str, Any]) -> list[str]:

@@ -35,6 +35,9 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def __iter__(self) -> Iterator[Array]:
+        return (self[row] for row in range(len(self)))
+
     def __getitem__(self, row: int) -> Array:
         end = self._ends[row]
         return self._ids[end - self.lengths[row] : end]
