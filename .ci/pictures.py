@@ -1,22 +1,20 @@
-"""Draw the README's pictures: the first screen of metrics/report.html, light and dark.
-
-    python .ci/pictures.py
-"""
+"""Draw the README's pictures: the first screen of metrics/report.html, light and dark."""
 
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 ROOT = Path(__file__).parents[1]
-SIZE = {"width": 1000, "height": 720}  # CSS pixels
+WIDTH, HEIGHT = 1000, 720  # CSS pixels
 
 if __name__ == "__main__":
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for theme in ("light", "dark"):
-            page = browser.new_page(viewport=SIZE, color_scheme=theme)
+            size = ViewportSize(width=WIDTH, height=HEIGHT)
+            page = browser.new_page(viewport=size, color_scheme=theme)
             page.goto((ROOT / "metrics/report.html").as_uri())
             page.screenshot(path=ROOT / f".github/report-{theme}.png")
         browser.close()
