@@ -76,9 +76,10 @@ def evaluate_base(params: Params) -> dict[str, str]:
     head.save_head(base, paths.HEAD, fit, probe.start)
     write_predictions(paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     figures["test_rows_read_as_a_training_row"] = len(alike)
-    artefacts.write_json(paths.TOKENS, figures, decimals=4)
+    said = {"warnings": warnings, "notes": fit_notes(figures)}
+    artefacts.write_json(paths.TOKENS, figures | said, decimals=4)
     artefacts.write_json(paths.BASE_METRICS, scores)
-    for note in fit_notes(figures):
+    for note in said["notes"]:
         print(note)
     accuracy = f"accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows"
     print(f"base: {accuracy}, L2 {probe.penalty:g}")

@@ -23,9 +23,12 @@ COUNTED = {
     "rows_leaked": "text in more than one split",
     "rows_neutral": "without a class, since the rating is 0",
     "rows_not_sampled": "left out by data.limit",
+    "rows_outvoted": "most raters gave the text another label",
+    "rows_rare": "class with too few rows, left out or merged",
+    "rows_rejected": "rejected by an annotator",
     "rows_repeated": "repeated",
+    "rows_skipped": "skipped by an annotator",
 }
-NOT_COUNTED = ("rows_source", "rows_train", "rows_validation", "rows_test")
 
 
 def answer(results: Results, show: Callable[[str], str] = printable) -> list[tuple[str, str]]:
@@ -115,6 +118,7 @@ def facts(results: Results, base: str, source: str) -> str:
     """Return data, model, rows, size and trained share in one line."""
     data, size = results.data, results.size
     share = size["trained"] / max(size["trained"], size["base"], 1)
+    seconds = (results.seeds or {}).get("seconds")
     return " · ".join(
         [
             f"data {source}",
@@ -125,6 +129,7 @@ def facts(results: Results, base: str, source: str) -> str:
             f"{len(results.labels)} classes",
             f"{size['trained']:,} parameters trained ({percent(share)} of the model's)",
             f"{size['bytes'] / 1e6:.1f} MB",
+            *([f"{seconds:,.0f} s to train (by the seeds' record)"] if seconds else []),
         ]
     )
 
@@ -171,8 +176,4 @@ def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[s
 
 def left_out(data: dict[str, Any]) -> list[str]:
     """Return what prepare left out, merged or decided, with the number of rows of each."""
-    return [
-        f"{count:,} rows: {COUNTED.get(key, key.removeprefix('rows_').replace('_', ' '))}"
-        for key, count in data.items()
-        if key.startswith("rows_") and key not in NOT_COUNTED and isinstance(count, int) and count
-    ]
+    return [f"{data[key]:,} rows: {what}" for key, what in COUNTED.items() if data.get(key)]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from stages.core.errors import printable
 from stages.core.methods import FACTS
 from stages.reporting.answer import FEW_VALIDATION_ROWS
+from stages.reporting.curve import draw_curve
 from stages.reporting.details import CLASSES
 from stages.reporting.figure_style import COLOURS, LINES, MARKERS, WIDTH, new_figure, style
 from stages.reporting.results import MODELS, Results, Rung, percent
@@ -36,6 +37,8 @@ def draw(results: Results) -> dict[str, Figure]:
             figures["confusion"] = draw_confusion(results)
         if len(results.curves.validation):
             figures["training"] = draw_training(results)
+        if results.curve:
+            figures["curve"] = draw_curve(results.curve)
         if results.search:
             figures |= draw_search(*results.search)
     return figures

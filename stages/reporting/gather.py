@@ -12,8 +12,9 @@ from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting import details, ladder, search
 from stages.reporting.answer import caveats
+from stages.reporting.curve import curve_name, read_curve
 from stages.reporting.records import exports_of, identity_of, records_of_run
-from stages.reporting.results import Results, headline
+from stages.reporting.results import Results, headline, percent
 from stages.reporting.significance import Gain, paired_gain
 from stages.rows import prepared as splits
 from stages.scoring.predictions import (
@@ -31,6 +32,7 @@ PREDICTIONS = {
     "adapter": paths.ADAPTER_PREDICTIONS,
     "tfidf": paths.TFIDF_PREDICTIONS,
 }
+CUT = 0.1  # share of rows that lose text, above which the verdict says so
 MAJORITY = 0.5  # share of the commonest class above which accuracy alone misleads
 
 
@@ -54,9 +56,11 @@ def gather(params: Params) -> Results:
     manifest = artefacts.read_object(
         paths.ADAPTER_MANIFEST, "base", "files", "kept", "made_of", "precision", "temperature"
     )
-    records, notes = records_of_run(base, params, manifest["precision"], identity_of(manifest))
+    identity = identity_of(manifest)
+    records, notes = records_of_run(base, params, manifest["precision"], identity)
     hashes = read_hashes(manifest)
-    data = artefacts.read_object(paths.DATA_SUMMARY, "rows_train", "rows_validation")
+    data = artefacts.read_object(paths.DATA_SUMMARY, "rows_train", "rows_validation", "notes")
+    tokens = artefacts.read_object(paths.TOKENS, "lengths", "notes", "warnings")
     method, size = params.train.method, read_size()
     temperatures = {
         "base": metrics["base"]["temperature"],
@@ -76,7 +80,7 @@ def gather(params: Params) -> Results:
         labels=labels,
         gain=gain,
         over_tfidf=over_tfidf,
-        verdict=headline(gain, over_tfidf, beside_accuracy(scores, gain)),
+        verdict=headline(gain, over_tfidf, beside_accuracy(scores, gain) + cut_texts(tokens)),
         details=scores,
         ladder=ladder.build_ladder(
             metrics["base"],
@@ -92,17 +96,20 @@ def gather(params: Params) -> Results:
         curves=curves,
         confused=details.confused_pairs(curves.confusion, labels),
         data=data,
-        tokens={},
+        tokens=tokens,
         warnings=[
             *caveats(gain, data, len(labels), manifest["kept"]),
-            *data.get("warnings", []),
-            *metrics["tfidf"].get("warnings", []),
+            *data["notes"],
+            *metrics["tfidf"]["warnings"],
+            *tokens["warnings"],
+            *(note.partition(": ")[2] for note in tokens["notes"]),
             *notes,
         ],
         kept=manifest["kept"],
         size=size,
         seeds=records.get(method),
         search=search.search_of_run(params, hashes["data"]),
+        curve=read_curve(curve_name(params, identity, manifest["precision"])),
         exports=exports_of(manifest["files"]),
         hashes=hashes,
         params=params,
@@ -118,6 +125,14 @@ def beside_accuracy(scores: dict[str, dict[str, Any]], gain: Gain) -> list[str]:
     return [f"macro F1 {adapter:.3f}, base {base:.3f}"]
 
 
+def cut_texts(tokens: dict[str, Any]) -> list[str]:
+    """Return for the verdict how many rows are cut, where they are more than a tenth."""
+    first = tokens["lengths"][0]
+    if first["rows_cut"] <= CUT:
+        return []
+    return [f"{first['max_length']} tokens cut {percent(first['rows_cut'])} of the rows"]
+
+
 def read_metrics() -> dict[str, dict[str, Any]]:
     """Return the figures of base (with how its head was fitted, and the floors) and of TF-IDF.
 
@@ -129,7 +144,7 @@ def read_metrics() -> dict[str, dict[str, Any]]:
     return {
         "base": artefacts.read_object(paths.BASE_METRICS, "accuracy")
         | artefacts.read_object(paths.HEAD_FIT, *fit),
-        "tfidf": artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c"),
+        "tfidf": artefacts.read_object(paths.TFIDF_METRICS, "accuracy", "ngrams", "c", "warnings"),
     }
 
 

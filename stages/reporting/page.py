@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from stages.core.artefacts import replacing
 from stages.core.errors import printable
 from stages.core.methods import facts_of
+from stages.reporting import curve
 from stages.reporting.answer import answer, facts, left_out
 from stages.reporting.details import CLASSES
 from stages.reporting.figure_style import svg_of
@@ -138,6 +139,7 @@ def content_of(results: Results) -> dict[str, Any]:
         "plain_answers": answer(results, plain),
         "facts": facts(results, base, source),
         "left_out": left_out(results.data),
+        "curve_advice": curve.advice(results.curve) if results.curve else "",
         "scores": [
             (name, better, about, *(_score(details[m][key], unit) for m in MODELS))
             for key, name, unit, better, about in SCORES

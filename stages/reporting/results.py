@@ -196,6 +196,7 @@ class Results:
             it, or None.
         search: rows and findings of the last search if it says something of this run, as
             `search.search_of_run` returns them, or None.
+        curve: the trainings of `bert-lora curve` of this run, see `curve.read_curve`; maybe none.
         exports: how each recorded export of this adapter compares with it, by format and precision.
         hashes: sha256 of what the results depend on: data, base, adapter.
         params: the settings.
@@ -218,6 +219,7 @@ class Results:
     size: dict[str, int]
     seeds: dict[str, Any] | None
     search: tuple[list[dict[str, Any]], dict[str, Any]] | None
+    curve: list[dict[str, Any]]
     exports: dict[str, dict[str, Any]]
     hashes: dict[str, str]
     params: Params

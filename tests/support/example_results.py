@@ -78,6 +78,7 @@ def example(
         size={"bytes": 1_500_000, "trained": 300_000, "base": 22_700_000},
         seeds=None,
         search=None,
+        curve=[],
         exports={},
         hashes={"data": "0" * 64},
         params=params,
