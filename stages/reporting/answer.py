@@ -57,8 +57,9 @@ def use(results: Results) -> str:
     if gain.distinguishable and gain.gain < 0:
         return f"No: the frozen encoder with a fitted head is better ({over_base})"
     if not gain.distinguishable:
+        why = "Too few rows to tell" if gain.rows < FEW_TEST_ROWS else "No gain is shown"
         return (
-            f"Too few rows to tell: {over_base}, and on these {gain.rows:,} rows a gain below "
+            f"{why}: {over_base}, and on these {gain.rows:,} rows a gain below "
             f"{100 * gain.smallest:.1f} points cannot be shown"
         )
     if not other.distinguishable:
@@ -78,22 +79,23 @@ def weakest(results: Results, show: Callable[[str], str] = printable) -> str:
     if len(classes) > 1:
         label = min(classes, key=lambda name: classes[name]["recall"])
         recall = percent(classes[label]["recall"])
-        parts.append(f"least on the class {show(label)} (finds {recall} of its rows)")
-    groups = [g for g in results.flips.groups if g.kind != "class" and g.gain.rows >= FEW_ROWS]
-    if groups:
-        worst = min(groups, key=lambda group: group.gain.second)
-        parts.append(f"and on rows {described(worst)} ({percent(worst.gain.second)} right)")
+        parts.append(f"the class {show(label)} (it finds {recall} of its rows)")
+    below = [group for group in results.flips.groups if worse(group, results.gain.second)]
+    if below:
+        worst = min(below, key=lambda group: group.gain.second)
+        of = "of " if worst.kind == "length" else ""
+        parts.append(f"texts {of}{worst.name} ({percent(worst.gain.second)} right)")
     wrong = results.gain.rows - round(results.gain.second * results.gain.rows)
-    return ", ".join([f"It is wrong on {wrong:,} of {results.gain.rows:,} rows", *parts])
+    weak = f". Weakest: {' and '.join(parts)}" if parts else ""
+    return f"It is wrong on {wrong:,} of {results.gain.rows:,} rows{weak}"
 
 
-def described(group: Group) -> str:
-    """Return a group in words that follow "rows"."""
-    if "confidence" in group.kind:
-        return f"where the {group.kind} is {group.name}"
-    return {"length": "of ", "contrast": "", "negation": ""}[group.kind] + (
-        f"{group.name} a {group.kind}" if group.name == "without" else group.name
-    )
+def worse(group: Group, accuracy: float) -> bool:
+    """Return whether the adapter is less accurate on such texts than on all, beyond their few."""
+    if group.kind == "class" or "confidence" in group.kind or group.gain.rows < FEW_ROWS:
+        return False
+    right = round(group.gain.second * group.gain.rows)
+    return wilson(right, group.gain.rows)[1] < accuracy
 
 
 def advice(results: Results) -> str:

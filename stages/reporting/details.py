@@ -312,9 +312,9 @@ def groupings(
         ("length", middle, (words > short) & (words <= long)),
         ("length", f"more than {long} words", words > long),
         ("negation", "with a negation", rows["negation"]),
-        ("negation", "without", ~rows["negation"]),
+        ("negation", "without a negation", ~rows["negation"]),
         ("contrast", "with a contrast word", rows["contrast"]),
-        ("contrast", "without", ~rows["contrast"]),
+        ("contrast", "without a contrast word", ~rows["contrast"]),
     ]
 
 

@@ -198,6 +198,7 @@ def draw_training(results: Results) -> Figure:
     loss.legend(ncols=3)
     accuracy.set_ylabel("validation accuracy (%)")
     accuracy.set_xlabel("optimiser step")
+    accuracy.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 

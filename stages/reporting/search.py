@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -208,6 +209,8 @@ def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, A
         axes.scatter(values[best], losses[best], 40, color=COLOURS["adapter"], marker="D")
         if space[path].get("log"):
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(path, fontsize=8)
         axes.tick_params(labelsize=8)
     figure.supylabel("validation log loss (nats)", fontsize=9, color=COLOURS["ink"])
