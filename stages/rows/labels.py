@@ -34,7 +34,7 @@ IGNORABLE = re.compile(
 )
 MANY = 0.05  # share of the rows from which a comma in the label is no chance
 LIST = re.compile(r"[\[({].*[\])}]", re.DOTALL)
-PARTS = re.compile(r"\s*[,;|]\s*")
+PARTS = re.compile(r"\s*[,;|#]\s*")  # doccano joins the labels of a text by #
 
 
 class _Kept(dict[int, int | None]):
@@ -208,13 +208,15 @@ def name_labels(
 def note_on_lists(labels: "pd.Series[str]") -> list[str]:
     """Return a note if labels are lists written as text, such as ['late', 'rude'] or late,rude.
 
-    A comma, semicolon or bar makes a list where each part is a label, or a part of one, elsewhere
-    too, and where many rows have it.
+    A comma, semicolon, bar or # makes a list where each part is a label, or a part of one,
+    elsewhere too, and where many rows have it.
     """
     counted = Counter(labels)
     parts = {label: found for label in counted if len(found := PARTS.split(label)) > 1}
     uses = Counter([*counted, *(part for found in parts.values() for part in set(found))])
-    lists = [label for label, found in parts.items() if all(uses[part] > 1 for part in found)]
+    lists = [
+        label for label, found in parts.items() if all(part and uses[part] > 1 for part in found)
+    ]
     if sum(counted[label] for label in lists) <= MANY * len(labels):
         lists = []
     lists += [label for label in counted if LIST.fullmatch(label) and set(label) & set("'\",")]

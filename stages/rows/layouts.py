@@ -297,6 +297,8 @@ def unwrapped(content: dict[str, Any], names: list[str]) -> tuple[str, list[Any]
             for row in data
         ]
     values, tables = list(content.values()), _tables_in(content)
+    wanted = {key: rows for key, rows in tables.items() if _has_one_of(names, key, rows[0])}
+    tables = wanted if len(wanted) == 1 else tables  # beside data, pandas writes schema.fields
     if tool_of(content) or not values:
         return "", [content]
     objects = all(isinstance(value, dict) for value in values)
@@ -313,6 +315,12 @@ def unwrapped(content: dict[str, Any], names: list[str]) -> tuple[str, list[Any]
     if len(tables) > 1 and not named:
         raise ValueError(f"several lists of rows: {printable(', '.join(tables), 200)}")
     return ("", [content]) if named or not tables else next(iter(tables.items()))
+
+
+def _has_one_of(names: list[str], key: str, row: Any) -> bool:
+    """Return whether a table's row has one of the columns, or one's name leads to the table."""
+    leads = any(name.startswith(f"{key}.") for name in names)
+    return leads or any(field_of(row, name) not in (MISSING, None) for name in names)
 
 
 def _by_name(content: dict[str, Any], by_row: bool) -> tuple[str, list[Any]]:

@@ -641,10 +641,10 @@ def _read_fasttext(path: Path, encoding: str) -> _Content:
         with file, _faults_of(path, encoding):
             for number, line in enumerate(file, start=1):
                 labels, text = [], line.rstrip("\r\n")
-                while text.startswith(FASTTEXT):
-                    label, text = re.split("[ \t]", f"{text} ", maxsplit=1)
+                while (rest := text.lstrip()).startswith(FASTTEXT):
+                    label, *after = re.split("[ \t]", rest, maxsplit=1)
                     labels.append(label.removeprefix(FASTTEXT))
-                    text = text.removesuffix(" ") if not text.strip() else text
+                    text = after[0] if after else ""
                 if line.strip():
                     yield number, {"label": labels, "text": text}
 

@@ -90,7 +90,7 @@ def files(rows: Rows) -> dict[str, Form]:
     by_number = {"header": False, "text_column": "2", "label_column": "3"}
     lists = [list(row.values()) for row in objects(rows)]
     frame = pd.DataFrame(objects(rows), dtype=object)
-    orients = ("split", "table", "index", "columns", "values", "records")
+    orients: Any = ("split", "table", "index", "columns", "values", "records")
     plain: dict[str, bytes] = {
         "comma.csv": comma.encode(),
         "crlf.csv": separated(rows, ",", "\r\n").encode(),
@@ -271,7 +271,7 @@ LABELS = st.sampled_from(
 
 @st.composite
 def tables(draw: st.DrawFn) -> Rows:
-    """Return a table of distinct texts, often of one line, with labels of one type, or without."""
+    """Return distinct texts, maybe of one line each, with labels of one type or none."""
     labels = draw(LABELS)
     texts = draw(st.lists(TEXT, min_size=2, max_size=6))
     one_line = draw(st.booleans())
@@ -307,7 +307,7 @@ def test_a_table_is_the_same_data_in_every_form(rows: Rows) -> None:
 
 def test_texts_of_one_line_are_the_same_data_in_every_form() -> None:
     assert_same_in_every_form(
-        [(f'"so", it\'s schön {n}', ("late", "in time")[n % 2]) for n in range(40)]
+        [(f'"so", it\'s schön {n}', ("late", "in_time")[n % 2]) for n in range(40)]
     )
 
 
