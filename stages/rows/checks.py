@@ -17,7 +17,7 @@ from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
 from stages.rows.labels import NoValueError, fold, fold_label, label_of, text_of
 from stages.rows.reading import SHOWN, Faults, open_table
-from stages.sources.locate import DataSource
+from stages.sources.locate import DataSource, labels_beside
 
 ORDER = ("test", "validation", "train", "all")  # which copy of a leaked text is kept
 COLUMNS = ["line", "text", "label", "folded", "rating", "group"]
@@ -64,7 +64,7 @@ def read_rows(
             table, kind, said = _read_file(file, source, params, counts)
             notes += said
             understood.setdefault(kind, []).append(str(file) if source.is_local else file.name)
-            tables.append(table.assign(split=split, file=str(file)))
+            tables.append(table.assign(split=split))
     for kind, files in understood.items():
         print(f"read: {printable(', '.join(files), 200)} ({kind})", flush=True)
     rows = _one_label_each(pd.concat(tables, ignore_index=True), params, counts)
@@ -89,6 +89,7 @@ def _read_file(
     names = [params.text_column, *labels, *([params.group_column] if params.group_column else [])]
     of_one = len(labels) == 1
     table = open_table(file, names, faults, source.columns, params.header, labelled=of_one)
+    gaps.names = faults.names
     read = _rows(table.rows, source, params, (faults, gaps), counts)
     rows = pd.DataFrame(list(read), columns=COLUMNS, dtype=object)
     for reason, answers in table.left_out.items():
@@ -99,7 +100,10 @@ def _read_file(
     rows = rows.drop(columns=unused)
     kinds = {"line": "int64", "rating": "float64"}
     rows = rows.astype({name: kinds[name] for name in rows if name in kinds})
-    return rows, table.understood, table.notes
+    if table.files:  # a row is a file
+        rows["file"] = [str(table.files[line - 1]) for line in rows["line"]]
+        return rows.assign(line=1), table.understood, table.notes
+    return rows.assign(file=str(file)), table.understood, table.notes
 
 
 def _rows(
@@ -114,6 +118,8 @@ def _rows(
     A row whose rating is 0 has no label: it is counted, and left out.
     """
     faults, gaps = notes
+    beside = labels_beside(faults.path)
+    unlabelled = f"no label in {printable(beside.name)}" if beside else "no label"
     readers = [partial(label_of, names=source.label_names, column=x) for x in params.label_columns]
     negative, positive = source.label_names or ("negative", "positive")
     for line, (cell, *others) in cells:
@@ -135,7 +141,7 @@ def _rows(
         folded, group = _digest(text), fold(group or "")
         given = [label for label in labels if label and fold_label(label)]
         what = "no group" if params.group_column and not group else ""
-        what = what if given else "no label"
+        what = what if given else unlabelled
         what = what if folded else "empty text"  # unseen characters alone are no text
         counts["rows_source"] += max(len(given), 1)
         if text is None or folded is None or what:

@@ -168,7 +168,7 @@ def name_labels(
     """Return the rows with names in place of their numbers, and the source with these names.
 
     Args:
-        rows: labels are whole numbers from 0, or from 1 where one is the number of names.
+        rows: labels are whole numbers: those that the file gives, or from 0, or from 1.
         source: where the rows are from.
         given: the names in order, or a file with a name (or number and name) on each line.
 
@@ -176,46 +176,64 @@ def name_labels(
         DataError: naming what is no number of a name, or what is wrong with the file.
     """
     place, fix = "params.yaml: data.label_names", "give one name for each class, in order"
-    names, first = given, None
+    names, numbers = given, list[int]()
     if isinstance(given, str):
         place = f"{place}: {printable(given)}"
-        try:
-            lines = Path(given).read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{place}: cannot be read: {printable(error)}", fix) from None
-        names = [line.rstrip("\r").strip() for line in lines if line.strip()]
-        numbered = [m for m in map(NUMBERED.fullmatch, names) if m]
-        numbers = [int(match[1]) for match in numbered]
-        if numbers and numbers == list(range(numbers[0], numbers[0] + len(names))):
-            names, first = [match[2] for match in numbered], numbers[0]
+        names, numbers = _names_in(Path(given), place, fix)
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{place}: {printable(twice[0])} is there twice", fix)
-    if first is None:
-        first = int(str(len(names)) in set(rows["label"]))
-    known = {str(number): name for number, name in enumerate(names, start=first)}
-    if wrong := sorted(set(rows["label"]) - set(known)):
+    if len(names) < 2:
+        raise DataError(f"{place}: holds fewer than two names", fix)
+    found = set(rows["label"])
+    if not numbers:
+        first = int("0" not in found and str(len(names)) in found)
+        if not first and "0" not in found and found <= {str(n) for n in range(1, len(names))}:
+            raise DataError(
+                f"{place}: the labels have neither 0 nor {len(names)}, so the first of the "
+                f"{len(names)} names is that of 0 or of 1",
+                "name a file with a number and its name on each line, such as: 0 good",
+            )
+        numbers = list(range(first, first + len(names)))
+    known = {str(number): name for number, name in zip(numbers, names, strict=True)}
+    if wrong := sorted(found - set(known)):
         row = rows[rows["label"] == wrong[0]].iloc[0]
         more = f", nor are {len(wrong) - 1} others" if len(wrong) > 1 else ""
         raise DataError(
             f"{printable(row['file'])}: line {row['line']}: label {printable(wrong[0])} is no "
-            f"number from {first} to {first + len(names) - 1}, of the {len(names)} names in "
-            f"{place}{more}",
-            fix,
+            f"number from {min(numbers)} to {max(numbers)} that has one of the {len(names)} names "
+            f"in {place}{more}",
+            f"{fix}, or set data.label_names to null where the labels are names",
         )
     return rows.assign(label=rows["label"].map(known)), replace(source, label_names=tuple(names))
+
+
+def _names_in(path: Path, place: str, fix: str) -> tuple[list[str], list[int]]:
+    """Return the names in a file, and their numbers if each line has one."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{place}: cannot be read: {printable(error)}", fix) from None
+    names = [line.strip() for line in lines if line.strip()]
+    pairs = sorted((int(m[1]), m[2]) for m in map(NUMBERED.fullmatch, names) if m)
+    numbered = {name: number for number, name in pairs}
+    if len(set(numbered.values())) == len(names):  # not 1 star, 2 stars, 3 stars
+        return list(numbered), list(numbered.values())
+    return names, []
 
 
 def note_on_lists(labels: "pd.Series[str]") -> list[str]:
     """Return a note if labels are lists written as text, such as ['late', 'rude'] or late,rude.
 
-    A comma, semicolon, bar or # makes a list where each part is a label, or a part of one,
-    elsewhere too, and where many rows have it.
+    A comma, semicolon, bar or # makes a list where a part is a label of its own, or each is a part
+    of another one too, and where many rows have it.
     """
     counted = Counter(labels)
     parts = {label: found for label in counted if len(found := PARTS.split(label)) > 1}
     uses = Counter([*counted, *(part for found in parts.values() for part in set(found))])
     lists = [
-        label for label, found in parts.items() if all(part and uses[part] > 1 for part in found)
+        label
+        for label, found in parts.items()
+        if all(found) and (all(uses[p] > 1 for p in found) or any(p in counted for p in found))
     ]
     if sum(counted[label] for label in lists) <= MANY * len(labels):
         lists = []

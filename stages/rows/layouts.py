@@ -104,11 +104,13 @@ def _label_studio(row: Mapping[str, Any], _: str) -> Answers:
 
 def _label_studio_table(row: Mapping[str, Any], column: str) -> Answers:
     """Read a row of JSON-MIN or CSV, where several choices are an object, maybe written as text."""
-    answers, value = Answers(row), row.get(column)
+    answers, value = Answers(row), row.get(column, MISSING)
     if isinstance(value, str) and value.startswith('{"choices"'):
         value = json.loads(value)
     if isinstance(value, Mapping) and "choices" in value:
-        answers.given[column].append(_as_list(value["choices"]))
+        value = value["choices"]
+    if value is not MISSING:
+        answers.given[column].append(_as_list(value))
     return answers
 
 
@@ -132,9 +134,8 @@ def _prodigy(row: Mapping[str, Any], column: str) -> Answers:
     elif column in ("label", "accept"):
         if row["answer"] == "reject":
             answers.left_out["rejected"] += 1
-        else:
-            accepted = row["accept"] if "accept" in row else row.get("label")
-            answers.given[column].append(_as_list(accepted))
+        elif "accept" in row or "label" in row:
+            answers.given[column].append(_as_list(row["accept" if "accept" in row else "label"]))
     return answers
 
 
@@ -286,7 +287,7 @@ def unwrapped(content: dict[str, Any], names: list[str]) -> tuple[str, list[Any]
         names: the columns that are wanted.
 
     Raises:
-        ValueError: with what is wrong, if it holds several tables or uneven columns.
+        ValueError: with fault and remedy, if it holds several tables or uneven columns.
     """
     columns, data = content.get("columns"), content.get("data")
     if isinstance(columns, list) and isinstance(data, list):  # pandas: split
@@ -309,11 +310,15 @@ def unwrapped(content: dict[str, Any], names: list[str]) -> tuple[str, list[Any]
     if all(isinstance(value, list) for value in values) and (named or not tables):
         if len({len(value) for value in values}) > 1:
             sizes = ", ".join(f"{printable(name)} {len(value)}" for name, value in content.items())
-            raise ValueError(f"columns of unequal length: {sizes}")
+            raise ValueError(f"columns of unequal length: {sizes}", "give each a value in each row")
         rows = zip(*values, strict=True)
         return "lists by column", [dict(zip(content, row, strict=True)) for row in rows]
     if len(tables) > 1 and not named:
-        raise ValueError(f"several lists of rows: {printable(', '.join(tables), 200)}")
+        raise ValueError(
+            f"several lists of rows: {printable(', '.join(tables), 200)}",
+            f"lead to one of them: set data.text_column to {printable(next(iter(tables)))}.0.NAME "
+            "(NAME as in its rows), and data.label_column likewise",
+        )
     return ("", [content]) if named or not tables else next(iter(tables.items()))
 
 
@@ -373,10 +378,12 @@ def _is_number(cell: Any) -> bool:
 def guessed_columns(sample: list[list[Any]]) -> tuple[int, int]:
     """Return the numbers of the likely columns of text (the longest) and label, from 1.
 
-    The label is the column with the fewest different values beside the text.
+    The label is the column with the fewest different values beside the text, but more than one.
     """
     width = min(map(len, sample))
     columns = [[str(row[n] or "") for row in sample] for n in range(width)]
     text = max(range(width), key=lambda n: sum(map(len, columns[n])))
-    label = min((n for n in range(width) if n != text), key=lambda n: len(set(columns[n])))
+    different = [len(set(column)) for column in columns]
+    others = [n for n in range(width) if n != text]
+    label = min(others, key=lambda n: (different[n] == 1, different[n]))
     return text + 1, label + 1

@@ -9,12 +9,14 @@ To add a format: a function like the others in READERS, and its ending in `locat
 annotation tools and wrappers make of the rows is in `layouts`.
 """
 
+import bz2
 import codecs
 import csv
 import difflib
 import gzip
 import io
 import json
+import lzma
 import re
 import zlib
 from collections import Counter, defaultdict
@@ -292,7 +294,8 @@ def _check_names(path: Path, content: _Content, names: list[str], may_lack_heade
     for name in names:
         if header.count(name) > 1:
             raise _twice(path, content.line, name)
-        if name in header:
+        first_of = name.removesuffix(".0") if tool_of(dict.fromkeys(header)) else name
+        if first_of in header:
             continue
         if may_lack_header and len(header) > 1 and looks_like_data(content.sample):
             text, label = guessed_columns(content.sample)
@@ -320,6 +323,8 @@ def _no_nested_column(path: Path, name: str, rows: list[Mapping[str, Any]]) -> D
             f"set data.text_column to {text} and data.label_column to {label}",
         )
     names = dict.fromkeys(found for row in rows for found in islice(_names_of(row), SAMPLE))
+    if not names:
+        return _empty(path, "no rows")
     return _no_column(path, 1, name, list(names))
 
 
@@ -340,8 +345,13 @@ def _no_column(path: Path, line: int, name: str, there: list[str]) -> DataError:
 def _open_bytes(path: Path) -> BinaryIO:
     """Return the unpacked bytes of a file; see `_faults_of` for the errors of reading them."""
     kind = compression_of(path)
-    if kind == "gzip":
-        return cast(BinaryIO, gzip.open(path, "rb"))
+    openers: dict[str | None, Callable[..., Any]] = {
+        "gzip": gzip.open,
+        "bzip2": bz2.open,
+        "xz": lzma.open,
+    }
+    if kind in openers:
+        return cast(BinaryIO, openers[kind](path, "rb"))
     if kind == "zstd":
         # Read from our own handle, since pyarrow reports a missing file in words of its own.
         unpacked = pa.CompressedInputStream(path.open("rb"), "zstd")
@@ -387,7 +397,7 @@ def _faults_of(path: Path, encoding: str = "utf-8") -> Iterator[None]:
             f"{printable(path)}: line {line}: byte {offset} is not {_named(encoding)}",
             TO_UTF8,
         ) from None
-    except (EOFError, zlib.error, OSError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's own
             raise
         raise DataError(
@@ -474,6 +484,8 @@ def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     above = next((n for n, line in enumerate(head) if line.strip() and (n or not hint)), len(head))
     if above == len(head):
         raise _empty(path)
+    if head[above].startswith(FASTTEXT):
+        return _read_fasttext(path)
     own = "," if format_of(path) == "csv" else "\t"
     samples = {
         sign: _sample(head[above:], sign, names if has_header else [])
@@ -552,8 +564,8 @@ def _quote_of(path: Path, sign: str, width: int, above: int, sample: list[list[s
     if (quoted and not (joins and sign == "\t")) or width == 1:
         return '"'
     plain, _, wrapped = _fits(path, sign, "", width, above)
-    if plain and wrapped < 0.5:  # most are quoted: one of them is not as it should be
-        return ""
+    if plain:
+        return "" if wrapped < 0.5 else '"'  # most are quoted: one of them is not as it should be
     return "'" if not quoted and _fits(path, sign, "'", width, above)[0] else '"'
 
 
@@ -614,18 +626,13 @@ def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     if labels := labels_beside(path):
         return _read_pair(path, labels)
     if is_texts(path):
-        stem = path.name.partition(".")[0].replace("text", "label")
+        stem = re.sub("texts?", "labels", path.name.partition(".")[0])
         raise DataError(
             f"{printable(path)}: the file with its labels is missing",
             f"put {printable(stem)}.txt with a label on each line beside it",
         )
-    file, encoding = _open_text(path, newline="\n")
-    with file, _faults_of(path, encoding):
-        first = next((line for line in file if line.strip()), "")
-    if first.startswith(FASTTEXT):
-        return _read_fasttext(path, encoding)
     content = _read_csv(path, names, faults, has_header)
-    if len(content.header or []) < 2:
+    if content.header is not None and len(content.header) < 2:
         raise DataError(
             f"{printable(path)}: line 1: neither fastText ({FASTTEXT}x text) nor a table with tabs",
             "give a label and a text on each line with a tab between them, or the labels in a "
@@ -634,8 +641,8 @@ def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     return content
 
 
-def _read_fasttext(path: Path, encoding: str) -> _Content:
-    file, _ = _open_text(path, newline="\n")
+def _read_fasttext(path: Path) -> _Content:
+    file, encoding = _open_text(path, newline="\n")
 
     def rows() -> Iterator[Fields]:
         with file, _faults_of(path, encoding):
@@ -648,7 +655,7 @@ def _read_fasttext(path: Path, encoding: str) -> _Content:
                 if line.strip():
                     yield number, {"label": labels, "text": text}
 
-    return _Content(f"fastText, {_named(encoding)}", rows(), ["label", "text"])
+    return _Content(f"fastText, {_named(encoding)}", rows())
 
 
 def _read_pair(path: Path, beside: Path) -> _Content:
@@ -736,9 +743,8 @@ def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> _Conten
         try:
             wrapped, rows = unwrapped(content, names)
         except ValueError as error:
-            raise DataError(
-                f"{printable(path)}: {error}", f"give an array of objects, or {ONE_OBJECT}"
-            ) from None
+            what, fix = error.args
+            raise DataError(f"{printable(path)}: line 1: {what}", fix) from None
     found = _objects(enumerate(rows, start=1), names, faults)
     if wrapped and any(name.startswith(f"{wrapped}.") for name in names):
         # A name such as data.0.text, which leads through the wrapping, means the field of each row.
@@ -780,7 +786,7 @@ def _objects(
         if isinstance(value, dict):
             yield line, value
         elif not isinstance(value, list):
-            faults.add(line, "not a JSON object", ONE_OBJECT)
+            faults.add(line, "not a JSON object", "write each row as an object with its columns")
         elif not place and set(names) & set(map(str, value)):
             header = [str(name) for name in value]
         elif header:

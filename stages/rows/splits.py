@@ -194,7 +194,7 @@ def _too_few(rare: dict[str, int], rows: pd.DataFrame, params: DataParams) -> Da
     ways = ["drop"] * (sound > 1) + ["merge"] * (sound > 0 and sum(rare.values()) >= needed)
     named = ", ".join(f"{printable(label, 40)} ({n})" for label, n in rare.items())
     fix = f"give at least {needed} {unit} of each"
-    if params.on_rare == "refuse" and ways:
+    if ways := [way for way in ways if way != params.on_rare]:
         fix += f", or set data.on_rare to {' or '.join(ways)}"
     return DataError(
         f"{printable(params.source)}: classes whose {unit} are too few to be in train, validation "
@@ -297,7 +297,9 @@ def notes(
         rare: rows of the classes that `settle_rare` dropped or merged.
         params: what decided.
     """
-    return [*_decided(counts, rare, params), *_notes(splits, labels, counts["rows_repeated"])]
+    raters = len(params.label_columns) > 1 or counts["rows_outvoted"] or counts["rows_conflict"]
+    repeated = 0 if raters else counts["rows_repeated"]
+    return [*_decided(counts, rare, params), *_notes(splits, labels, repeated)]
 
 
 def _decided(

@@ -39,8 +39,9 @@ FORMATS = {
     ".parquet": "parquet",
     ".xlsx": "xlsx",
 }
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-ENDINGS = ".csv .tsv .txt .jsonl .json .parquet .xlsx, each also with .gz or .zst"
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
+ENDINGS = ".csv .tsv .txt .jsonl .json .parquet .xlsx, each also with .gz .bz2 .xz or .zst"
 # A split's file, or one part of several: train, train_text, train-00000-of-00002, test.part2.
 PART = re.compile(
     rf"({'|'.join(ALIASES)})(?:[-_.]?texts?)?((?:[-_.]?(?:part|shard|of)?[-_.]?[0-9]+)*)"
@@ -266,7 +267,7 @@ def _is_text(file: Path) -> bool:
 
 
 def compression_of(path: Path) -> str | None:
-    """Return "gzip", "zstd" or None, by the ending in any case."""
+    """Return a value of COMPRESSIONS or None, by the ending in any case."""
     return COMPRESSIONS.get(path.suffix.lower())
 
 
@@ -299,10 +300,13 @@ def _local_files(path: Path) -> dict[str, tuple[Path, ...]]:
     place = f"{place_of('data')}: {printable(path)}"
     if path.is_file():
         if format_of(path) is None:
+            archive = {path.suffix.lower(), _unpacked(path).suffix.lower()} & set(ARCHIVES)
+            copy = f"cp {shlex.quote(str(path))} {shlex.quote(str(path))}.txt"
             raise ParamsError(
                 f"{place}: expected one of {ENDINGS}",
-                f"convert it; if it is lines of text, name a copy: cp {shlex.quote(str(path))} "
-                f"{shlex.quote(str(path))}.txt",
+                "unpack it, and name a file or folder of what is in it"
+                if archive
+                else f"convert it; if it is lines of text, name a copy: {copy}",
             )
         return {"all": (path,)}
     if path.is_dir():
@@ -346,15 +350,37 @@ def _folder_splits(folder: Path, place: str) -> dict[str, tuple[Path, ...]]:
             raise ParamsError(f"{place}: two files for {split}: {names}", "keep one of them")
     texts = [path for path in inside if is_texts(path) and labels_beside(path)]
     if not ways and (texts or any(class_folders(folder).values())):
+        _refuse_mixed(folder, texts, others)
         return {"all": tuple(texts) or (folder,)}
+    classes = [path for path in others if path.is_dir() and any(class_folders(path).values())]
+    inner = f", such as {printable(classes[0])}" if classes else ""
     if missing := [f"{split}.*" for split in ("train", "test") if split not in ways]:
         raise ParamsError(
             f"{place}: holds no {' and no '.join(missing)} ({ENDINGS})",
-            "add what is missing, or name a single file, which is then split",
+            "add what is missing, or name a single file, or a folder with a folder for each class"
+            f"{inner}; both are then split",
         )
     for path in others:
         print(f"ignored: {printable(path)} is none of {', '.join(SPLITS)}", flush=True)
     return {split: tuple(files) for split, way in ways.items() for files in way.values()}
+
+
+def _refuse_mixed(folder: Path, texts: list[Path], others: list[Path]) -> None:
+    """Raise a DataError if a table lies beside class folders or texts; print what is ignored."""
+    tables = [path for path in others if path.is_file() and format_of(path) != "txt"]
+    if tables:
+        what = f"{texts[0].name} and its labels" if texts else "a folder for each class"
+        raise DataError(
+            f"{printable(folder)}: holds {what}, and {printable(tables[0].name)}",
+            "keep one of the two there",
+        )
+    for path in others:
+        if path not in texts and (texts or path.is_file()):
+            print(f"ignored: {printable(path)} beside what is read", flush=True)
+    if not texts:
+        for path in sorted(folder.glob("*/[!.]*")):
+            if not _is_text(path) and path.parent.name not in NO_LABELS:
+                print(f"ignored: {printable(path)} is no text file", flush=True)
 
 
 def _way_of(path: Path) -> tuple[str | None, str, list[Path]]:

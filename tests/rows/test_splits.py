@@ -131,7 +131,7 @@ def test_rare_classes_are_merged_into_a_new_class_or_one_of_the_data(
 def test_a_merged_class_that_is_still_too_small_is_refused_with_what_helps() -> None:
     fault = assert_not_prepared(table([*MANY, *few("two", 2)]), on_rare="merge")
     assert "too few to be in train, validation and test: other (2)" in fault
-    assert fault.endswith("Fix: give at least 3 rows of each")
+    assert fault.endswith("Fix: give at least 3 rows of each, or set data.on_rare to drop")
 
 
 @pytest.mark.parametrize("on_rare", ["drop", "merge"])
