@@ -100,8 +100,8 @@ def headline() -> str:
     accuracy = percent(record["accuracy_adapter_mean"])
     return (
         f"**Over {len(record['seeds'])} seeds in {record['precision']} LoRA on {source()} reaches "
-        f"{accuracy}: {points(record['accuracy_gain_mean'])} points over the frozen encoder** (95 % "
-        f"interval {seeds} over the seeds, {rows} over the test rows), "
+        f"{accuracy}: {points(record['accuracy_gain_mean'])} points over the frozen encoder** "
+        f"(95 % interval {seeds} over the seeds, {rows} over the test rows), "
         f"{over_tfidf(record['accuracy_adapter_mean'])} over TF-IDF. "
         f"{size} {versus}In the table a line over "
         "seeds is their mean; the others are single runs."
