@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.data_loader import DataLoaderShard
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from stages.core.params import TrainParams
 from stages.model.tokens import Encoded, padded
-from stages.running import processes
 
 EPOCHS = 3  # passes over the rows, at least
 STEPS = 100  # optimiser steps, at least
@@ -158,86 +156,6 @@ class Collator:
 
 
 STREAMS = 2_000_003  # a prime between the seeds of two processes' random numbers
-Key = tuple[int, int]  # a row's number, and how many rows its batch has
-
-
-class ShareOfBatches(torch.utils.data.Sampler[list[Key]]):
-    """This process's rows of each batch of the training.
-
-    A batch with fewer rows than there are processes leaves some without: they take its first row
-    with a weight of 0, since all of them have to take part in a step.
-
-    Args:
-        sampler: the rows of an epoch in their order.
-        batch_size: rows of a batch, over all processes.
-        rank: number of this process, from 0.
-        size: how many there are.
-    """
-
-    def __init__(self, sampler: EpochSampler, batch_size: int, rank: int, size: int) -> None:
-        self.sampler, self.batch_size, self.rank, self.size = sampler, batch_size, rank, size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0."""
-        self.sampler.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.sampler) / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        """Yield the keys of each batch: (row, rows of the whole batch), or (row, 0) to fill up."""
-        rows = list(self.sampler)
-        for start in range(0, len(rows), self.batch_size):
-            batch = rows[start : start + self.batch_size]
-            own = batch[self.rank :: self.size]
-            yield [(row, len(batch)) for row in own] or [(batch[0], 0)]
-
-
-class _KeyedRows(torch.utils.data.Dataset[tuple[dict[str, Any], int]]):
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Key) -> tuple[dict[str, Any], int]:
-        return self.rows[key[0]], key[1]
-
-
-class _ShareCollator:
-    """Pad a share as a batch, with `weight`, by which the sum of its losses counts.
-
-    DistributedDataParallel divides by the number of processes; the loss of the batch is the mean
-    over its own rows.
-    """
-
-    def __init__(self, collator: Collator, size: int) -> None:
-        self.collator, self.size = collator, size
-
-    def __call__(self, share: list[tuple[dict[str, Any], int]]) -> dict[str, Any]:
-        whole = share[0][1]
-        batch = self.collator([row for row, _ in share])
-        return batch | {"weight": self.size / whole if whole else 0.0}
-
-
-def shared_batches(
-    rows: Any, sampler: EpochSampler, collator: Collator, pins_memory: bool
-) -> DataLoaderShard:
-    """Return this process's share of the batches.
-
-    Args:
-        rows: the training rows.
-        sampler: their order, and the size of a batch.
-        collator: makes a batch of rows.
-        pins_memory: see `Device`.
-    """
-    rank, size = processes.share()
-    return DataLoaderShard(
-        _KeyedRows(rows),
-        batch_sampler=ShareOfBatches(sampler, sampler.batch_size, rank, size),
-        collate_fn=_ShareCollator(collator, size),
-        pin_memory=pins_memory,
-    )
 
 
 class OwnRandomNumbers(TrainerCallback):

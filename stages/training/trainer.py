@@ -38,7 +38,6 @@ from stages.training.data import (
     Plan,
     TrainingRows,
     plan_of,
-    shared_batches,
 )
 
 TEMPERATURE = 0.07  # of the similarities, as in both papers' range
@@ -273,7 +272,7 @@ def make_trainer(
     figure. Where validation has too few rows to choose, neither happens. Batches hold rows of
     similar length, so little of them is padding. A training that is not checkpointed goes the same
     way and ends with its last weights. Several processes share each batch, so that the steps are
-    those of one.
+    those of one; a last batch that is not full has rows of the first beside its own.
 
     Raises:
         ParamsError: if they cannot share it.
@@ -328,7 +327,9 @@ def _arguments(params: Params, plan: Plan, device: Device, checkpointed: bool) -
     arguments = TrainingArguments(
         output_dir=str(paths.CHECKPOINTS),
         max_steps=plan.steps,
-        per_device_train_batch_size=share_of(settings.batch_size, device.processes),
+        per_device_train_batch_size=settings.batch_size,
+        # Each process takes its share of each batch; the last one of a pass is filled up for that.
+        accelerator_config={"split_batches": device.processes > 1},
         learning_rate=method_of(params).learning_rate(settings),
         lr_scheduler_type=SCHEDULES[settings.schedule],
         warmup_steps=round(settings.warmup_fraction * plan.steps),
@@ -349,13 +350,13 @@ def _arguments(params: Params, plan: Plan, device: Device, checkpointed: bool) -
         logging_steps=min(LOG_EVERY, plan.interval),
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
-        dataloader_pin_memory=device.pins_memory,
+        dataloader_pin_memory=device.kind.pins_memory,
         report_to="none",
         # Weights that a step does not use are found in the first step; they stay the same ones.
         ddp_find_unused_parameters=False,
         ddp_static_graph=True,
         ddp_broadcast_buffers=False,
-        average_tokens_across_devices=False,  # the loss of a share has its weight already
+        average_tokens_across_devices=False,  # the shares are of one size
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # a process uses one GPU, however many there are
     return arguments
@@ -383,25 +384,14 @@ class ClassifierTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset: Any = train_dataset or self.train_dataset
         lengths = dataset.encoded.lengths.tolist()
-        batch_size = self.args.train_batch_size * self.device.processes
-        return EpochSampler(batch_size, lengths, self.args.seed)
-
-    def get_train_dataloader(self) -> Any:
-        """Return the batches, or this process's share of each of them."""
-        if self.device.processes == 1:
-            return super().get_train_dataloader()
-        collator: Any = self.data_collator
-        return shared_batches(
-            self.train_dataset, self._get_train_sampler(), collator, self.device.pins_memory
-        )
+        return EpochSampler(self.args.train_batch_size, lengths, self.args.seed)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        """Return the mean loss of a batch, or what this process adds to it."""
+        """Return the mean loss of a batch, or of this process's share of it."""
         targets = inputs.pop("labels")
-        weight = inputs.pop("weight", 1 / len(targets))
         logits = model(**inputs).logits.float()
         by_class = None if self.weights is None else logits.new_tensor(self.weights)
-        loss: Tensor = weight * cross_entropy(
+        loss: Tensor = (1 / len(targets)) * cross_entropy(
             logits, targets, by_class, reduction="sum", label_smoothing=self.smoothing
         )
         if self.contrastive:
