@@ -7,11 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from stages.core import paths
-from stages.core.artefacts import maker_of
-from stages.core.errors import HostError, ModelError
 from stages.core.params import Params
 from stages.evaluate_adapter import evaluate_adapter
 from tests.support.tiny import changed
@@ -67,21 +64,3 @@ def test_it_says_what_it_found(params: Params, capsys: pytest.CaptureFixture[str
     evaluate_adapter(params)
     accuracy = metrics(Path(), paths.ADAPTER_METRICS)["accuracy"]
     assert capsys.readouterr().out == f"adapter: accuracy {accuracy:.4f} on 20 test rows\n"
-
-
-@pytest.mark.usefixtures("project")
-def test_a_damaged_adapter_leaves_the_old_scores(params: Params) -> None:
-    before = paths.ADAPTER_METRICS.read_bytes()
-    weights = paths.ADAPTER / "adapter_model.safetensors"
-    save_file({name: tensor + 1e-7 for name, tensor in load_file(weights).items()}, weights)
-    with pytest.raises(ModelError, match=f"{weights}: sha256"):
-        evaluate_adapter(params)
-    assert paths.ADAPTER_METRICS.read_bytes() == before
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("path", [paths.TEST, paths.LABELS, paths.ADAPTER])
-def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: Path) -> None:
-    path.rename("away")
-    with pytest.raises(HostError, match=f"{path} not found.*dvc repro {maker_of(path)}"):
-        evaluate_adapter(params)

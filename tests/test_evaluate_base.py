@@ -14,7 +14,6 @@ import torch
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
-from stages.core.errors import HostError
 from stages.core.params import Params
 from stages.evaluate_base import evaluate_base
 from stages.model.device import set_up
@@ -66,14 +65,6 @@ def test_the_floors_are_those_of_the_data(finished_run: Path) -> None:
     assert scores["majority"] == pytest.approx(shares["test"][majority])
     assert 0 < scores["untrained"] < 1
     assert scores["untrained_sd"] > 0
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("path", [paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS])
-def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: Path) -> None:
-    path.unlink()
-    with pytest.raises(HostError, match="dvc repro prepare"):
-        evaluate_base(params)
 
 
 @pytest.mark.usefixtures("project")

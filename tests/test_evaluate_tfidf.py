@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from stages.core import paths
-from stages.core.errors import HostError
 from stages.core.params import Params
 from stages.evaluate_tfidf import evaluate_tfidf
 from tests.support.tiny import changed, new_process
@@ -33,14 +31,6 @@ def test_the_same_bytes_each_time(params: Params) -> None:
     before = paths.TFIDF_PREDICTIONS.read_bytes()
     evaluate_tfidf(changed(params, seed=99))
     assert paths.TFIDF_PREDICTIONS.read_bytes() == before
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("path", [paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS])
-def test_a_missing_input_names_the_stage_that_makes_it(params: Params, path: object) -> None:
-    Path(str(path)).rename("away")
-    with pytest.raises(HostError, match="dvc repro prepare"):
-        evaluate_tfidf(params)
 
 
 @pytest.mark.usefixtures("project")

@@ -12,13 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stages.core import paths
-from stages.core.errors import HostError, ModelError, NumericsError, ParamsError
+from stages.core.errors import ModelError, ParamsError
 from stages.core.params import Params
 from stages.evaluate_adapter import evaluate_adapter
 from stages.evaluate_base import evaluate_base
 from stages.train_lora import train_lora
-from stages.training import trainer
-from tests.support.tiny import NAMES, changed
+from tests.support.tiny import changed
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -80,23 +79,6 @@ def test_full_fine_tuning_trains_every_weight_through_the_same_stages(
 
 
 @pytest.mark.usefixtures("project")
-def test_a_loss_that_is_not_finite_leaves_the_old_adapter(
-    params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def poison(classifier: Any, _: Any) -> None:
-        with torch.no_grad():
-            classifier.model.get_input_embeddings().weight[:] = float("nan")
-
-    monkeypatch.setattr(trainer, "put_head", poison)
-    old, curves = content(paths.ADAPTER), content(paths.TRAINING_CURVES)
-    with pytest.raises(NumericsError, match="the loss is not finite at step 1, learning rate 0,"):
-        train_lora(params)
-    assert content(paths.ADAPTER) == old
-    assert content(paths.TRAINING_CURVES) == curves
-    assert not [path.name for path in Path("models").iterdir() if "tmp" in path.name]
-
-
-@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -123,18 +105,6 @@ def test_a_head_of_another_base_is_refused(params: Params, models: dict[str, Pat
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize(
-    ("path", "stage"), [(paths.HEAD, "evaluate_base"), (paths.BASE_MODEL, "fetch_base")]
-)
-def test_a_missing_input_names_the_stage_that_makes_it(
-    params: Params, path: Path, stage: str
-) -> None:
-    path.rename("away")
-    with pytest.raises(HostError, match=f"dvc repro {stage}"):
-        train_lora(params)
-
-
-@pytest.mark.usefixtures("project")
 def test_the_stage_says_what_trains_and_what_is_unusual(
     params: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,13 +113,6 @@ def test_the_stage_says_what_trains_and_what_is_unusual(
     assert len(lines) == 2
     assert lines[0].startswith("LoRA r=4 on key, query, value")
     assert lines[1].startswith("warning: lora.lora_alpha 1 with r 4 scales the update by 0.25")
-
-
-@pytest.mark.usefixtures("project")
-def test_labels_in_another_order_are_another_adapter(params: Params) -> None:
-    paths.LABELS.write_text(f'["{NAMES[1]}", "{NAMES[0]}"]\n', encoding="utf-8")
-    with pytest.raises(ModelError, match="models/adapter: trained for the labels"):
-        evaluate_adapter(params)
 
 
 @pytest.mark.usefixtures("project")
