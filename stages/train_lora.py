@@ -5,7 +5,7 @@ import shutil
 from stages.core import paths
 from stages.core.artefacts import read_object, replacing
 from stages.core.params import Params
-from stages.model.classifier import Classifier, count_parameters
+from stages.model.classifier import Classifier
 from stages.model.device import set_up
 from stages.model.fast import speed_up
 from stages.model.head import last_layer, load_head, read_head
@@ -47,7 +47,8 @@ def train_lora(params: Params) -> dict[str, str]:
     start = Start(last_layer(base), read_head(base, paths.HEAD, starts[params.train.start]))
     classifier = method.attach(base, params)
     check_round_trip(classifier, params, fresh_base)
-    trained, total = count_parameters(classifier)
+    count = classifier.model.num_parameters
+    trained, total = count(only_trainable=True), count()
     print(
         f"{method.describe(classifier)} {', '.join(classifier.head)}: {trained:,} of {total:,} "
         f"parameters train ({100 * trained / total:.2f} %)"

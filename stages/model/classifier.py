@@ -131,7 +131,6 @@ class Classifier:
         labels: class names in the order of the logits.
         pooling: the state that the head reads, as `pooling.set_pooling` returned it.
         pooler: the encoder's modules that make the pooled state of the last one, in their order.
-        switches: whether the encoder computes short and long batches in different ways.
     """
 
     model: Any
@@ -140,7 +139,6 @@ class Classifier:
     labels: tuple[str, ...]
     pooling: Pooling = "auto"
     pooler: tuple[str, ...] = ()
-    switches: bool = False
 
     @property
     def has_new_pooler(self) -> bool:
@@ -220,12 +218,6 @@ def _replaced_forward(module: Any, forward: Callable[..., Any]) -> Iterator[None
         del module.forward
 
 
-def count_parameters(classifier: Classifier) -> tuple[int, int]:
-    """Return how many parameters train, and how many there are."""
-    sizes = [(p.numel(), p.requires_grad) for p in classifier.model.parameters()]
-    return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
-
-
 LONGEST = 32  # tokens
 PROBE = ["a", "a longer text"]
 ANOTHER = "choose an architecture from the table in README.md"
@@ -274,7 +266,12 @@ def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
             )
         classifier = replace(classifier, pooler=_pooler_of(classifier, batch))
         if not _same(classifier, batch, together):
-            raise _unsupported(classifier, batch, folder)
+            other = "set model.pooling to mean or first, or " * (classifier.pooling == "auto")
+            raise ModelError(
+                f"{folder}: {name} is not supported: its head reads more of a text than one state "
+                "of the encoder",
+                other + ANOTHER,
+            )
         if bf16 and not _computes_in_bf16(model, batch):
             raise ModelError(
                 f"{folder}: {name} cannot compute in bf16 in this version of Transformers",
@@ -282,7 +279,7 @@ def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
             )
     if switches:
         undo_switches(encoder)
-    return replace(classifier, switches=switches)
+    return classifier
 
 
 def _pooler_of(classifier: Classifier, batch: dict[str, Tensor]) -> tuple[str, ...]:
@@ -338,19 +335,3 @@ def _unreadable(classifier: Classifier, error: Exception, folder: Path) -> Model
             "set model.pooling to auto",
         )
     return ModelError(f"{folder}: {name} cannot read a text: {printable(error, 150)}", ANOTHER)
-
-
-def _unsupported(classifier: Classifier, batch: dict[str, Tensor], folder: Path) -> ModelError:
-    """Return the refusal, with another pooling as the remedy where that works."""
-    name, fix = type(classifier.model).__name__, ANOTHER
-    if classifier.pooling == "auto":
-        set_pooling(classifier.model, "mean")
-        try:
-            with torch.no_grad():
-                together = classifier.model(**batch).logits
-            if _same(replace(classifier, pooling="mean", pooler=()), batch, together):
-                fix = "set model.pooling to mean or first"
-        except FAILURES:
-            pass
-    what = "its head reads more of a text than one state of the encoder"
-    return ModelError(f"{folder}: {name} is not supported: {what}", fix)

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout, scaled_dot_product_attention
+from torch.nn.functional import dropout
+from transformers import BertConfig, BertForSequenceClassification
 
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import ComputeParams, Params
@@ -28,21 +29,21 @@ class Kind:
         name: PyTorch's, and that of compute.device.
         count: how many are here.
         native_bf16: whether the one here multiplies bf16 matrices in hardware.
+        messages: PyTorch's backend for what several processes say to one another.
         bf16: whether bf16 can be used at all.
         attention: name of the attention kernel for Transformers; None leaves the choice to it.
-        batch_tokens: padded tokens in one batch of scoring.
+        batch_tokens: padded tokens in one batch of scoring, enough to keep it busy.
         pins_memory: whether batches are prepared in memory that the device copies from directly.
-        messages: PyTorch's backend for what several processes say to one another.
     """
 
     name: str
     count: Callable[[], int]
     native_bf16: Callable[[], bool]
-    bf16: bool
-    attention: str | None
-    batch_tokens: int
-    pins_memory: bool
     messages: str
+    bf16: bool = True
+    attention: str | None = None
+    batch_tokens: int = 1 << 16
+    pins_memory: bool = True
 
     def require(self, processes: int) -> None:
         """Check that each process on this machine can have a device of its own.
@@ -59,26 +60,6 @@ class Kind:
             )
 
 
-def _cuda_count() -> int:
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def _cuda_has_bf16() -> bool:
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-
-
-def _xpu_count() -> int:
-    return torch.xpu.device_count() if torch.xpu.is_available() else 0
-
-
-def _xpu_has_bf16() -> bool:
-    return bool(torch.xpu.is_bf16_supported(including_emulation=False))
-
-
-def _mps_count() -> int:
-    return int(torch.backends.mps.is_available())
-
-
 def _cpu_has_bf16() -> bool:
     features = torch.cpu.get_capabilities()
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -87,45 +68,36 @@ def _cpu_has_bf16() -> bool:
 KINDS = {
     "cuda": Kind(
         name="cuda",
-        count=_cuda_count,
-        native_bf16=_cuda_has_bf16,
-        bf16=True,
-        attention=None,
-        batch_tokens=1 << 16,
-        pins_memory=True,
+        count=lambda: torch.cuda.device_count(),
+        native_bf16=lambda: torch.cuda.is_bf16_supported(including_emulation=False),
         messages="cpu:gloo,cuda:nccl",
     ),
     "xpu": Kind(
         name="xpu",
-        count=_xpu_count,
-        native_bf16=_xpu_has_bf16,
-        bf16=True,
-        attention=None,
-        batch_tokens=1 << 16,
-        pins_memory=True,
+        count=lambda: torch.xpu.device_count(),
+        native_bf16=lambda: torch.xpu.is_bf16_supported(including_emulation=False),
         messages="cpu:gloo,xpu:xccl",
     ),
     "mps": Kind(
         name="mps",
-        count=_mps_count,
+        count=lambda: int(torch.backends.mps.is_available()),
         native_bf16=lambda: False,
+        messages="gloo",
         bf16=False,
         # The fused kernel ignores dropout there, and misreads layouts (pytorch#184126, #181133).
         attention="eager",
         batch_tokens=1 << 14,
         pins_memory=False,
-        messages="gloo",
     ),
     "cpu": Kind(
         name="cpu",
         count=lambda: 1,
         native_bf16=_cpu_has_bf16,
-        bf16=True,
+        messages="gloo",
         # On a processor the fused kernel's backward pass takes a third of a training step.
         attention="eager",
         batch_tokens=1 << 10,
         pins_memory=False,
-        messages="gloo",
     ),
 }
 
@@ -145,40 +117,17 @@ def choose(wanted: str) -> Kind:
     return next(k for n, k in KINDS.items() if n == wanted or (wanted == "auto" and k.count()))
 
 
-ROWS, TOKENS, WIDTH, HEADS, CLASSES = 4, 16, 128, 2, 3  # heads of width 64, as in BERT
-VOCABULARY = 50
 TOLERANCE = 1e-3  # of float32 sums in another order; a wrong kernel is off by far more
 OTHERWISE = "set compute.device to cpu, or install another version of torch"
-
-
-class _Step(nn.Module):
-    """What an encoder computes, once: embedding, attention, feed-forward, norms, head."""
-
-    def __init__(self, fused: bool) -> None:
-        super().__init__()
-        self.fused = fused
-        self.tokens = nn.Embedding(VOCABULARY, WIDTH)
-        self.projections = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
-        self.up, self.down = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
-        self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(2))
-        self.head = nn.Linear(WIDTH, CLASSES)
-
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        states = self.tokens(ids)
-        query, key, value = (
-            layer(states).view(ROWS, TOKENS, HEADS, -1).transpose(1, 2)
-            for layer in self.projections
-        )
-        allowed = mask[:, None, None, :]
-        if self.fused:
-            read = scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        else:
-            weights = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
-            read = weights.masked_fill(~allowed, -1e9).softmax(-1) @ value
-        states = self.norms[0](states + read.transpose(1, 2).reshape(states.shape))
-        states = self.norms[1](states + self.down(nn.functional.gelu(self.up(states))))
-        logits: Tensor = self.head(states[:, 0])
-        return logits
+TINY = BertConfig(
+    vocab_size=50,
+    hidden_size=128,
+    intermediate_size=256,
+    num_hidden_layers=1,
+    num_attention_heads=2,  # of width 64, as in BERT
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
 
 
 def check_device(device: torch.device, attention: str | None) -> list[str]:
@@ -195,14 +144,15 @@ def check_device(device: torch.device, attention: str | None) -> list[str]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _check(device, fused=attention is None)
+        return _check(device, attention)
 
 
-def _check(device: torch.device, fused: bool) -> list[str]:
+def _check(device: torch.device, attention: str | None) -> list[str]:
     notes = []
-    step = _Step(fused)
-    ids = torch.randint(VOCABULARY, (ROWS, TOKENS))
-    mask = torch.arange(TOKENS) < torch.tensor([[TOKENS], [9], [5], [2]])
+    made: Any = BertForSequenceClassification
+    step: nn.Module = made._from_config(TINY, attn_implementation=attention)
+    ids = torch.randint(TINY.vocab_size, (4, 16))
+    mask = torch.arange(16) < torch.tensor([[16], [9], [5], [2]])
     expected = _loss_and_gradients(step, ids, mask)
     try:
         try:
@@ -235,12 +185,12 @@ def _check(device: torch.device, fused: bool) -> list[str]:
     return notes
 
 
-def _loss_and_gradients(step: _Step, ids: Tensor, mask: Tensor) -> list[Tensor]:
+def _loss_and_gradients(step: nn.Module, ids: Tensor, mask: Tensor) -> list[Tensor]:
     """Return the loss and the gradient of each weight, on the CPU."""
     step.zero_grad()
-    labels = torch.tensor([0, 1, 2, 0], device=ids.device)
-    loss = cross_entropy(step(ids, mask), labels)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch left it untyped
+    labels = torch.tensor([0, 1, 1, 0], device=ids.device)
+    loss = step(input_ids=ids, attention_mask=mask, labels=labels).loss
+    loss.backward()
     gradients = [p.grad for p in step.parameters() if p.grad is not None]
     return [t.detach().cpu().clone() for t in (loss, *gradients)]
 
@@ -254,23 +204,17 @@ class Device:
     """The device at hand and how it is used.
 
     Attributes:
+        kind: of device.
         torch_device: where tensors are kept.
         precision: number type of the matrix products.
         threads: processor threads that torch uses.
-        attention: name of the attention kernel for Transformers; None leaves the choice to it.
-        batch_tokens: padded tokens in one batch of scoring, enough to keep the device busy.
-        native_bf16: whether the device multiplies bf16 matrices in hardware.
-        pins_memory: whether batches are prepared in memory that the device copies from directly.
         processes: how many processes share the work.
     """
 
+    kind: Kind
     torch_device: torch.device
     precision: Precision
     threads: int
-    attention: str | None
-    batch_tokens: int
-    native_bf16: bool
-    pins_memory: bool = False
     processes: int = 1
 
     @property
@@ -281,12 +225,7 @@ class Device:
     @property
     def is_cpu(self) -> bool:
         """Whether the device is the processor itself."""
-        return self.torch_device.type == "cpu"
-
-    @property
-    def packs_bf16(self) -> bool:
-        """Whether the processor has kernels that read packed bf16 weights."""
-        return self.is_cpu and torch.cpu.get_capabilities().get("avx512_bf16", False)
+        return self.kind.name == "cpu"
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context in which matrix products use the chosen precision."""
@@ -317,15 +256,20 @@ def set_up(params: ComputeParams) -> Device:
     _reuse_freed_memory()
     if device.torch_device.index is not None:
         torch.get_device_module(device.torch_device).set_device(device.torch_device.index)
-    notes = [_emulation(device)] if device.bf16 and not device.native_bf16 else []
+    notes = []
+    if device.bf16 and not device.kind.native_bf16():
+        notes.append(
+            f"compute.precision: bf16: this {device.kind.name} has no bf16 units, so it is slower "
+            "than fp32 here"
+        )
     torch.use_deterministic_algorithms(True)
     # Filling every new tensor helps to find reads of uninitialised memory; there are none here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
     if not device.is_cpu:  # the processor is what others are compared with
-        notes += check_device(device.torch_device, device.attention)
+        notes += check_device(device.torch_device, device.kind.attention)
     for note in notes if place.leads else []:
         print(f"warning: {note}", file=sys.stderr)
-    join(KINDS[device.torch_device.type].messages)
+    join(device.kind.messages)
     return device
 
 
@@ -337,21 +281,16 @@ def resolve(params: ComputeParams) -> Device:
     """
     place = world()
     kind = choose(params.device)
-    native = kind.native_bf16()
     if params.precision == "bf16" and not kind.bf16:
         raise HostError(
             f"compute.precision: bf16: not reliable on {kind.name}", "set compute.precision to auto"
         )
+    fastest: Precision = "bf16" if kind.native_bf16() else "fp32"
     return Device(
+        kind=kind,
         torch_device=_own_device(kind, place),
-        precision=("bf16" if native else "fp32")
-        if params.precision == "auto"
-        else params.precision,
+        precision=fastest if params.precision == "auto" else params.precision,
         threads=threads_of(params, place.local_size),
-        attention=kind.attention,
-        batch_tokens=kind.batch_tokens,
-        native_bf16=native,
-        pins_memory=kind.pins_memory,
         processes=place.size,
     )
 
@@ -366,13 +305,6 @@ def _own_device(kind: Kind, place: World) -> torch.device:
         return torch.device(kind.name)
     kind.require(place.local_size)
     return torch.device(kind.name, place.local_rank)
-
-
-def _emulation(device: Device) -> str:
-    return (
-        f"compute.precision: bf16: this {device.torch_device.type} has no bf16 units, so it is "
-        "slower than fp32 here"
-    )
 
 
 def _reuse_freed_memory() -> None:

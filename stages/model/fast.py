@@ -72,28 +72,7 @@ def pool_dropout(model: nn.Module, seed: int) -> None:
                 module._modules[name] = PooledDropout(child.p, pool)
 
 
-def compute_first_token_only(classifier: Classifier) -> Callable[[], None]:
-    """Let the last layer continue with the first token alone, once its attention has read them all.
-
-    `load_base` has checked that the head reads no other state, and three quarters of the layer's
-    work come after its attention. Layers that are not built as BERT's stay as they are, and so do
-    those of an encoder that pads long texts itself, and counts its states afterwards (BigBird).
-
-    Returns:
-        What undoes it.
-    """
-    layers = getattr(getattr(encoder_of(classifier.model), "encoder", None), "layer", None)
-    reads_first = classifier.pooling != "mean" and not classifier.switches
-    if reads_first and isinstance(layers, nn.ModuleList):
-        output = getattr(getattr(layers[-1], "attention", None), "output", None)
-        if isinstance(output, nn.Module):
-            return output.register_forward_pre_hook(
-                lambda _, states: tuple(state[:, :1].contiguous() for state in states)
-            ).remove
-    return lambda: None
-
-
-def round_frozen(classifier: Classifier, device: Device) -> Callable[[], None]:
+def round_frozen(classifier: Classifier) -> Callable[[], None]:
     """Keep the encoder's frozen linear weights in bf16: autocast would round them at every use.
 
     The head stays in float32, and so does what trains.
@@ -102,8 +81,6 @@ def round_frozen(classifier: Classifier, device: Device) -> Callable[[], None]:
         What undoes it; it keeps the weights as they were until it is dropped.
     """
     before: list[tuple[Any, Tensor]] = []
-    if not device.bf16:
-        return lambda: None
     encoder: Any = encoder_of(classifier.model)
     inner: Any = getattr(classifier.model, "get_base_model", lambda: classifier.model)()
     for name, module in encoder.named_modules(prefix=inner.base_model_prefix):
@@ -117,47 +94,6 @@ def round_frozen(classifier: Classifier, device: Device) -> Callable[[], None]:
             parameter.data = data
 
     return undo
-
-
-def pack_frozen(model: nn.Module) -> Callable[[], None]:
-    """Keep bf16 weights in the order that the processor's kernels read, for use without gradients.
-
-    Otherwise each product reorders them anew, a sixth of the time of scoring; the results are the
-    same bits.
-
-    Returns:
-        What undoes it.
-    """
-    packed: list[Any] = []
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module.weight.dtype == torch.bfloat16:
-            forward: Any = _packed_forward(module)
-            module.forward = forward  # type: ignore[method-assign]  # for this module alone
-            packed.append(module)
-
-    def undo() -> None:
-        for module in packed:
-            del module.forward
-
-    return undo
-
-
-def _packed_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
-    packed: dict[tuple[int, int], Tensor] = {}  # at most one, by the state of the weight
-
-    def forward(states: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return nn.functional.linear(states, layer.weight, layer.bias)
-        state = (layer.weight.data_ptr(), layer.weight._version)
-        if state not in packed:
-            packed.clear()
-            packed[state] = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(
-            states.to(torch.bfloat16), packed[state], layer.bias, "none", [], ""
-        )
-        return result
-
-    return forward
 
 
 class Projections:
@@ -319,25 +255,21 @@ def speed_up(classifier: Classifier, device: Device, seed: int) -> None:
     """
     model = classifier.model
     tried: list[tuple[str, Callable[[], Callable[[], None]], bool]] = [
-        ("the first token alone", lambda: compute_first_token_only(classifier), False),
         ("fused projections", lambda: fuse_projections(model, lambda: _traced(classifier)), False),
-        ("rounded frozen weights", lambda: round_frozen(classifier, device), True),
-        ("packed weights", lambda: pack_frozen(model), True),
+        ("rounded frozen weights", lambda: round_frozen(classifier), True),
     ]
-    last: dict[bool, Seen] = {}
     for name, put_on, in_bf16 in tried:
-        if in_bf16 and not (device.bf16 if name != "packed weights" else device.packs_bf16):
+        if in_bf16 and not device.bf16:
             continue
         context = device.autocast if in_bf16 else nullcontext
         with unchanged(model):
-            plain = last.get(in_bf16) or _seen(classifier, context)
+            plain = _seen(classifier, context)
         take_off = put_on()
         with unchanged(model):
             fast = _seen(classifier, context)
         if _differ(plain, fast, SAME if in_bf16 else EXACT):
             take_off()
             print(f"note: without a speed-up ({name}): it does not give this model's own logits")
-        last = {in_bf16: plain}
     if device.is_cpu:
         pool_dropout(model, seed)
 

@@ -142,8 +142,9 @@ def fit_warnings(
             f"the tokenizer pads with token {tokenizer.pad_token_id}, the model counts positions "
             f"without token {of_model}: pad_token_id in config.json and the tokenizer's differ"
         )
-    about_words = list(_about_words(tokenizer, texts))
-    return lines + (about_words or list(_about_pieces(tokenizer, figures)))
+    return lines + (
+        list(_lost_capitals(tokenizer, texts)) or list(_about_pieces(tokenizer, figures))
+    )
 
 
 def _about_pieces(tokenizer: Any, figures: dict[str, Any]) -> Iterator[str]:
@@ -158,50 +159,33 @@ def _about_pieces(tokenizer: Any, figures: dict[str, Any]) -> Iterator[str]:
         example = f", most often {signs}" if signs else ""
         yield (
             f"{figures['unknown_rows']:.0%} of the training rows hold what the tokenizer reads as "
-            f"{tokenizer.unk_token}{example}: the model cannot tell "
-            "these apart. Fix: model.source, a base whose tokenizer reads bytes (RoBERTa, "
-            "ModernBERT) or a multilingual one"
+            f"{tokenizer.unk_token}{example}: the model cannot tell these apart. {REMEDY}, or one "
+            "whose tokenizer reads bytes (RoBERTa, ModernBERT); where an uncased base has a "
+            'tokenizer that keeps capitals, "do_lower_case": true in its tokenizer_config.json'
         )
 
 
-def _about_words(tokenizer: Any, texts: list[str]) -> Iterator[str]:
-    """Yield a line with the cause if many words of the texts lose their capitals or are unknown."""
+def _lost_capitals(tokenizer: Any, texts: list[str]) -> Iterator[str]:
+    """Yield a line if many words lose capitals with which the vocabulary has them."""
     sample = texts[:: max(1, -(-len(texts) // SAMPLE))]
     counted = Counter(word for text in sample for word in WORD.findall(text))
-    total = max(1, counted.total())
-    read = _tokens(tokenizer, list(counted))
-    lower = _tokens(tokenizer, [word.lower() for word in counted if word != word.lower()])
-    unknown = [word for word in read if tokenizer.unk_token in read[word]]
+    capital = [word for word in counted if word != word.lower()]
+    read, lower = (_tokens(tokenizer, words) for words in (capital, [w.lower() for w in capital]))
     vocabulary = tokenizer.get_vocab()
-    lost = [  # the vocabulary has them as they are written, and the tokenizer does not make them
+    lost = [
         word
-        for word in read
-        if word != word.lower()
-        and any(f"{start}{word}" in vocabulary for start in STARTS)
+        for word in capital
+        if any(f"{start}{word}" in vocabulary for start in STARTS)
         and read[word] == lower[word.lower()]
     ]
-
-    def share(of: list[str]) -> float:
-        return sum(counted[word] for word in of) / total
-
-    if share(lost) >= MANY:
+    share = sum(counted[word] for word in lost) / max(1, counted.total())
+    if share >= MANY:
         yield (
             f"the tokenizer lower-cases the texts, though the vocabulary has words with capitals, "
-            f"such as {printable(lost[0])}: {share(lost):.0%} of the words of the training texts "
-            f"are read as others ({share([w for w in lost if w in unknown]):.0%} as "
-            f'{tokenizer.unk_token}). If the model is a cased one, put "do_lower_case": false into '
-            "its tokenizer_config.json"
+            f"such as {printable(lost[0])}: {share:.0%} of the words of the training texts are "
+            'read as others. If the model is a cased one, put "do_lower_case": false into its '
+            "tokenizer_config.json"
         )
-    elif tokenizer.unk_token is not None and share(unknown) >= MANY:
-        mended = [w for w in unknown if tokenizer.unk_token not in lower.get(w.lower(), read[w])]
-        what = f"{share(unknown):.0%} of the words of the training texts are {tokenizer.unk_token}"
-        if share(mended) > share(unknown) / 2:
-            yield (
-                f"{what} to the tokenizer, most of them for their capitals alone: if the model is "
-                'an uncased one, put "do_lower_case": true into its tokenizer_config.json'
-            )
-        else:
-            yield f"{what} to the tokenizer: is it made for their language? {REMEDY}"
 
 
 def _tokens(tokenizer: Any, words: list[str]) -> dict[str, list[str]]:

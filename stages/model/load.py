@@ -1,7 +1,7 @@
 """Read weights from safetensors files; a damaged file or a number that is not finite is refused."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from stages.core.artefacts import require
 from stages.core.errors import ModelError, UserError, printable
-from stages.model.classifier import Classifier, Pooling, find_halves, set_pooling
+from stages.model.classifier import (
+    FAILURES,
+    Classifier,
+    Pooling,
+    encoder_of,
+    find_halves,
+    set_pooling,
+    unchanged,
+)
 from stages.model.device import Device
 from stages.model.tokens import check_tokenizer, load_tokenizer
 from stages.sources.architectures import refuse_unsupported
@@ -52,18 +60,15 @@ SPELLINGS = (
     *("max_seq_len", "max_seq_length", "max_sequence_length", "max_seqlen", "max_len"),
 )
 MATRIX = 2
-SHORTEST = 8  # tokens: the least that data.max_length may be
-TRIED = 2048  # tokens, where neither weights nor configuration say anything
 
 
 def position_limit(model: Any) -> int | None:
-    """Return the largest number of tokens that the model can read, None if there is no limit.
+    """Return the largest number of tokens that the model can read, None if nothing limits it.
 
     It is the least of the rows of its position tables, less those that the architecture leaves out,
-    and of what its configuration says. Where neither exists, one row is run through the encoder.
+    and of what its configuration says.
     """
-    known = [*_rows_of_tables(model), *_configured(model.config)]
-    return min(known) if known else _tried(model)
+    return min([*_rows_of_tables(model), *_configured(model.config)], default=None)
 
 
 def _rows_of_tables(model: Any) -> Iterator[int]:
@@ -86,20 +91,6 @@ def _configured(config: Any) -> Iterator[int]:
             yield int(value)
 
 
-def _tried(model: Any) -> int | None:
-    """Return the longest row that the encoder can read, None if it reads TRIED tokens."""
-    return None if _reads(model, TRIED) else max(_longest(model, TRIED), 1)
-
-
-def _longest(model: Any, unreadable: int) -> int:
-    """Return the longest row that the encoder can read, below one that it cannot; 0 for none."""
-    low, high = 0, unreadable
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _reads(model, middle) else (low, middle)
-    return low
-
-
 def check_length(model: Any, max_length: int, folder: Path) -> None:
     """Run one row of the longest length through the encoder, before the first step needs it.
 
@@ -109,33 +100,18 @@ def check_length(model: Any, max_length: int, folder: Path) -> None:
         folder: for the error.
 
     Raises:
-        ModelError: if the encoder cannot read it, with the longest length that it can.
+        ModelError: if the encoder cannot read it.
     """
-    if _reads(model, max_length):
-        return
-    longest = _longest(model, max_length)
-    raise ModelError(
-        f"{folder}: the encoder reads {longest} tokens at most, not {max_length}",
-        f"set data.max_length to {longest}"
-        if longest >= SHORTEST
-        else "choose another encoder: this one cannot be used here",
-    )
-
-
-def _reads(model: Any, tokens: int) -> bool:
     padding = getattr(model.config, "pad_token_id", None)
-    ids = torch.full((1, tokens), 1 if padding != 1 else 0)
-    training = model.training
-    model.eval()
+    ids = torch.full((1, max_length), 1 if padding != 1 else 0)
     try:
-        with torch.no_grad():
-            encoder = getattr(model, model.base_model_prefix, model)
-            encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
-    except (IndexError, RuntimeError, ValueError, TypeError):
-        return False
-    finally:
-        model.train(training)
-    return True
+        with unchanged(model), torch.no_grad():
+            encoder_of(model.eval())(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except FAILURES as error:
+        raise ModelError(
+            f"{folder}: the encoder cannot read {max_length} tokens: {printable(error, 150)}",
+            "set data.max_length lower",
+        ) from error
 
 
 COMPLETE = "use a complete checkpoint of an encoder, with the config.json that belongs to it"
@@ -160,64 +136,16 @@ def check_checkpoint(model: Any, info: dict[str, Any], folder: Path) -> set[str]
             are not finite: one line for each of these.
     """
     prefix = f"{model.base_model_prefix}."
+    parts = {name for name, _ in encoder_of(model).named_children()}
     shapes = {name: (list(found), list(needed)) for name, found, needed in info["mismatched_keys"]}
     fresh = {*info["missing_keys"], *shapes}
     of_encoder = {n for n in fresh if n.startswith(prefix) and not n.startswith(f"{prefix}pooler.")}
-    faults = [
-        _missing(of_encoder - set(shapes)),
-        _reshaped({name: shapes[name] for name in of_encoder & set(shapes)}),
-        _left_over(model, info["unexpected_keys"]),
-        _not_finite(model, fresh),
-    ]
-    if found := [(f"{folder}: {what}", fix) for what, fix in filter(None, faults)]:
-        raise ModelError.from_faults(found)
-    return fresh
-
-
-Fault = tuple[str, str] | None
-
-
-def _missing(names: set[str]) -> Fault:
-    if not names:
-        return None
-    what = f"the checkpoint lacks {len(names)} weights of the encoder, for example {_first(names)}"
-    return what, COMPLETE
-
-
-def _reshaped(shapes: dict[str, tuple[list[int], list[int]]]) -> Fault:
-    if not shapes:
-        return None
-    found, needed = shapes[min(shapes)]
-    return (
-        f"the checkpoint lacks {len(shapes)} weights of the encoder in the shape that config.json "
-        f"says, for example {_first(shapes)}: it has {found}, not {needed}",
-        COMPLETE,
-    )
-
-
-def _left_over(model: Any, unexpected: Iterable[str]) -> Fault:
-    """Return the fault if the checkpoint has weights of the encoder that the model does not use."""
-    encoder = getattr(model, model.base_model_prefix, None)
-    parts = {name for name, _ in encoder.named_children()} if encoder is not None else set()
-    prefixes = {"", f"{model.base_model_prefix}."}
     left = {
         name
-        for name in unexpected
-        for prefix in prefixes
-        if name.startswith(prefix)
-        and name.removeprefix(prefix).split(".")[0] in parts
-        and not HARMLESS.search(name)
+        for name in info["unexpected_keys"]
+        if not HARMLESS.search(name)
+        and {name.split(".")[0], name.removeprefix(prefix).split(".")[0]} & parts
     }
-    if not left:
-        return None
-    return (
-        f"the checkpoint has {len(left)} weights of the encoder that the model of config.json does "
-        f"not use, for example {_first(left)}",
-        "use the config.json that belongs to the weights (its number of layers, its model_type)",
-    )
-
-
-def _not_finite(model: Any, fresh: set[str]) -> Fault:
     # guard: finite base -> bad: set[str] = set()
     bad = {
         name
@@ -226,17 +154,35 @@ def _not_finite(model: Any, fresh: set[str]) -> Fault:
         and tensor.is_floating_point()
         and not bool(torch.isfinite(tensor).all())
     }
-    if not bad:
-        return None
-    return (
-        f"the checkpoint has {len(bad)} weights with values that are not finite numbers, for "
-        f"example {_first(bad)}",
-        "the checkpoint is damaged: fetch it again from its source, or use another one",
-    )
-
-
-def _first(names: Iterable[str]) -> str:
-    return printable(min(names), 200)
+    faults = [
+        (of_encoder - set(shapes), "the checkpoint lacks {} weights of the encoder", COMPLETE),
+        (
+            of_encoder & set(shapes),
+            "the checkpoint lacks {} weights of the encoder in the shape that config.json says",
+            COMPLETE,
+        ),
+        (
+            left,
+            "the checkpoint has {} weights of the encoder that the model of config.json does not "
+            "use",
+            "use the config.json that belongs to the weights (number of layers, model_type)",
+        ),
+        (
+            bad,
+            "the checkpoint has {} weights with values that are not finite numbers",
+            "the checkpoint is damaged: fetch it again from its source, or use another one",
+        ),
+    ]
+    found = []
+    for names, what, fix in faults:
+        if names:
+            example = printable(min(names), 200)
+            if what.endswith("says"):
+                example += ": it has {}, not {}".format(*shapes[min(names)])
+            found.append((f"{folder}: {what.format(len(names))}, for example {example}", fix))
+    if found:
+        raise ModelError.from_faults(found)
+    return fresh
 
 
 # What the architectures call the share of attention weights that dropout sets to zero.
@@ -289,7 +235,7 @@ def load_base(
             folder,
             config=config,
             dtype=torch.float32,
-            attn_implementation=device.attention,
+            attn_implementation=device.kind.attention,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,

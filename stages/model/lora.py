@@ -9,7 +9,6 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
@@ -19,7 +18,7 @@ from stages.core import paths
 from stages.core.artefacts import write_json
 from stages.core.errors import ParamsError, printable
 from stages.core.params import LoraParams, Params
-from stages.model.classifier import Classifier, within
+from stages.model.classifier import FAILURES, Classifier, within
 
 # What the architectures call their query, key and value projections: BERT, RoBERTa, ELECTRA,
 # ALBERT; MPNet; DistilBERT, XLM; DeBERTa-v2 and -v3; DeBERTa; ModernBERT; NomicBERT, GTE; Funnel.
@@ -105,7 +104,7 @@ def _is_or_ends(path: str, name: str) -> bool:
 
 
 def check_names(classifier: Classifier, lora: LoraParams) -> None:
-    """Check layers, modules to save and patterns against the model.
+    """Check layers and modules to save against the model.
 
     Raises:
         ParamsError: with every fault.
@@ -128,38 +127,8 @@ def check_names(classifier: Classifier, lora: LoraParams) -> None:
         for name in lora.modules_to_save or []
         if not any(_is_or_ends(path, name) for path in modules)
     ]
-    for field, pattern in _patterns(lora):
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            what = f"{printable(pattern)} is no regular expression: {error}"
-            faults.append((f"params.yaml: lora.{field}: {what}", "escape or correct it"))
     if faults:
         raise ParamsError.from_faults(faults)
-
-
-def check_patterns(adapted: list[str], lora: LoraParams) -> None:
-    """Check that each pattern matches an adapted module; PEFT would only warn.
-
-    Raises:
-        ParamsError: with every pattern that matches none.
-    """
-    faults = [
-        (
-            f"params.yaml: lora.{field}: {printable(pattern)} matches no adapted module",
-            f"use a name or a pattern of one, for example of {adapted[0]}",
-        )
-        for field, pattern in _patterns(lora)
-        if not any(re.fullmatch(rf"(.*\.)?({pattern})", path) for path in adapted)
-    ]
-    if faults:
-        raise ParamsError.from_faults(faults)
-
-
-def _patterns(lora: LoraParams) -> list[tuple[str, str]]:
-    """Return (field, pattern) for each pattern of the fields that hold some."""
-    fields = ("rank_pattern", "alpha_pattern")
-    return [(field, pattern) for field in fields for pattern in getattr(lora, field)]
 
 
 ADAPTER = "default"  # PEFT's name for an adapter that is given none
@@ -179,16 +148,14 @@ def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
     check_names(classifier, lora)
     try:
         config = lora_config(classifier, lora)
-        with warnings.catch_warnings():  # check_patterns reports an unused pattern as an error
-            warnings.simplefilter("ignore", RuntimeWarning)
+        with warnings.catch_warnings():  # PEFT warns of a pattern that matches nothing
+            warnings.filterwarnings("error", ".* keys did not match", RuntimeWarning)
             model = get_peft_model(classifier.model, config)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except (*FAILURES, RuntimeWarning, re.error) as error:
         raise ParamsError(
             f"params.yaml: lora: PEFT refuses these fields: {printable(error, 200)}",
             "change the field it names",
         ) from error
-    adapted: Any = model.base_model.targeted_module_names
-    check_patterns(adapted, lora)
     return replace(classifier, model=model)
 
 

@@ -18,7 +18,7 @@ from torch.random import fork_rng
 
 from stages.core import paths
 from stages.core.artefacts import require, sha256_of, write_json
-from stages.core.errors import ModelError, ParamsError, UserError, printable
+from stages.core.errors import ModelError, ParamsError, printable
 from stages.core.methods import facts_of
 from stages.core.params import Params
 from stages.model.classifier import FAILURES, Classifier, probe_batch, unchanged
@@ -195,7 +195,7 @@ def _check_hash(path: Path, expected: str | None, actual: str | None, fix: str) 
 
 
 NOISE = 0.02  # on each weight that trains, as a training would change them
-# Values of the LoRA fields with which every adapter loads again, in the order they are blamed.
+# Values of the LoRA fields with which every adapter loads again.
 PLAIN: dict[str, Any] = {
     "modules_to_save": None,
     "init_lora_weights": True,
@@ -221,37 +221,23 @@ def check_round_trip(
         fresh_base: loads what the method was attached to.
 
     Raises:
-        ParamsError: if it does not, naming the field of params.yaml that causes it.
+        ParamsError: if it does not, naming the fields of params.yaml that may cause it.
     """
     if facts_of(params).library != "peft":
         return
     with fork_rng():
         fault = _fault(classifier, params, fresh_base)
-        if fault:
-            field = _cause(params, fresh_base)
-            value = getattr(params.lora, field) if field else ""
-            raise ParamsError(
-                f"params.yaml: lora{f'.{field}: {printable(json.dumps(value))}' if field else ''}: "
-                f"an adapter like this cannot be loaded once it is saved: {fault}",
-                f"set lora.{field} to {json.dumps(PLAIN[field])}"
-                if field
-                else "use the fields of the params.yaml that this project came with",
-            )
-
-
-def _cause(params: Params, fresh_base: Callable[[], Classifier]) -> str | None:
-    """Return the first field whose plain value makes the round trip succeed."""
-    for field, value in PLAIN.items():
-        if getattr(params.lora, field) != value:
-            lora = params.lora.model_copy(update={field: value})
-            other = params.model_copy(update={"lora": lora})
-            try:
-                classifier = method_of(other).attach(fresh_base(), other)
-            except UserError:
-                continue
-            if not _fault(classifier, other, fresh_base):
-                return field
-    return None
+    if fault:
+        unusual = {
+            field: value for field, value in PLAIN.items() if vars(params.lora)[field] != value
+        }
+        plain = " or ".join(
+            f"lora.{field} to {json.dumps(value)}" for field, value in unusual.items()
+        )
+        raise ParamsError(
+            f"params.yaml: lora: an adapter like this cannot be loaded once it is saved: {fault}",
+            f"set {plain}" if plain else "use the fields that this project came with",
+        )
 
 
 def _fault(

@@ -1,7 +1,6 @@
 """Texts as the model reads them: token ids, in batches with little padding."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,7 +13,7 @@ from transformers import AutoTokenizer
 
 from stages.core.errors import ModelError, printable
 from stages.model.padding import padded_arrays
-from stages.sources.model_folder import TOKENIZER_CONFIG, TOKENIZER_JSON, max_length_of
+from stages.sources.model_folder import TOKENIZER_CONFIG, max_length_of
 
 Array = np.ndarray[Any, Any]
 AT_ONCE = 10_000  # texts; the tokenizer keeps kilobytes of each until it is done
@@ -94,17 +93,6 @@ def padded(rows: Sequence[Array], pad_token_id: int) -> dict[str, Tensor]:
 
 INPUTS = ["input_ids", "attention_mask"]
 FETCH = "dvc repro -f fetch_base"
-READERS = {  # a class that reads a vocabulary, for the remedy
-    "sentencepiece.bpe.model": "XLMRobertaTokenizer",
-    "spm.model": "DebertaV2Tokenizer",
-    "spiece.model": "AlbertTokenizer",
-    "merges.txt": "RobertaTokenizer",
-    "vocab.txt": "BertTokenizer",
-}
-LIBRARY = re.compile(
-    r"pip install (?:-U |--upgrade )?['\"`]?([\w.-]+)|requires? the ([\w.-]+) library"
-    r"|need to install ([\w.-]+)|No module named '([\w-]+)"
-)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -113,62 +101,29 @@ def load_tokenizer(folder: Path) -> Any:
     Its `model_max_length` is a whole number, however the folder writes it.
 
     Raises:
-        ModelError: if it cannot be read, with the cause and a remedy for that cause.
+        ModelError: if it cannot be read, with what the library says of it.
     """
-    settings = _settings(folder)
-    names = settings.get("model_input_names", INPUTS)
-    sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    try:
+        settings = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        settings = {}  # there is none, or the loader says what is wrong with it
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            **({} if sound else {"model_input_names": INPUTS}),
+            folder, local_files_only=True, trust_remote_code=False, model_input_names=INPUTS
         )
         tokenizer.get_vocab()
         limit = max_length_of(settings)
     except Exception as error:  # a damaged file makes the loaders raise anything
+        cause = printable(" ".join(str(error).split()) or type(error).__name__, 300)
         raise ModelError(
-            f"{folder}: its tokenizer cannot be read: {_cause(error)}", _remedy(error, folder)
+            f"{folder}: its tokenizer cannot be read: {cause}",
+            f"install the library if one is named; otherwise fetch it again: {FETCH}",
         ) from error
     if limit is not None:
         tokenizer.model_max_length = limit
     elif "model_max_length" in settings:
         tokenizer.model_max_length = int(1e30)
     return tokenizer
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}  # there is none, or the loader says what is wrong with it
-    return content if isinstance(content, dict) else {}
-
-
-def _cause(error: Exception) -> str:
-    return printable(" ".join(str(error).split()) or type(error).__name__, 300)
-
-
-def _remedy(error: BaseException, folder: Path) -> str:
-    """Return what mends the cause: a library, or files that can be read."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ImportError) and (found := LIBRARY.search(str(cause))):
-            library = next(name for name in found.groups() if name)
-            return f"pip install {library}, then run again"
-        cause = cause.__cause__ or cause.__context__
-    if (folder / TOKENIZER_JSON).is_file():
-        return f"fetch it again: {FETCH}"
-    for file, kind in READERS.items():
-        if (folder / file).is_file():
-            call = f"transformers.{kind}.from_pretrained('FOLDER').save_pretrained('FOLDER')"
-            return (
-                f"fetch it again: {FETCH}; before that, if {file} is intact, write a "
-                f"{TOKENIZER_JSON} beside it, with the model's own folder in place of FOLDER: "
-                f'python -c "import transformers; {call}"'
-            )
-    return f"fetch it again: {FETCH}"
 
 
 def check_tokenizer(tokenizer: Any, model: Any, folder: Path, pooling: str) -> None:

@@ -42,21 +42,6 @@ def fit_temperature(probabilities: Array, targets: list[int]) -> float:
     return float(np.exp(best.x))
 
 
-def scaled_log_loss(probabilities: Array, targets: list[int]) -> float:
-    """Return the log loss (nats) of the rows after the temperature that suits them best.
-
-    What is left is how well the classes are told apart, without how well confidence fits
-    (refinement: Berta et al. 2025, arXiv 2501.19195).
-
-    Args:
-        probabilities: shape (rows, classes).
-        targets: true label numbers.
-    """
-    return log_loss(
-        with_temperature(probabilities, fit_temperature(probabilities, targets)), targets
-    )
-
-
 Rows = list[int]
 
 
@@ -110,7 +95,7 @@ def _own_features(
     rank, size = share()
     model = classifier.model.to(device.torch_device).eval()
     encoded = encode(classifier.tokenizer, texts, max_length)
-    todo = batches(encoded.lengths, device.batch_tokens)
+    todo = batches(encoded.lengths, device.kind.batch_tokens)
     own = todo[rank::size]
     outputs: list[tuple[Tensor, Tensor | None]] = []
     with torch.inference_mode(), device.autocast():

@@ -132,7 +132,12 @@ def test_plain_peft_and_a_merge_give_the_same_logits(
     load_tiny_base: Any, params: Params, name: str
 ) -> None:
     pooling = pooling_of(name)
-    settings = changed(params, model__pooling=pooling, lora__target_modules="all-linear")
+    settings = changed(
+        params,
+        data__source="movie-reviews",
+        model__pooling=pooling,
+        lora__target_modules="all-linear",
+    )
     trained = shaken(attached(load_tiny_base, params, name, target_modules="all-linear"))
     save_adapter(trained, "lora", "trained", FP32, paths.ADAPTER, paths.BASE_MODEL, 32)
     card = model_card(example(settings, list(LABELS)))

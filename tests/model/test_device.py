@@ -11,7 +11,7 @@ import torch
 from stages.core.errors import HostError
 from stages.core.params import ComputeParams, Params
 from stages.model import device as module
-from stages.model.device import KINDS, processes_of, resolve, set_up
+from stages.model.device import processes_of, resolve, set_up
 from stages.running.run import World
 from tests.support.tiny import COMPUTE, changed
 
@@ -94,8 +94,7 @@ def test_auto_takes_bf16_where_the_processor_computes_in_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     device = resolve(wanted(precision="auto"))
-    assert (device.native_bf16, device.bf16) == (bf16, bf16)
-    assert resolve(wanted(precision="fp32")).native_bf16 is bf16
+    assert device.bf16 == bf16
 
 
 @pytest.mark.parametrize(
@@ -121,8 +120,8 @@ def test_auto_is_the_fastest_device_here_and_a_name_is_taken(
     assert chosen.torch_device == torch.device(found)
     assert chosen.is_cpu == (found == "cpu")
     # The kernel goes with the device that is used, not with the one that is there.
-    assert chosen.attention == ("eager" if found in ("cpu", "mps") else None)
-    assert chosen.pins_memory == (found in ("cuda", "xpu"))
+    assert chosen.kind.attention == ("eager" if found in ("cpu", "mps") else None)
+    assert chosen.kind.pins_memory == (found in ("cuda", "xpu"))
     assert chosen.facts() == {
         "device": found,
         "precision": "fp32",
@@ -248,15 +247,6 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert found == [f"cuda:{number}" for number in (0, 1, 2, 3, 0, 1, 2, 3)]
     share_with(monkeypatch, 1, 2, 2)
     assert resolve(wanted(device="cpu")).torch_device == torch.device("cpu")
-
-
-def test_messages_go_through_the_devices_own_backend() -> None:
-    assert {name: kind.messages for name, kind in KINDS.items()} == {
-        "cuda": "cpu:gloo,cuda:nccl",
-        "xpu": "cpu:gloo,xpu:xccl",
-        "mps": "gloo",
-        "cpu": "gloo",
-    }
 
 
 @pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

@@ -16,7 +16,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
+def _deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(True)
 

@@ -45,25 +45,11 @@ def test_a_cased_vocabulary_that_is_lower_cased_is_named(tmp_path: Path) -> None
     (warning,) = warnings(CASED, tmp_path)  # do_lower_case is true by default
     assert warning.startswith("the tokenizer lower-cases the texts, though the vocabulary has")
     assert "such as The: 33% of the words of the training texts are read as others" in warning
-    assert "(0% as [UNK])" in warning
     assert '"do_lower_case": false' in warning
-
-
-def test_capitals_that_become_unknown_are_counted(tmp_path: Path) -> None:
-    words = [word.title() for word in WORDS]
-    (warning,) = warnings(words, tmp_path, texts=["The Film", "Rain"])
-    assert "100% of the words of the training texts are read as others (100% as [UNK])" in warning
 
 
 def test_texts_without_capitals_lose_none(tmp_path: Path) -> None:
     assert warnings(CASED, tmp_path, texts=["the lovely film"]) == []
-
-
-def test_an_uncased_vocabulary_that_is_not_lower_cased_is_named(tmp_path: Path) -> None:
-    (warning,) = warnings(WORDS, tmp_path, do_lower_case=False)
-    assert warning.startswith("33% of the words of the training texts are [UNK]")
-    assert "most of them for their capitals alone" in warning
-    assert '"do_lower_case": true' in warning
 
 
 @pytest.mark.parametrize(("words", "right"), [(CASED, False), (WORDS, True)])
@@ -80,19 +66,6 @@ def test_the_remedy_for_capitals_works(
     content = json.loads(settings.read_text()) if as_json else {}
     settings.write_text(json.dumps({**content, "do_lower_case": right}))
     assert warnings(words, tmp_path) == []
-
-
-def test_texts_of_another_language_are_named(tmp_path: Path) -> None:
-    (warning,) = warnings(WORDS, tmp_path, texts=["ein ganz anderer film"])
-    assert warning == (
-        "75% of the words of the training texts are [UNK] to the tokenizer: "
-        "is it made for their language? Fix: model.source, a base of their language or a "
-        "multilingual one"
-    )
-
-
-def test_a_few_unknown_words_are_no_warning(tmp_path: Path) -> None:
-    assert warnings(WORDS, tmp_path, texts=["the film " * 200 + "unheard"]) == []
 
 
 @pytest.mark.parametrize("texts", [[], [""]])
@@ -127,8 +100,9 @@ def test_signs_that_the_tokenizer_does_not_know_are_named(tmp_path: Path) -> Non
     (warning,) = warnings(WORDS, tmp_path, texts=texts)
     assert warning.startswith("14% of the training rows hold what the tokenizer reads as [UNK], ")
     assert "most often 😂, ❤: " in warning
-    assert "Fix: model.source, a base whose tokenizer reads bytes" in warning
-    assert warnings(WORDS, tmp_path, texts=["the film"] * 40 + ["😂"]) == []
+    assert "a multilingual one, or one whose tokenizer reads bytes" in warning
+    for few in (["the film"] * 40 + ["😂"], ["the film " * 200 + "unheard"]):
+        assert warnings(WORDS, tmp_path, texts=few) == []
 
 
 @pytest.mark.parametrize(

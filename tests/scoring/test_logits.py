@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stages.core.errors import NumericsError
-from stages.model.device import resolve, set_up
+from stages.model.device import Device, resolve, set_up
 from stages.scoring import logits
 from stages.scoring.logits import cached_features, predict_logits, probabilities_of
 from tests.support.tiny import COMPUTE, MODELS, table
@@ -21,6 +21,11 @@ TEXTS = [text for text, _ in table(classes=2, rows=20)]
 
 def predicted(classifier: Any, texts: list[str] = TEXTS) -> torch.Tensor:
     return predict_logits(classifier, texts, 32, set_up(COMPUTE), "test")
+
+
+def with_batches_of(tokens: int) -> Device:
+    device = set_up(COMPUTE)
+    return replace(device, kind=replace(device.kind, batch_tokens=tokens))
 
 
 def test_probabilities_are_the_softmax_in_double() -> None:
@@ -34,7 +39,7 @@ def test_the_batch_size_changes_no_prediction(load_tiny_base: Any, name: str) ->
     classifier = load_tiny_base(name)
     expected = predicted(classifier)
     for size in (1, 40):
-        device = replace(set_up(COMPUTE), batch_tokens=size)
+        device = with_batches_of(size)
         found = predict_logits(classifier, TEXTS, 32, device, "test")
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         assert torch.equal(found.argmax(dim=1), expected.argmax(dim=1))
@@ -46,7 +51,7 @@ def test_what_several_processes_score_is_put_together_in_the_rows_order(
     load_tiny_base: Any, monkeypatch: pytest.MonkeyPatch, name: str, size: int, tokens: int
 ) -> None:
     classifier = load_tiny_base(name)
-    device = replace(set_up(COMPUTE), batch_tokens=tokens)
+    device = with_batches_of(tokens)
     alone = predict_logits(classifier, TEXTS, 32, device, "test")
     states = cached_features(classifier, TEXTS, 32, device, "test")
     parts: dict[str, list[Any]] = {"gathered": [], "gathered_by_first": []}
