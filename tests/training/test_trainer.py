@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from contextlib import chdir
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ from stages.rows.prepared import Split, read_split
 from stages.scoring.logits import predict_logits
 from stages.training import data, trainer
 from stages.training.curves import write_training_curves
-from stages.training.trainer import FirstLoss, Start, make_trainer
+from stages.training.trainer import FirstLoss, Start, make_trainer, row_losses
 from tests.support.tiny import COMPUTE, NAMES, changed
 
 LABELS = list(NAMES[:2])
@@ -248,6 +249,15 @@ def test_what_validation_finds_worse_than_the_base_is_not_kept(
     looks = [entry["eval_loss"] for entry in training.history if "eval_loss" in entry]
     assert looks[-1] == pytest.approx(math.log(2), abs=1e-3)  # from zero, and nowhere
     assert "validation finds the base better" in capsys.readouterr().out
+
+
+def test_of_steps_without_a_mistake_the_surer_one_has_the_lower_scaled_loss() -> None:
+    margins = [margin * torch.tensor([1.0, 2, 3, 1] * 5) for margin in (0.2, 2, 8, 20)]
+    losses = [
+        float(row_losses(torch.stack([each, -each], dim=1) / 2, [0] * 20, scaled=True).mean())
+        for each in margins
+    ]
+    assert all(later < 0.5 * earlier for earlier, later in pairwise(losses))
 
 
 @pytest.mark.parametrize(("loss", "said"), [(0.02, True), (0.3, False)])
