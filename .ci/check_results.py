@@ -27,7 +27,8 @@ METRICS = (
     "metrics/comparison.json",
 )
 # Follow from the accuracies, or do not depend on them.
-TRAINED = ("fixed", "broken", "mcnemar_p", "accuracy_gain_smallest", "temperature")
+COUNTS = ("fixed", "broken", "mcnemar_p")
+TRAINED = (*COUNTS, *(f"{key}_tfidf" for key in COUNTS), "accuracy_gain_smallest")
 
 
 def committed(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
-from stages.reporting import card, details, figure_style, figures, ladder, page
+from stages.reporting import card, details, figure_style, figures, ladder, page, search
 from stages.reporting.answer import answer
 from stages.reporting.gather import gather
 from stages.reporting.ladder import comparison_figures
@@ -43,7 +43,8 @@ def write(results: Results) -> None:
     ladder.write_ladder(results.ladder, paths.LADDER)
     details.write_rows(results.flips.rows, paths.FLIPS)
     details.write_rows(results.flips.suspects, paths.SUSPECTS)
-    details.write_curves(results.curves, paths.CURVES)
+    trials = search.history(results.search[0] if results.search else [])
+    details.write_curves(results.curves, {"search": trials}, paths.CURVES)
     with artefacts.replacing(paths.FIGURES) as folder:
         figure_style.save_pngs(drawn, folder)
     page.write_page(results, drawn, paths.REPORT_HTML)

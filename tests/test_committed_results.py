@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from stages.rows.splits import COUNTS
 from tests.support.tiny import ROOT
 
 NAMES = ("base", "adapter", "comparison", "data")
@@ -39,8 +40,11 @@ def test_comparison_agrees_with_the_scores() -> None:
     assert comparison["rows"] == rows
     assert comparison["accuracy_base"] == metrics("base")["accuracy"]
     assert comparison["accuracy_adapter"] == metrics("adapter")["accuracy"]
-    net = comparison["fixed"] - comparison["broken"]
-    assert comparison["accuracy_gain"] == pytest.approx(net / rows, abs=1e-6)
+    assert comparison["accuracy_tfidf"] == metrics("tfidf")["accuracy"]
+    for over in ("", "_tfidf"):
+        net = comparison[f"fixed{over}"] - comparison[f"broken{over}"]
+        assert comparison[f"accuracy_gain{over}"] == pytest.approx(net / rows, abs=1e-6)
+        assert metrics("gain")[f"gain{over}"] == comparison[f"accuracy_gain{over}"]
 
 
 def test_the_gain_is_real() -> None:
@@ -53,8 +57,8 @@ def test_the_gain_is_real() -> None:
 def test_no_row_is_lost_between_the_source_and_the_splits() -> None:
     data = metrics("data")
     left_out = sum(
-        data[f"rows_{why}"]
-        for why in ("neutral", "incomplete", "conflict", "repeated", "leaked", "not_sampled")
+        data[f"rows_{why}"]  # "source" is the first
+        for why in COUNTS[1:]
     )
     kept = sum(data[f"rows_{split}"] for split in ("train", "validation", "test"))
     assert kept + left_out == data["rows_source"]

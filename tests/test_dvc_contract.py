@@ -136,7 +136,7 @@ def test_every_path_is_named_in_the_module_of_paths(name: str) -> None:
 
 
 def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
-    written = (paths.SEEDS, paths.SEARCH, paths.SEARCH_TABLE)
+    written = (paths.SEEDS, paths.SEARCH, paths.SEARCH_TABLE, paths.CURVE)
     of_commands = {path.as_posix() for path in written}
     made = {paths.RAW.as_posix(), *of_commands}
     for stage in STAGES.values():
@@ -181,19 +181,20 @@ def test_the_plots_are_drawn_from_columns_that_are_written(finished_run: Path) -
     for entry in CONTENT["plots"]:
         (plot,) = entry.values()
         for path, columns in plot["y"].items():
-            folder = ROOT if path == paths.SEARCH_TABLE.as_posix() else finished_run
-            header = (folder / path).read_text(encoding="utf-8").splitlines()[0].split(",")
+            header = (finished_run / path).read_text(encoding="utf-8").splitlines()[0].split(",")
             wanted = columns if isinstance(columns, list) else [columns]
             assert {plot["x"], *wanted} <= set(header)
 
 
 def params_of_faulty_files(params: Params) -> Params:
-    """Write files with a leak, a conflict and an empty text; return params that drop the rows."""
+    """Write a leak, a conflict, an empty text and a rare class; return params that settle them."""
     rows = table(classes=2)
-    save_table([*rows[:80], (rows[0][0], "other"), ("", NAMES[0])], "ours/train.csv")
+    faulty = [(rows[0][0], "other"), ("", NAMES[0]), ("a rare text", "rare")]
+    save_table([*rows[:80], *faulty], "ours/train.csv")
     save_table([*rows[80:], rows[1]], "ours/test.csv")
-    drop = {f"data__on_{fault}": "drop" for fault in ("leak", "conflict", "incomplete")}
-    return changed(params, data__source="data/raw/ours", **drop)
+    settle = {f"data__on_{fault}": "drop" for fault in ("leak", "conflict", "incomplete")}
+    settle |= {"data__on_rare": "merge", "data__rare_class": NAMES[0]}
+    return changed(params, data__source="data/raw/ours", **settle)
 
 
 @pytest.mark.usefixtures("project")

@@ -24,7 +24,7 @@ COUNTED = {
     "rows_neutral": "without a class, since the rating is 0",
     "rows_not_sampled": "left out by data.limit",
     "rows_outvoted": "most raters gave the text another label",
-    "rows_rare": "class with too few rows, left out or merged",
+    "rows_rare": "class with too few rows",
     "rows_rejected": "rejected by an annotator",
     "rows_repeated": "repeated",
     "rows_skipped": "skipped by an annotator",

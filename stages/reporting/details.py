@@ -186,9 +186,9 @@ def roc_curve(probabilities: Array, targets: Numbers) -> tuple[Array, Array]:
     return grid, mean
 
 
-def write_curves(curves: Curves, path: Path) -> None:
-    """Write the curves as the tables that dvc.yaml's plots read."""
-    tables = {f"reliability_{name}": table for name, table in curves.reliability.items()}
+def write_curves(curves: Curves, more: dict[str, pd.DataFrame], path: Path) -> None:
+    """Write the curves, and more tables by name, as dvc.yaml's plots read them."""
+    tables = more | {f"reliability_{name}": table for name, table in curves.reliability.items()}
     for name in MODELS:
         false, true = curves.roc[name]
         tables[f"answered_{name}"] = curves.answered[name]

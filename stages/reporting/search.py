@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -157,7 +158,7 @@ def draw_search(rows: list[Row], found: dict[str, Any]) -> dict[str, Figure]:
     if not trials:
         return {}
     with style():
-        figures = {"search_history": _draw_history(trials)}
+        figures = {"search_history": _draw_history(history(rows))}
         if len(trials) >= FEW and len(varied) > 1:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
@@ -169,12 +170,23 @@ def draw_search(rows: list[Row], found: dict[str, Any]) -> dict[str, Figure]:
     return figures
 
 
-def _draw_history(trials: list[FrozenTrial]) -> Figure:
+def history(rows: list[Row]) -> pd.DataFrame:
+    """Return the complete trials: trial (from 1), validation_loss and best_so_far in nats."""
+    losses = [float(row["validation_loss"]) for row in rows if _counts(row)]
+    frame = pd.DataFrame({"trial": range(1, len(losses) + 1), "validation_loss": losses})
+    return frame.assign(best_so_far=frame["validation_loss"].cummin())
+
+
+def _counts(row: Row) -> bool:
+    """Return whether the trial is complete, and none of the finals, which repeat settings."""
+    return (row["phase"], row["state"]) == ("search", "complete")
+
+
+def _draw_history(trials: pd.DataFrame) -> Figure:
     """Draw the loss of each complete trial, and the best so far."""
     figure, axes = new_figure(WIDTH, 2.8)
-    numbers, losses = range(1, len(trials) + 1), [trial.value for trial in trials]
+    numbers, losses, best = (trials[name] for name in trials)
     axes.scatter(numbers, losses, 18, color=COLOURS["muted"], label="a trial")
-    best = np.minimum.accumulate(np.array(losses, dtype=float))
     axes.step(numbers, best, where="post", color=COLOURS["adapter"], label="best so far")
     axes.set_xlabel("complete trials")
     axes.set_ylabel("validation log loss (nats)")
@@ -222,7 +234,7 @@ def study_of(rows: list[Row], space: dict[str, Any]) -> Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study()
     for row in rows:
-        if (row["phase"], row["state"]) != ("search", "complete"):
+        if not _counts(row):
             continue
         values: dict[str, Any] = {}
         distributions: dict[str, optuna.distributions.BaseDistribution] = {}

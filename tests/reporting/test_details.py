@@ -107,7 +107,7 @@ def test_the_roc_curve_has_the_area_of_scikit_learn(classes: int) -> None:
 
 
 def test_curves_are_written_for_both(tmp_path: Path) -> None:
-    write_curves(example(shipped(), ["no", "yes"]).curves, tmp_path / "curves")
+    write_curves(example(shipped(), ["no", "yes"]).curves, {}, tmp_path / "curves")
     files = {file.stem for file in (tmp_path / "curves").iterdir()}
     kinds = ("answered", "reliability", "roc")
     pairs = {f"{kind}_{who}" for kind in kinds for who in ("adapter", "base")}

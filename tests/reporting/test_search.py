@@ -10,6 +10,7 @@ from stages.core import paths
 from stages.core.errors import DataError
 from stages.reporting.search import (
     draw_search,
+    history,
     read_search,
     search_of_run,
     settings_of,
@@ -146,3 +147,12 @@ def test_the_figures_show_the_complete_trials(number: int, names: set[str]) -> N
     if names:
         (points, *_) = figures["search_history"].axes[0].collections
         assert len(np.asarray(points.get_offsets())) == number
+
+
+def test_the_history_has_no_trial_without_a_loss() -> None:
+    final = {"trial": 9, "phase": "final", "state": "complete", "validation_loss": 0.1}
+    found = history([*rows(3)[::-1], final])
+    assert found["trial"].tolist() == [1, 2, 3]
+    assert found["validation_loss"].tolist() == [0.32, 0.31, 0.3]
+    assert found["best_so_far"].tolist() == [0.32, 0.31, 0.3]
+    assert history([]).columns.tolist() == ["trial", "validation_loss", "best_so_far"]

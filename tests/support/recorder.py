@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,9 @@ class Recorder:
         self._section, self._reads, self._prefix = section, reads, prefix
 
     def __getattr__(self, name: str) -> Any:
+        own = inspect.getattr_static(self._section, name)
+        if isinstance(own, property) and own.fget:
+            return own.fget(self)  # what it reads is read
         value = getattr(self._section, name)
         if isinstance(value, BaseModel):
             return Recorder(value, self._reads, f"{self._prefix}{name}.")
