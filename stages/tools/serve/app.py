@@ -104,14 +104,22 @@ class Hosts:
 
     def __init__(self, host: str, address: str, allowed: list[str]) -> None:
         self._all = not allowed and not is_loopback(address)
-        self._names = {name.lower() for name in ("localhost", host, address, *allowed)}
+        self._names = {name_of(name) for name in ("localhost", host, address, *allowed)}
         self._open = PROBES if allowed else ()
 
     def allow(self, header: str, path: str) -> bool:
         """Return whether a request with this Host header may have this path."""
-        name = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
-        name = name.lower().removesuffix(".")
+        name = name_of(header)
         return self._all or path in self._open or name in self._names or is_loopback(name)
+
+
+def name_of(host: str) -> str:
+    """Return the name or address of a Host header or an option, without a port, in one spelling."""
+    bare = host[1:].partition("]")[0] if host.startswith("[") else host
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        return bare.partition(":")[0].lower().removesuffix(".")
 
 
 def is_loopback(address: str) -> bool:

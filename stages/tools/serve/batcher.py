@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Answer = TypeVar("Answer")
 # Of a batch, about 2,048 tokens: enough to keep a processor busy, and so few that a text which
@@ -65,7 +65,9 @@ class Batcher(Generic[Answer]):
         for turn, (text, answer) in enumerate(zip(texts, answers, strict=True), self._turn):
             heapq.heappush(self._queue, (explain, turn, next(self._numbers), text, answer))
         self._some.set()
-        return asyncio.gather(*answers)
+        job = asyncio.gather(*answers)
+        job.add_done_callback(_noticed)
+        return job
 
     def close(self) -> None:
         """Take no more work, and refuse what waits; the running batch is still answered."""
@@ -114,3 +116,9 @@ class Batcher(Generic[Answer]):
             if len(texts) == 1:
                 return [error]
         return [result for text in texts for result in self._results([text])]
+
+
+def _noticed(job: asyncio.Future[Any]) -> None:
+    """Look at how a job ended: asyncio logs what nobody asks for, as when the client has left."""
+    if not job.cancelled():
+        job.exception()

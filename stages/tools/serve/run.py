@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -107,6 +108,13 @@ class Protocol(H11Protocol):
         for one in waiting[: max(0, taken - places + 1)]:
             if now - one.since > PAUSE or taken > places + self.config.backlog:
                 one.transport.abort()
+
+    def handle_events(self) -> None:
+        """Take what has come; end a connection that breaks the protocol while it is answered."""
+        try:
+            super().handle_events()
+        except h11.LocalProtocolError:  # uvicorn cannot say 400 any more, and would raise
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request."""

@@ -71,7 +71,7 @@ def test_explanations_are_limited() -> None:
     assert codes[-1] == 503
 
 
-def test_texts_of_clients_that_left_are_not_computed() -> None:
+def test_texts_of_clients_that_left_are_not_computed(caplog: pytest.LogCaptureFixture) -> None:
     words = Words(seconds=0.05)
     body = json.dumps({"texts": ["gone " * 9] * 64}).encode()
     with word_server(words) as server:
@@ -81,6 +81,7 @@ def test_texts_of_clients_that_left_are_not_computed() -> None:
                 until(lambda: server.metric("bert_lora_waiting_texts") > 0)
         until(lambda: server.metric("bert_lora_waiting_texts") == 0)
         assert server.post("/predict", text="good").status_code == 200
+    assert not caplog.records
     computed = [text for batch in words.batches for text in batch if text.startswith("gone")]
     assert 0 < len(computed) < 4 * 32  # a few batches of each client's 64
 
@@ -104,7 +105,9 @@ def test_a_connection_that_is_kept_ends_after_a_while(monkeypatch: pytest.Monkey
         assert ends(client).startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(serve_run, "KEEP_ALIVE", 1)
     with word_server(Words()) as server, socket.socket() as client:
         fds = server.metric("process_open_fds")
@@ -114,6 +117,7 @@ def test_a_client_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) ->
         with suppress(TimeoutError):
             client.sendall(b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20_000)
         until(lambda: server.metric("process_open_fds") < fds + 2)
+    assert not caplog.records  # nor can it make the log grow
 
 
 def test_a_body_that_comes_too_slowly_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,12 +149,27 @@ def test_few_files_do_not_flood_the_log(tmp_path: Path) -> None:
             client.close()
 
 
-def test_what_is_no_http_gets_a_400() -> None:
-    with word_server(Words()) as server:
-        for content in (b"\x00\x01\x02\r\n\r\n", b"GET / NOT/HTTP\r\n\r\n"):
-            with socket.create_connection(server.address) as client:
-                client.sendall(content)
-                assert ends(client).startswith(b"HTTP/1.1 400")
+BEGUN = b"GET /page.js HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        (b"\x00\x01\x02\r\n\r\n", b"HTTP/1.1 400"),
+        (b"GET / NOT/HTTP\r\n\r\n", b"HTTP/1.1 400"),
+        (BEGUN + b"\x00\x01\r\n\r\n", b"HTTP/1.1 200"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"HTTP/1.1 400"),
+        (b"GET /health HTTP/1.0\r\nHost: a\r\n\r\n", b"HTTP/1.1 200"),
+    ],
+)
+def test_what_is_no_http_ends_the_connection_and_is_not_logged(
+    content: bytes, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with word_server(Words()) as server, socket.create_connection(server.address) as client:
+        client.sendall(content)
+        assert ends(client).startswith(answer)
+        assert httpx2.get(f"{server.url}/health").status_code == 200
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
