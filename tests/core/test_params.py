@@ -51,6 +51,7 @@ OLDER_FILES_LACK = {
     "data.rare_class": "other",
     "model.pooling": "auto",
     "train.attention_dropout": 0.0,
+    "train.class_weight": "none",
     "train.ema_decay": 0.0,
     "train.select_by": "loss",
     "compute.processes": 1,

@@ -15,7 +15,7 @@ from stages.reporting.search import COLUMNS
 from tests.support.faults import assert_succeeded, dvc, run_successfully, stage
 from tests.support.tiny import ROOT, save_params
 
-COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "models/.gitignore")
+COPIED = ("dvc.yaml", ".dvcignore", ".gitattributes", ".gitignore", "models/.gitignore")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,6 +40,7 @@ def finished_dvc_project(
     with chdir(folder):
         empty = {paths.SEEDS: "[]", paths.SEARCH: "{}", paths.SEARCH_TABLE: ",".join(COLUMNS)}
         empty[paths.EXPORTS] = "{}"
+        paths.SEEDS.parent.mkdir(exist_ok=True)
         for path, text in empty.items():
             path.write_text(f"{text}\n", encoding="utf-8")
         shutil.copytree(params.model.source, "data/raw/model")

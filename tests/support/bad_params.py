@@ -83,6 +83,7 @@ BAD = [
     *(("train.evaluations", typed) for typed in ("0", "1001", "1.0", "auto")),
     *(("train.start", typed) for typed in ("fitted", "0", "null")),
     *(("train.label_smoothing", typed) for typed in ("1", "-0.1", "null", "auto")),
+    *(("train.class_weight", typed) for typed in ("auto", "null", "[1, 2]")),
     *(("train.contrastive", typed) for typed in ("-1", "101", "yes", "null", ".nan")),
     *(("train.patience", typed) for typed in ("-1", "null", "4.0")),
     *(("compute.device", typed) for typed in ("gpu", "null", "0", "cuda:1", "MPS")),
