@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,18 @@ OUTPUTS = ("outs", "metrics", "plots")
 HERE = Path(__file__).parents[2]  # the repository that this code is in
 
 
-def outputs_of(stage: str) -> dict[Path, bool]:
-    """Return what dvc.yaml lets a stage write, and whether DVC's cache takes it.
-
-    Empty for a stage that dvc.yaml does not know.
+def outputs() -> dict[str, dict[Path, bool]]:
+    """Return what each stage of dvc.yaml writes, and whether DVC's cache takes it.
 
     Raises:
         HostError: if dvc.yaml cannot be read.
     """
-    return _outputs(_stages(_pipeline_file()).get(stage, {}))
-
-
-def _outputs(stage: dict[str, Any]) -> dict[Path, bool]:
-    """Return the outputs of a stage's entry in dvc.yaml, and whether DVC's cache takes each."""
-    entries = [entry for kind in OUTPUTS for entry in stage.get(kind, [])]
-    pairs = [next(iter(e.items())) if isinstance(e, dict) else (e, {}) for e in entries]
-    return {Path(path): options.get("cache", True) for path, options in pairs}
+    found = {}
+    for name, stage in _stages(_pipeline_file()).items():
+        entries = [entry for kind in OUTPUTS for entry in stage.get(kind, [])]
+        pairs = [next(iter(e.items())) if isinstance(e, dict) else (e, {}) for e in entries]
+        found[name] = {Path(path): options.get("cache", True) for path, options in pairs}
+    return found
 
 
 def maker_of(path: Path) -> str | None:
@@ -49,8 +46,8 @@ def maker_of(path: Path) -> str | None:
     Raises:
         HostError: if dvc.yaml cannot be read.
     """
-    for name, stage in _stages(_pipeline_file()).items():
-        for output in _outputs(stage):
+    for name, written in outputs().items():
+        for output in written:
             if path.is_relative_to(output) or output.is_relative_to(path):
                 return name
     return None
@@ -59,20 +56,33 @@ def maker_of(path: Path) -> str | None:
 def code_of(stage: str) -> dict[str, Path]:
     """Return the files of code that a stage depends on, by their names relative to the repository.
 
-    Of a folder in the stage's deps these are all files below it but Python's caches. The dvc.yaml
-    and the files are those of the repository that this code is in.
+    The dvc.yaml and the files are those of the repository that this code is in.
 
     Raises:
         HostError: if dvc.yaml cannot be read.
     """
     dependencies = _stages(HERE / paths.PIPELINE)[stage]["deps"]
     code = [HERE / name for name in dependencies if name.startswith("stages/")]
-    files = [file for path in code for file in (path, *sorted(path.rglob("*"))) if file.is_file()]
-    return {
-        file.relative_to(HERE).as_posix(): file
-        for file in files
-        if file.parent.name != "__pycache__"
-    }
+    return {file.relative_to(HERE).as_posix(): file for path in code for file in files_of(path)}
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """Yield a file itself, or in order every file below a folder that is not in .dvcignore."""
+    if path.is_file():
+        yield path
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and not _ignored().match_file(file.relative_to(path)):
+            yield file
+
+
+@cache
+def _ignored() -> Any:
+    """Return pathspec's view of .dvcignore, in which all is named without a folder above."""
+    from pathspec import GitIgnoreSpec  # the help of a command does not wait for it
+
+    file = HERE / ".dvcignore"
+    return GitIgnoreSpec.from_lines(file.read_text("utf-8").splitlines() if file.exists() else [])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -105,15 +115,18 @@ def refuse_conflicts(*files: Path) -> None:
         HostError: naming each, and how to keep one side of it. What a command or DVC writes is
             taken from the present branch; only what people write needs a decision.
     """
-    faults = []
+    marked = []
     for path in files:
         with suppress(OSError):
-            if b"\n<<<<<<< " in b"\n" + path.read_bytes():
-                written = path in (paths.LOCK, *paths.RECORDS)
-                fix = back(path) if written else f"keep one side of each, then run: git add {path}"
-                faults.append((f"{path}: holds the marks of a merge conflict", fix))
-    if faults:
-        raise HostError.from_faults(faults)
+            if path.is_file() and b"\n<<<<<<< " in b"\n" + path.read_bytes():
+                marked.append(path)
+    own = [path for path in marked if path.suffix in (".yaml", ".dvc")]
+    again = [path for path in marked if path not in own]
+    fixes = {path: f"keep one side of each, then run: git add {path}" for path in own}
+    fixes |= dict.fromkeys(again, f"run: git checkout HEAD -- {' '.join(map(str, again))}")
+    if marked:
+        what = "{}: holds the marks of a merge conflict"
+        raise HostError.from_faults([(what.format(path), fix) for path, fix in fixes.items()])
 
 
 def _pipeline_file() -> Path:

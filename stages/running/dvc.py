@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from stages.core import paths
-from stages.core.artefacts import outputs_of, read_yaml
+from stages.core.artefacts import files_of, outputs, read_yaml
 from stages.core.errors import HostError, printable
 
 SPARE = 20_000_000  # bytes: what else a run writes, from locks to logs
@@ -67,12 +67,12 @@ def recorded_by_stages() -> list[Recorded]:
     """
     if not paths.LOCK.exists():
         raise HostError(f"{paths.LOCK}: not found: nothing has run yet", "run: dvc repro")
-    records = []
+    records, written = [], outputs()
     for stage, entry in (read_yaml(paths.LOCK).get("stages") or {}).items():
-        cached = outputs_of(stage)
         for out in entry.get("outs", []):
             path = Path(out["path"])
-            records.append(_recorded(out, path, stage, cached.get(path, True)))
+            cached = written.get(stage, {}).get(path, True)
+            records.append(_recorded(out, path, stage, cached))
     return records
 
 
@@ -94,19 +94,12 @@ def outs_of(file: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
     DVC is more lenient than any list of fields here, and says itself what is wrong with one.
     """
-    with suppress(HostError, TypeError, ValueError):
+    with suppress(Exception):  # nothing in such a file may stop a stage
         content = read_yaml(file)
         for out in content.get("outs") or []:
             folder = file.parent / str(content.get("wdir") or ".")
             if isinstance(out, dict) and isinstance(out.get("path"), str):
                 yield Path(os.path.normpath(folder / out["path"])), out
-
-
-def files_of(path: Path) -> Iterator[Path]:
-    """Yield a file itself, or every file of a folder in order; nothing if there is none."""
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            yield file
 
 
 def object_of(cache: Path, md5: str) -> Path:
@@ -178,7 +171,7 @@ def enough_room(stage: str) -> Iterator[None]:
     before = sum(out.size for out in recorded if out.owner == stage and out.cached)
     require_room(before, Path(), cache)
     yield
-    taken = [path for path, cached in outputs_of(stage).items() if cached]
+    taken = [path for path, cached in outputs().get(stage, {}).items() if cached]
     now = sum(file.stat().st_size for path in taken for file in files_of(path))
     require_room(now, cache)
 

@@ -30,7 +30,8 @@ def git(*arguments: str) -> str:
         said = done.stderr.strip()
         owner = re.search(r"git config --global --add safe\.directory \S.*", said)
         fix = f"run: {owner[0]}" if owner else "work in a git clone of the project, with a commit"
-        raise HostError(f"git {arguments[0]}: {printable(said.splitlines()[0], 200)}", fix)
+        why = printable(said.partition("\n")[0] or f"exit code {done.returncode}", 200)
+        raise HostError(f"git {arguments[0]}: {why}", fix)
     return done.stdout
 
 

@@ -5,6 +5,7 @@ Nothing heavy is imported before a subcommand works, so `--help` and usage error
 
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -16,18 +17,43 @@ from stages.core.params import ComputeParams, load_params
 from stages.running.run import exit_code_of, set_environment
 from stages.tools.project import enter_models, enter_project, enter_served, file_option
 
+USE, JUDGE, PUBLISH, CHECK = "Use", "Judge", "Publish", "Check"  # the groups of the help
+ENDS = {
+    0: "done",
+    1: "what was asked does not hold (compare, export); with a traceback: a bug",
+    2: "params.yaml or the command line",
+    3: "the data",
+    4: "the model or the adapter",
+    5: "the surroundings: disk, network, git, DVC",
+    6: "a number that is not finite",
+    130: "interrupted",
+    143: "terminated",
+}  # exit codes of commands and stages
+TABLE = "\n".join(["Exit codes", *(f"{code:>3}  {what}" for code, what in ENDS.items())])
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.callback()
-def bert_lora() -> None:
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"bert-lora {version('bert-lora-dvc')}")
+        raise typer.Exit
+
+
+@app.callback(epilog=TABLE)
+def bert_lora(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """LoRA fine-tuning of a BERT-family classifier: what you run by hand.
 
     Works from any folder of the project. The pipeline itself runs with: dvc repro
     """
 
 
-@app.command(epilog='Example: bert-lora predict "A quiet, lovely film." --with-base')
+@app.command(
+    epilog='Example: bert-lora predict "A quiet, lovely film." --with-base', rich_help_panel=USE
+)
 def predict(
     texts: Annotated[
         list[str] | None,
@@ -92,7 +118,7 @@ def predict(
     work.predict(request, compute, column)
 
 
-@app.command(epilog="Example: bert-lora serve --port 8080")
+@app.command(epilog="Example: bert-lora serve --port 8080", rich_help_panel=USE)
 def serve(
     folder: Annotated[
         Path | None,
@@ -155,7 +181,9 @@ def serve(
     return run(folder, compute, limits, host, port, allow_host or [], base)
 
 
-@app.command(epilog="Example: bert-lora compare main workspace --tolerance 0.01")
+@app.command(
+    epilog="Example: bert-lora compare main workspace --tolerance 0.01", rich_help_panel=JUDGE
+)
 def compare(
     first: Annotated[str, typer.Argument(metavar="REV_A", help="The earlier one.")] = "HEAD",
     second: Annotated[
@@ -193,7 +221,7 @@ def compare(
     raise typer.Exit(work.compare((first, second), of, form, fail_under, tolerance))
 
 
-@app.command(epilog="Example: bert-lora seeds 5 -S train.epochs=3")
+@app.command(epilog="Example: bert-lora seeds 5 -S train.epochs=3", rich_help_panel=JUDGE)
 def seeds(
     count: Annotated[int, typer.Argument(min=1, max=100, metavar="N", help="How many seeds.")],
     overrides: Annotated[
@@ -213,7 +241,7 @@ def seeds(
     work.seeds(params, count, tuple(overrides or ()), first)
 
 
-@app.command(epilog="Example: bert-lora curve --seeds 3")
+@app.command(epilog="Example: bert-lora curve --seeds 3", rich_help_panel=JUDGE)
 def curve(
     sizes: Annotated[
         int, typer.Option(min=2, max=12, help="Parts at most: all rows, half of them, a quarter.")
@@ -233,7 +261,7 @@ def curve(
     work.curve(params, sizes, seeds)
 
 
-@app.command("search", epilog="Example: bert-lora search 20 --minutes 30")
+@app.command("search", epilog="Example: bert-lora search 20 --minutes 30", rich_help_panel=JUDGE)
 def search(
     trials: Annotated[
         int, typer.Argument(min=1, max=100_000, metavar="N", help="How many trials in all.")
@@ -299,7 +327,9 @@ def search(
     run(options, settings, apply_best)
 
 
-@app.command(epilog="Example: bert-lora export models/onnx --format onnx --int8")
+@app.command(
+    epilog="Example: bert-lora export models/onnx --format onnx --int8", rich_help_panel=PUBLISH
+)
 def export(
     folder: Annotated[
         Path, typer.Argument(help="Folder to make.", metavar="FOLDER", resolve_path=True)
@@ -343,7 +373,7 @@ def export(
     work.export(folder, work.Wanted(form, int8, tolerance), params, force)
 
 
-@app.command(epilog="Example: bert-lora verify && git push")
+@app.command(epilog="Example: bert-lora verify && git push", rich_help_panel=CHECK)
 def verify() -> None:
     """Hash every artefact again, check that all belong together, and what stops the next run.
 

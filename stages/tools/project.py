@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from stages.core import paths
-from stages.core.artefacts import sha256_of
+from stages.core.artefacts import files_of, sha256_of
 from stages.core.errors import HostError, printable
 from stages.running.git import git
 
@@ -103,11 +103,7 @@ def state_of(overrides: tuple[str, ...]) -> tuple[str, str]:
     The user's own data counts too: git does not see it, but DVC takes it along into an experiment.
     """
     changes = git("diff", "HEAD", "--", ".", *UNREAD)
-    data = [
-        (path.as_posix(), sha256_of(path))
-        for path in sorted(paths.RAW.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.parts)
-    ]
+    data = [(path.as_posix(), sha256_of(path)) for path in files_of(paths.RAW)]
     mark = hashlib.sha256(json.dumps([overrides, changes, data]).encode()).hexdigest()[:8]
     return git("rev-parse", "HEAD").strip(), mark
 

@@ -16,7 +16,14 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from stages.core import paths
-from stages.core.artefacts import read_object, refuse_conflicts, remake, require
+from stages.core.artefacts import (
+    files_of,
+    outputs,
+    read_object,
+    refuse_conflicts,
+    remake,
+    require,
+)
 from stages.core.errors import DataError, HostError, UserError, printable
 from stages.core.params import Params
 from stages.model.load import read_weights
@@ -28,7 +35,7 @@ from stages.rows.prepared import source_changes
 from stages.running.dvc import (
     Recorded,
     cache_folder,
-    files_of,
+    dvc_files,
     lock_holders,
     md5_of,
     object_of,
@@ -55,7 +62,9 @@ def verify(params: Params) -> None:
             out of date.
         ModelError, DataError: with everything that does not belong together.
     """
-    refuse_conflicts(paths.PIPELINE, paths.LOCK, *paths.RECORDS)
+    refuse_conflicts(paths.PIPELINE, paths.LOCK, *dvc_files())
+    kept = [out for each in outputs().values() for out, cached in each.items() if not cached]
+    refuse_conflicts(*paths.RECORDS, *kept)
     # DVC stops at a lock, and what a run has removed is not damaged.
     stopping = [  # guard: held lock -> stopping = []
         (f"{paths.RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}")

@@ -34,14 +34,24 @@ NORMAL = {
     f"git switch -q - && {EDIT} && {COMMIT} b && git merge -q --no-commit a",
     "a file renamed": "git mv data/raw/.gitignore data/raw/other || git mv params.yaml x && mv x "
     "params.yaml",
+    "an experiment that was killed": "(timeout -s KILL 4 dvc exp run --temp -f prepare || true)",
+    "an experiment in the queue": "dvc exp run -q --queue -S train.epochs=1",
     "no git": "rm -rf .git && dvc config core.no_scm true",
     "a data registry": "mkdir data/raw/registry && cd data/raw/registry && git init -q && "
     "dvc init -q && echo x > x && dvc add -q x",
+    "a registry in a registry": "mkdir -p data/raw/a/b && cd data/raw/a && git init -q && dvc init "
+    "-q && cd b && dvc init -q --subdir && echo x > x && dvc add -q x",
     "a folder named as a .dvc file": "mkdir data/raw/old.dvc && touch data/raw/old.dvc/x",
     "a .dvc file without a hash": "printf 'outs:\\n- path: none\\n' > data/raw/none.dvc && "
     "echo x > data/raw/none",
     "a .dvc file of DVC 2": "echo x > data/raw/x && dvc add -q data/raw/x && "
     "sed -i '/hash: md5/d; /size:/d' data/raw/x.dvc",
+    "a .dvc file with all that DVC knows": "echo x > data/raw/x && dvc add -q data/raw/x && "
+    "printf 'desc: mine\nmeta: {a: [1]}\nfrozen: true\nmd5: 0\n' >> data/raw/x.dvc && sed -i "
+    "'s/^- md5/- desc: text\n  type: t\n  labels: [a]\n  push: false\n  md5/' data/raw/x.dvc",
+    "data from another place": "echo x > ../x.txt && dvc import-url -q ../x.txt data/raw/x.txt && "
+    "rm ../x.txt",
+    "a .dvc file of a link": "ln -s nowhere data/raw/x.dvc",
     "a .dvc file elsewhere": "mkdir data/raw/in && echo x > data/raw/x && dvc add -q data/raw/x && "
     "sed 's/^outs/wdir: ..\\nouts/' data/raw/x.dvc > data/raw/in/x.dvc && rm data/raw/x.dvc",
 }
@@ -56,24 +66,41 @@ def test_a_normal_state_stops_nothing(state: str) -> None:
     assert "nothing prevents: dvc repro" in assert_succeeded(bert_lora("verify"))
 
 
-def conflict(path: Path) -> None:
-    """Let two branches write another first line of a file, and merge them."""
-    text = path.read_text(encoding="utf-8")
+LEFT = (".DS_Store", "._mine.csv", "~$mine.xlsx", "mine.csv~", ".mine.csv.swp", ".#mine.csv")
+LEFT += ("#mine.csv#", ".~lock.mine.csv#", "Thumbs.db", "desktop.ini", ".gitignore")
+
+
+def test_what_desktops_and_editors_leave_changes_nothing() -> None:
+    for folder in (paths.RAW, Path("stages/model"), paths.BASE_MODEL):
+        for name in LEFT:
+            (folder / name).write_text("x", encoding="utf-8")
+    assert dvc("status", "--json").strip() == "{}"
+    assert_succeeded(bert_lora("verify"))
+
+
+def conflict(*files: Path) -> None:
+    """Let two branches write another first line of files, and merge them."""
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
     for branch, space in (("-c other", "  "), ("-", " ")):
         run_in_shell(f"git switch -q {branch}")
-        mark = f"#{space}" if path.suffix in (".yaml", ".lock") else space
-        path.write_text(f"{mark}\n{text}", encoding="utf-8")
+        for path, text in texts.items():
+            mark = f"#{space}" if path.suffix in (".yaml", ".lock", ".dvc") else space
+            path.write_text(f"{mark}\n{text}", encoding="utf-8")
         run_in_shell("git commit -qam changed")
     assert call("git", "merge", "-q", "other").returncode == 1
-    assert "<<<<<<< " in path.read_text(encoding="utf-8")
+    assert all("<<<<<<< " in path.read_text(encoding="utf-8") for path in files)
 
 
-@pytest.mark.parametrize("path", [paths.LOCK, paths.SEEDS])
-def test_a_merge_conflict_is_named_with_the_line_that_ends_it(path: Path) -> None:
-    conflict(path)
+RESULTS = (paths.LOCK, paths.BASE_METRICS, paths.COMPARISON)  # as after two runs
+
+
+@pytest.mark.parametrize("files", [RESULTS, (paths.SEEDS,)])
+def test_a_merge_conflict_is_named_with_the_line_that_ends_it(files: tuple[Path, ...]) -> None:
+    conflict(*files)
     stopped = bert_lora("verify")
-    assert_refused(stopped, 5, f"error: {path}: holds the marks of a merge conflict")
-    if path == paths.SEEDS:  # compare alone reads it, hours later
+    for path in files:
+        assert_refused(stopped, 5, f"error: {path}: holds the marks of a merge conflict")
+    if files == (paths.SEEDS,):  # compare alone reads it, hours later
         assert assert_refused(stage("prepare"), 5) == stopped.stdout
     run_fix(stopped.stdout)
     dvc("repro")
@@ -81,9 +108,14 @@ def test_a_merge_conflict_is_named_with_the_line_that_ends_it(path: Path) -> Non
     assert_succeeded(bert_lora("verify"))
 
 
-@pytest.mark.parametrize(("path", "code"), [(paths.PARAMS, 2), (paths.PIPELINE, 5)])
+OWN_DVC = Path("data/raw/x.dvc")
+
+
+@pytest.mark.parametrize(("path", "code"), [(paths.PARAMS, 2), (paths.PIPELINE, 5), (OWN_DVC, 5)])
 def test_a_conflict_of_what_people_write_is_left_to_them(path: Path, code: int) -> None:
+    run_in_shell("echo x > data/raw/x && dvc add -q data/raw/x && git add . && git commit -qm x")
     conflict(path)
+    assert_succeeded(stage("prepare")) if path == OWN_DVC else None
     assert_refused(bert_lora("verify"), code, str(path), "merge conflict", "keep one side")
 
 

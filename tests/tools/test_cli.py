@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from stages.core.errors import UserError
 from tests.support.command import Command
 from tests.support.tiny import ROOT
 
-SUBCOMMANDS = (
-    *("predict", "serve", "export", "compare", "seeds", "search"),
-    "verify",
-)
+GROUPS = {
+    "Use": ("predict", "serve"),
+    "Judge": ("compare", "seeds", "curve", "search"),
+    "Publish": ("export",),
+    "Check": ("verify",),
+}
+SUBCOMMANDS = tuple(name for names in GROUPS.values() for name in names)
 HEAVY = {"torch", "transformers", "pandas", "datasets", "peft", "sklearn", "pyarrow", "numpy"}
 HEAVY |= {"fastapi", "uvicorn", "prometheus_client"}
 
@@ -84,9 +89,18 @@ def test_the_help_of_each_subcommand_has_an_example_and_fits_a_terminal(
     assert max(len(line) for line in result.out.splitlines()) <= 80
 
 
-def test_the_help_names_every_subcommand(command: Command) -> None:
-    result = command("--help")
-    assert [name for name in SUBCOMMANDS if f" {name} " not in result.out] == []
+def test_the_help_has_every_subcommand_in_its_group_and_every_exit_code(command: Command) -> None:
+    words = command("--help").out.split()
+    for group, names in GROUPS.items():
+        start = words.index(group)
+        end = words.index("╰" + 78 * "─" + "╯", start)
+        assert set(SUBCOMMANDS) & set(words[start:end]) >= set(names)
+    codes = {error.exit_code for error in UserError.__subclasses__()}
+    assert {str(code) for code in codes} <= set(words[words.index("codes") :])
+
+
+def test_the_version_is_that_of_the_package(command: Command) -> None:
+    assert command("--version").out == f"bert-lora {version('bert-lora-dvc')}\n"
 
 
 def test_a_choice_names_its_values(command: Command) -> None:
