@@ -5,6 +5,7 @@ checks; it computes nothing, so a stage's result depends on it through the value
 """
 
 import difflib
+import json
 import re
 import reprlib
 from pathlib import Path
@@ -21,10 +22,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
 
 from stages.core import paths
-from stages.core.errors import ParamsError, UserError, printable
+from stages.core.errors import ParamsError, printable
 
 
 def _only_true(value: bool) -> bool:
@@ -55,26 +57,6 @@ class Section(BaseModel):
 
     # guard: unknown key
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def explained(
-    error: ValidationError, schema: type[BaseModel], content: dict[str, Any], text: str, path: Path
-) -> UserError:
-    """Return a ParamsError that reports every fault that pydantic found.
-
-    Args:
-        error: what pydantic raised.
-        schema: the model that was checked; its fields have a description and an example.
-        content: the parsed params.
-        text: the file's text, for the line numbers.
-        path: what the error calls the file.
-    """
-    lines = _line_numbers(text)
-    faults = {  # by key, since a union reports each of its members
-        key: (f"{path}:{_line_of(lines, key)}: {what}", fix)
-        for key, what, fix in (_explain(fault, schema, content) for fault in error.errors())
-    }
-    return ParamsError.from_faults(list(faults.values()))
 
 
 def read_text(path: Path) -> str:
@@ -128,66 +110,42 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     return content
 
 
-def _explain(fault: Any, schema: type[BaseModel], content: dict[str, Any]) -> tuple[str, str, str]:
-    """Return (key, what is wrong, remedy) for one fault that pydantic found."""
-    names = [part for part in fault["loc"] if isinstance(part, str)]
-    known, field = resolve(schema, names)
-    key = ".".join(known)
+def _explain(fault: Any, content: Any) -> tuple[list[Any], str, str]:
+    """Return the key by its parts, what is wrong and a remedy for a fault that pydantic found."""
     if fault["type"] == "value_error":
         what, fix = fault["ctx"]["error"].args
-        return what.partition(":")[0], what, fix
-    if fault["type"] == "extra_forbidden":
-        section, wrong = _section(schema, known), printable(names[len(known)])
-        close = difflib.get_close_matches(wrong, section, n=1)
-        hint = f", did you mean {close[0]}?" if close else ""
-        full = ".".join([*known, wrong])
-        return full, f"{full}: unknown key{hint}", f"use one of {_keys(schema, known)}"
-    if fault["type"] == "missing":
-        if not field.examples:
-            return key, f"{key}: missing", f"add a section with the keys {_keys(schema, known)}"
-        return key, f"{key}: missing", f"add {key}, for example {_yaml(field.examples[0])}"
-    if fault["type"] == "invalid_key" and not (field and field.examples):
+        return what.partition(":")[0].split(" + ")[0].split("."), what, fix
+    names = [part for part in fault["loc"] if isinstance(part, str)]
+    known: list[str] = []  # of them, those that the schema has
+    section: type[BaseModel] | None = Params
+    found, got = None, content
+    while section is not None and names[len(known) :] and names[len(known)] in section.model_fields:
+        found = section.model_fields[names[len(known)]]
+        got = got.get(names[len(known)]) if isinstance(got, dict) else None
+        known.append(names[len(known)])
+        kind = found.annotation
+        section = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    key, keys = ".".join(known), list(section.model_fields) if section else []
+    example = None
+    if found and found.examples:
+        value = found.examples[0]
+        example = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    if fault["type"] in ("extra_forbidden", "invalid_key") and example is None:
         wrong = ".".join([*known, printable(fault["loc"][-1])])
-        return wrong, f"{wrong}: a key is a name, not a value", f"use one of {_keys(schema, known)}"
-    if not field.examples:
-        got = _shown(_value(content, known))
-        return (
-            key,
-            f"{key}: expected a section, got {got}",
-            f"give it the keys {_keys(schema, known)}",
-        )
-    return (
-        key,
-        f"{key}: expected {field.description}, got {_shown(_value(content, known))}",
-        f"set {key} to what you want, for example {_yaml(field.examples[0])}",
-    )
-
-
-def resolve(schema: type[BaseModel], names: list[str]) -> tuple[list[str], Any]:
-    """Follow `names` through the schema: the part that exists, and the field it ends at."""
-    model: Any = schema
-    known: list[str] = []
-    field = None
-    for name in names:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            break
-        if name not in model.model_fields:
-            break
-        known.append(name)
-        field = model.model_fields[name]
-        model = field.annotation
-    return known, field
-
-
-def _section(schema: type[BaseModel], known: list[str]) -> list[str]:
-    model: Any = schema
-    for name in known:
-        model = model.model_fields[name].annotation
-    return list(model.model_fields)
-
-
-def _keys(schema: type[BaseModel], known: list[str]) -> str:
-    return ", ".join(_section(schema, known))
+        what = "a key is a name, not a value"
+        if fault["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(names[-1], keys, n=1)
+            what = f"unknown key{f', did you mean {close[0]}?' if close else ''}"
+        return [*known, fault["loc"][-1]], f"{wrong}: {what}", f"use one of {', '.join(keys)}"
+    if fault["type"] == "missing":
+        fix = f"a section with the keys {', '.join(keys)}" if example is None else key
+        fix += "" if example is None else f", for example {example}"
+        return known, f"{key}: missing", f"add {fix}"
+    if found is None or example is None:
+        what = f"{key}: expected a section, got {_shown(got)}"
+        return known, what, f"give it the keys {', '.join(keys)}"
+    what = f"{key}: expected {found.description}, got {_shown(got)}"
+    return known, what, f"set {key} to what you want, for example {example}"
 
 
 def _shown(value: Any) -> str:
@@ -200,39 +158,14 @@ def _shown(value: Any) -> str:
         return "a number of thousands of digits"
 
 
-def _value(content: Any, known: list[str]) -> Any:
-    for name in known:
-        content = content.get(name) if isinstance(content, dict) else None
-    return content
-
-
-def _yaml(value: Any) -> str:
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
-
-
-def _line_numbers(text: str) -> dict[str, int]:
-    """Return the line of each dotted key, counted from 1, of the sections and what is in them."""
-    lines: dict[str, int] = {}
-
-    def walk(node: Any, prefix: str, depth: int) -> None:
-        for key, value in node.value:
-            name = f"{prefix}{printable(key.value)}"  # as a message shows it
-            lines[name] = key.start_mark.line + 1
-            if value.id == "mapping" and depth > 1:  # aliases can make it endless
-                walk(value, f"{name}.", depth - 1)
-
-    walk(YAML(typ="safe", pure=True).compose(text), "", 2)
-    return lines
-
-
-def _line_of(lines: dict[str, int], key: str) -> int:
-    """Return the key's line, or that of the section which lacks it."""
-    key = key.split(" + ")[0]
-    while key and key not in lines:
-        key = key.rpartition(".")[0]
-    return lines.get(key, 1)
+def _line_of(document: Any, key: list[Any]) -> int:
+    """Return the key's line in what ruamel has loaded, or that of the section which lacks it."""
+    line = 0
+    for name in key:
+        if not isinstance(document, CommentedMap) or name not in document:
+            break
+        line, document = document.lc.key(name)[0], document[name]
+    return line + 1
 
 
 class DataParams(Section):
@@ -437,4 +370,7 @@ def parse_params(text: str, path: Path) -> "Params":
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise explained(error, Params, content, text, path) from None
+        document, faults = YAML(pure=True).load(text), {}  # by key: a union reports each member
+        for key, what, fix in (_explain(fault, content) for fault in error.errors()):
+            faults[tuple(key)] = (f"{path}:{_line_of(document, key)}: {what}", fix)
+        raise ParamsError.from_faults(list(faults.values())) from None

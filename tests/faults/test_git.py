@@ -67,12 +67,12 @@ def test_a_normal_state_stops_nothing(state: str) -> None:
 
 
 LEFT = (".DS_Store", "._mine.csv", "~$mine.xlsx", "mine.csv~", ".mine.csv.swp", ".#mine.csv")
-LEFT += ("#mine.csv#", ".~lock.mine.csv#", "Thumbs.db", "desktop.ini", ".gitignore")
+AND = ("#mine.csv#", ".~lock.mine.csv#", "Thumbs.db", "desktop.ini", ".gitignore")
 
 
 def test_what_desktops_and_editors_leave_changes_nothing() -> None:
     for folder in (paths.RAW, Path("stages/model"), paths.BASE_MODEL):
-        for name in LEFT:
+        for name in (*LEFT, *AND):
             (folder / name).write_text("x", encoding="utf-8")
     assert dvc("status", "--json").strip() == "{}"
     assert_succeeded(bert_lora("verify"))
