@@ -67,7 +67,9 @@ def read_rows(
             tables.append(table.assign(split=split))
     for kind, files in understood.items():
         print(f"read: {printable(', '.join(files), 200)} ({kind})", flush=True)
-    rows = _one_label_each(pd.concat(tables, ignore_index=True), params, counts)
+    rows = pd.concat(tables, ignore_index=True)
+    tables.clear()  # their memory is needed below
+    rows = _one_label_each(rows, params, counts)
     repeated = rows.duplicated(["split", "folded"])  # a repeat would count one text twice
     counts["rows_repeated"] += int(repeated.sum())
     rows = _without_leaks(rows[~repeated], params, counts)

@@ -1,11 +1,14 @@
 """The same table in every format is the same data: rows, labels, ids and splits."""
 
+import bz2
 import contextlib
 import csv
 import gzip
 import io
 import json
+import lzma
 import math
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,9 +34,9 @@ def cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def separated(rows: Rows, sign: str, end: str = "\n") -> str:
+def separated(rows: Rows, sign: str, end: str = "\n", **options: Any) -> str:
     file = io.StringIO(newline="")
-    writer = csv.writer(file, delimiter=sign, lineterminator=end)
+    writer = csv.writer(file, delimiter=sign, lineterminator=end, **options)
     writer.writerow(NAMES)
     writer.writerows((number, text, cell(label)) for number, (text, label) in enumerate(rows))
     return file.getvalue()
@@ -95,12 +98,15 @@ def files(rows: Rows) -> dict[str, Form]:
         "comma.csv": comma.encode(),
         "crlf.csv": separated(rows, ",", "\r\n").encode(),
         "excel.csv": b"\xef\xbb\xbfsep=;\r\n" + separated(rows, ";", "\r\n").encode(),
+        "single.csv": separated(rows, ",", quotechar="'", quoting=csv.QUOTE_ALL).encode(),
         "bar.CSV": separated(rows, "|").encode(),
         "tabs.csv": tabs.encode("utf-16"),
         "tabs.tsv": tabs.encode(),
         "tabs.txt": tabs.encode(),
         "big.tsv": b"\xfe\xff" + tabs.encode("utf-16-be"),
         "packed.csv.gz": gzip.compress(comma.encode()),
+        "packed.csv.bz2": bz2.compress(comma.encode()),
+        "packed.tsv.xz": lzma.compress(tabs.encode()),
         "packed.jsonl.zst": pa.compress(lines(rows).encode(), "zstd", asbytes=True),
         "lines.jsonl": lines(rows, ensure_ascii=False).encode(),
         "array.json": json.dumps(objects(rows), indent=1).encode(),
@@ -126,7 +132,10 @@ def files(rows: Rows) -> dict[str, Form]:
         "bare.csv": (comma.split("\n", 1)[1].encode(), by_number),
         "bare.xlsx": (xlsx(rows, header=False), by_number),
         "pairs.jsonl": ("\n".join(map(json.dumps, lists)).encode(), by_number),
-        **{name: (content, {}) for name, content in exports(rows).items()},
+        **{
+            name: (content, {"label_column": "mood"} if name.startswith("min.") else {})
+            for name, content in exports(rows).items()
+        },
     }
 
 
@@ -150,6 +159,16 @@ def exports(rows: Rows) -> dict[str, bytes]:
             "predictions": [],
         }
     )
+    small = each(
+        lambda n, text, label: {
+            "text": text,
+            "mood": label,
+            "annotator": 1,
+            "annotation_id": n,
+            "lead_time": 2.5,
+        }
+    )
+    table = pd.DataFrame([{**row, "mood": cell(row["mood"])} for row in small])
     prodigy = each(
         lambda n, text, label: {"text": text, "_task_hash": n, "label": label, "answer": "accept"}
     )
@@ -195,6 +214,8 @@ def exports(rows: Rows) -> dict[str, bytes]:
     )
     return {
         "studio.json": json.dumps(studio).encode(),
+        "min.json": json.dumps(small).encode(),
+        "min.csv": table.to_csv(index=False).encode(),
         "prodigy.jsonl": "\n".join(map(json.dumps, prodigy)).encode(),
         "choice.jsonl": "\n".join(map(json.dumps, choice)).encode(),
         "doccano.jsonl": "\n".join(map(json.dumps, doccano)).encode(),
@@ -309,6 +330,47 @@ def test_texts_of_one_line_are_the_same_data_in_every_form() -> None:
     assert_same_in_every_form(
         [(f'"so", it\'s schön {n}', ("late", "in_time")[n % 2]) for n in range(40)]
     )
+
+
+def test_splits_are_the_same_data_in_every_form() -> None:
+    rows = [(f"text {n}", ("late", "in_time")[n >= 30]) for n in range(60)]
+    parts = {"train": rows[::2], "val": rows[1::4], "test": rows[3::4]}
+    labels = {
+        f"{name}_{kind}.txt": "".join(f"{row[at]}\n" for row in part).encode()
+        for name, part in parts.items()
+        for at, kind in enumerate(("text", "labels"))
+    }
+    in_order = {n: sorted(part, key=lambda row: row[1]) for n, part in parts.items()}
+    folders = {
+        f"{name}/{label}/{number:02}": text.encode()
+        for name, part in in_order.items()
+        for number, (text, label) in enumerate(part)
+    }
+    tables = {f"{name}.csv": separated(part, ",").encode() for name, part in parts.items()}
+    train = separated(parts["train"], ",").splitlines(keepends=True)
+    pieces = {"train-1.csv": train[:9], "train-2.csv": [train[0], *train[9:]]}
+    numbered = {name: "".join(piece).encode() for name, piece in pieces.items()}
+    fast = {f"{name}.txt": line_files(part)["fast.txt"][0] for name, part in parts.items()}
+    one = json.dumps({name: objects(part) for name, part in parts.items()}).encode()
+    expected = prepared("own", (tables, {}))
+    assert not isinstance(expected, str)
+    assert prepared("own", (labels, {})) == expected
+    del tables["train.csv"]
+    assert prepared("own", ({**tables, **numbered}, {})) == expected
+    assert prepared("own", (fast, {})) == expected
+    assert prepared("own.json", (one, {})) == expected
+    sorted_tables = {f"{n}.csv": separated(part, ",").encode() for n, part in in_order.items()}
+    assert prepared("own", (folders, {})) == prepared("own", (sorted_tables, {}))
+
+
+def test_the_table_of_forms_names_forms_that_are_tested() -> None:
+    text = (Path(__file__).parents[2] / "data" / "README.md").read_text(encoding="utf-8")
+    rows = text.partition("## Forms")[2].partition("\n- ")[0].splitlines()[3:]
+    named = {name for row in rows for name in re.findall("`([^`]+)`", row.split("|")[2])}
+    sample: Rows = [(f"text {n}", "ab"[n % 2]) for n in range(4)]
+    forms = {*files(sample), *line_files(sample), "texts.txt", "labels.txt"}
+    assert named <= forms
+    assert len(named) > len(forms) / 2
 
 
 @pytest.mark.parametrize("labels", [(1.0, 2.0), (True, False)])
