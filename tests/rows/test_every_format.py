@@ -350,7 +350,7 @@ def test_splits_are_the_same_data_in_every_form() -> None:
     train = separated(parts["train"], ",").splitlines(keepends=True)
     pieces = {"train-1.csv": train[:9], "train-2.csv": [train[0], *train[9:]]}
     numbered = {name: "".join(piece).encode() for name, piece in pieces.items()}
-    fast = {f"{name}.txt": line_files(part)["fast.txt"][0] for name, part in parts.items()}
+    fast: Any = {f"{n}.txt": line_files(part)["fast.txt"][0] for n, part in parts.items()}
     one = json.dumps({name: objects(part) for name, part in parts.items()}).encode()
     expected = prepared("own", (tables, {}))
     assert not isinstance(expected, str)
