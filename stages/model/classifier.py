@@ -220,7 +220,7 @@ def _replaced_forward(module: Any, forward: Callable[..., Any]) -> Iterator[None
 
 LONGEST = 32  # tokens
 PROBE = ["a", "a longer text"]
-ANOTHER = "choose an architecture from the table in README.md"
+ANOTHER = "choose an architecture from the table in models/README.md"
 # What the forward pass of a model raises that is no encoder, or has inputs or outputs of its own.
 FAILURES = (
     *(AttributeError, AssertionError, IndexError, KeyError, NotImplementedError),

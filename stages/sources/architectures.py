@@ -1,7 +1,7 @@
 """Architectures that this project refuses by name, each with the reason.
 
 All others that Transformers has as a sequence classifier are tried on a few texts when they are
-loaded; README.md has the table of those that are tested.
+loaded; models/README.md has the table of those that are tested.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from transformers.models.auto.modeling_auto import (
 
 from stages.core.errors import ModelError, printable
 
-FIX = "choose an architecture from the table in README.md"
+FIX = "choose an architecture from the table in models/README.md"
 DECODER = "a decoder: a token sees only those before it, and its head reads the last one"
 ENCODER_DECODER = "an encoder with a decoder: its head reads the decoder's state of the last token"
 

@@ -1,4 +1,4 @@
-"""Every cell of README.md's table of architectures, run on a tiny random model."""
+"""Every cell of models/README.md's table of architectures, run on a tiny random model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny random models of the architectures in README.md's table, and that table.
+"""Tiny random models of the architectures in models/README.md's table, and that table.
 
 python -m tests.support.architectures    # writes the table; tests/model/test_architectures.py
 # runs every cell of it, and compares
@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.sources.architectures import REASONS
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "models/README.md"
 BLOCK = re.compile(r"(?<=<!-- architectures -->\n).*?(?=<!-- /architectures -->)", re.DOTALL)
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 XLM = {"emb_dim": 32, "n_layers": 2, "n_heads": 2, "n_langs": 1, "use_lang_emb": False}
@@ -24,7 +24,7 @@ DEBERTA = {**SMALL, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
 # of the states, 0.9 % with layer normalisation in their place, 0.1 % with smaller weights).
 MOBILE = {"intra_bottleneck_size": 32, "embedding_size": 32, "initializer_range": 0.05}
 
-# The name in the README: the class that is saved, fields of its config.
+# The name in the table: the class that is saved, fields of its config.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "BERT": ("BertModel", SMALL),
     "RoBERTa": ("RobertaForMaskedLM", SMALL),

@@ -266,7 +266,7 @@ def test_one_model_answers_explains_and_is_named_whatever_becomes_of_the_files(
 
 @pytest.mark.slow
 def test_the_transcript_of_the_readme_is_what_happens(project: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "models/README.md").read_text(encoding="utf-8")
     block = readme.partition("$ bert-lora serve &\n")[2].partition("```")[0]
     served, request, shown = block.split("\n", 2)
     with serving(project) as server:
