@@ -19,6 +19,7 @@ from tests.support.tiny import NAMES, changed, new_process, run_all, save_params
 OUTPUTS = {
     *(paths.TRAIN, paths.VALIDATION, paths.TEST, paths.LABELS, paths.DATA_SUMMARY),
     *(paths.BASE_METRICS, paths.ADAPTER_METRICS, paths.COMPARISON, paths.GAIN),
+    paths.TOKENS,
     *(paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS),
     paths.HEAD_WEIGHTS,
     paths.HEAD_FIT,
@@ -31,7 +32,7 @@ OUTPUTS = {
     *(paths.FLIPS, paths.SUSPECTS, paths.REPORT_HTML, paths.REPORT_MD, paths.MODEL_CARD),
     *(paths.FIGURES / f"{name}.png" for name in ("ladder", "answered", "confusion", "roc")),
     *(paths.FIGURES / f"{name}.png" for name in ("reliability", "training")),
-    paths.CURVES / "reliability_raw.csv",
+    *(paths.CURVES / f"{name}.csv" for name in ("reliability_raw", "search")),
     *(
         paths.CURVES / f"{kind}_{who}.csv"
         for kind in ("answered", "roc", "reliability")
