@@ -31,18 +31,21 @@ class Words:
     Attributes:
         weight: of a word, in logits.
         seconds: that each text takes.
+        labels: number of classes; with many, `good` speaks for the last one.
         batches: the texts of each call.
     """
 
     weight: float = 1.0
     seconds: float = 0.0
+    labels: int = 2
     batches: list[list[str]] = field(default_factory=list)
 
     def score(self, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return the logits, shape (texts, 2)."""
+        """Return the logits, shape (texts, labels)."""
         self.batches.append(texts)
         time.sleep(self.seconds * len(texts))
-        return np.array([[0.0, self._value(text.split())] for text in texts], dtype=np.float32)
+        rows = [[0.0] * (self.labels - 1) + [self._value(text.split())] for text in texts]
+        return np.array(rows, dtype=np.float32)
 
     def _value(self, words: list[str]) -> float:
         return (
@@ -55,7 +58,7 @@ class Words:
         """Return it as a model, each of whose words is a token."""
         return Predictor(
             description="words",
-            labels=["negative", "positive"],
+            labels=["negative", "positive", *map(str, range(self.labels))][: self.labels],
             max_length=16,
             temperature=2.0,
             sha256="ab" * 32,
@@ -68,7 +71,7 @@ def word_app(words: Words, base: bool = True, hosts: Hosts | None = None) -> Env
     """Return an application on them; its base weighs words half."""
     models = {"model": words.predictor()}
     if base:
-        models["base"] = Words(weight=0.5).predictor()
+        models["base"] = Words(weight=0.5, labels=words.labels).predictor()
     return make_app(Service(models, LIMITS), hosts or Hosts("0.0.0.0", "0.0.0.0", []))  # noqa: S104  # any name
 
 

@@ -123,5 +123,34 @@ def test_a_text_is_classified_and_explained_by_keyboard_alone(
     page.get_by_role("button", name="Classify").click()
     page.get_by_role("alert").wait_for()
     shown = page.get_by_role("alert").inner_text()
-    assert shown == "texts.0: empty text: fill it in or leave it out."
+    assert shown == "Empty text. Fill it in or leave it out."  # and no path of a field
     context.close()
+
+
+def test_many_classes_are_folded_and_old_answers_are_dimmed(browser: Any) -> None:
+    page = browser.new_page()
+    with word_server(Words(labels=77)) as server:
+        page.goto(server.url)
+        text, results = page.get_by_label("A text to classify"), page.locator("#results")
+        classify = page.get_by_role("button", name="Classify")
+        text.fill("good " * 6)
+        classify.click()
+        page.locator("#legend").wait_for()
+        card = page.locator("#answer-model")
+        shown = card.inner_text()
+        assert shown.index("good good") < shown.index("Show all 77 classes")
+        assert card.locator("th:visible").count() == 5
+        assert card.locator("th").first.inner_text() == "74"  # the likeliest
+        card.get_by_role("button").click()
+        assert card.locator("th:visible").count() == 77
+        for content, is_old in (("other", True), ("good " * 6, False)):
+            text.fill(content)
+            assert ("old" in (results.get_attribute("class") or "")) == is_old
+        text.fill("w " * 301)  # more words than are explained
+        classify.click()
+        page.locator("#method", has_text="No word is coloured. 301 words").wait_for()
+        assert not page.get_by_role("alert").is_visible()
+    classify.click()
+    page.get_by_role("alert").wait_for()
+    page.locator("#old", has_text="The server does not answer any more.").wait_for()
+    page.close()

@@ -139,14 +139,16 @@ function showWords(id, text, explained) {
     at = word.end;
   }
   shown.append(characters.slice(at).join(""));
-  const strongest = [...explained.words]
+  const strongest = explained.words
+    .filter((word) => Math.abs(word.score) >= 0.005) // what is not shown as 0.00
     .sort((one, other) => Math.abs(other.score) - Math.abs(one.score))
     .slice(0, 5)
     .map((word) => {
       const name = characters.slice(word.start, Math.min(word.end, word.start + LONGEST)).join("");
       return `${name}${word.end - word.start > LONGEST ? "…" : ""} ${signed(word.score, 2)}`;
     });
-  place.append(shown, element("p", "quiet", `Strongest: ${strongest.join(", ")}.`));
+  place.append(shown);
+  if (strongest.length) place.append(element("p", "quiet", `Strongest: ${strongest.join(", ")}.`));
 }
 
 function showError(error) {
