@@ -127,7 +127,10 @@ def test_whether_to_use_it_follows_from_both_gains(
 
 def test_the_headline_names_both_rivals_and_what_accuracy_hides() -> None:
     classes = {"common": {"rows": 60}, "rare": {"rows": 40}}
-    rare = {"adapter": {"by_class": classes, "f1_macro": 0.5}, "base": {"f1_macro": 0.25}}
+    rare: dict[str, dict[str, Any]] = {
+        "adapter": {"by_class": classes, "f1_macro": 0.5},
+        "base": {"f1_macro": 0.25},
+    }
     also = beside_accuracy(rare, gain_of(rows=100))
     also += cut_texts({"lengths": [{"max_length": 128, "rows_cut": 0.25}]})
     sentence = headline(gain_of(), gain_of(first=0.8, p=0.2), also)
