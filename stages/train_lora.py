@@ -14,6 +14,7 @@ from stages.model.methods import method_of
 from stages.model.saved import check_round_trip, save_adapter
 from stages.rows import prepared
 from stages.running import processes
+from stages.sources.catalogue import hub_name
 from stages.training.checkpoints import made_of
 from stages.training.curves import write_training_curves
 from stages.training.data import plan_of
@@ -74,6 +75,7 @@ def train_lora(params: Params) -> dict[str, str]:
             params.data.max_length,
             training.temperature or base_temperature,
             made_of(),
+            hub_name(params.model.source, "models"),
         )
     write_training_curves(training.history, paths.TRAINING_CURVES)
     shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)

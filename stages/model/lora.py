@@ -205,7 +205,7 @@ def unusual_settings(params: Params) -> list[str]:
     return lines
 
 
-def save_lora(classifier: Classifier, folder: Path, base: Path) -> None:
+def save_lora(classifier: Classifier, folder: Path, base: str) -> None:
     """Write LoRA and head as a PEFT folder, the same bytes for the same weights.
 
     Lists that PEFT keeps as sets are sorted.
@@ -213,7 +213,8 @@ def save_lora(classifier: Classifier, folder: Path, base: Path) -> None:
     Args:
         classifier: with LoRA attached.
         folder: the folder to make.
-        base: the base model's folder, named in the configuration.
+        base: what the configuration calls the base model: owner/name on the Hub, maybe with
+            @revision, or its folder in the clone.
     """
     classifier.model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
@@ -223,7 +224,8 @@ def save_lora(classifier: Classifier, folder: Path, base: Path) -> None:
         key: sorted(set(value)) if isinstance(value, list) and key in UNORDERED else value
         for key, value in config.items()
     }
-    ordered["base_model_name_or_path"] = base.as_posix()
+    ordered["base_model_name_or_path"], _, revision = base.partition("@")
+    ordered["revision"] = revision or None
     write_json(path, ordered, decimals=12)
 
 

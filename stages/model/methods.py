@@ -25,7 +25,7 @@ def train_everything(classifier: Classifier) -> Classifier:
     return classifier
 
 
-def save_everything(classifier: Classifier, folder: Path, base: Path) -> None:
+def save_everything(classifier: Classifier, folder: Path, base: str) -> None:
     """Write all weights to a new folder."""
     state = classifier.model.state_dict()
     weights = {name: w.detach().cpu().contiguous().clone() for name, w in state.items()}
@@ -48,7 +48,7 @@ def train_head(classifier: Classifier) -> Classifier:
     return classifier
 
 
-def save_trained_head(classifier: Classifier, folder: Path, base: Path) -> None:
+def save_trained_head(classifier: Classifier, folder: Path, base: str) -> None:
     """Write the head's weights to a new folder."""
     _write(classifier.head_state(), folder, base)
 
@@ -66,10 +66,10 @@ def load_trained_head(classifier: Classifier, _: Path, saved: dict[str, Tensor])
     return classifier
 
 
-def _write(weights: dict[str, Tensor], folder: Path, base: Path) -> None:
+def _write(weights: dict[str, Tensor], folder: Path, base: str) -> None:
     folder.mkdir()
     save_file(weights, folder / paths.ADAPTER_WEIGHTS.name)
-    config = {"base_model_name_or_path": base.as_posix(), "peft_type": None}
+    config = {"base_model_name_or_path": base.partition("@")[0], "peft_type": None}
     write_json(folder / paths.ADAPTER_CONFIG.name, config)
 
 
@@ -90,7 +90,7 @@ class Method:
     attach: Callable[[Classifier, Params], Classifier]
     describe: Callable[[Classifier], str]
     warnings: Callable[[Params], list[str]]
-    save: Callable[[Classifier, Path, Path], None]
+    save: Callable[[Classifier, Path, str], None]
     load: Callable[[Classifier, Path, dict[str, Tensor]], Classifier]
 
 

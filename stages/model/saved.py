@@ -59,6 +59,7 @@ def save_adapter(
     max_length: int,
     temperature: float = 1.0,
     made_of: dict[str, str] | None = None,
+    on_hub: str | None = None,
 ) -> None:
     """Write what the method trained, and the manifest, into a new folder.
 
@@ -72,8 +73,9 @@ def save_adapter(
         max_length: tokens kept of each text.
         temperature: what the logits have been divided by, in the weights.
         made_of: sha256 of what it was trained on and by, by name.
+        on_hub: what the Hub calls the base model, where it has it.
     """
-    METHODS[method].save(classifier, folder, base)
+    METHODS[method].save(classifier, folder, on_hub or base.as_posix())
     manifest = {
         "method": method,
         "kept": kept,
@@ -254,7 +256,7 @@ def _fault(
             expected = _logits(classifier)
             folder = Path(temporary) / "adapter"
             method = method_of(params)
-            method.save(classifier, folder, paths.BASE_MODEL)
+            method.save(classifier, folder, paths.BASE_MODEL.as_posix())
             saved = read_weights(folder / paths.ADAPTER_WEIGHTS.name, "")
             loaded = _logits(method.load(fresh_base(), folder, saved))
     except FAILURES as error:

@@ -120,8 +120,27 @@ def test_the_config_has_no_entry_twice_and_no_path_of_this_machine(finished_run:
     config = json.loads((finished_run / paths.ADAPTER / CONFIG).read_text(encoding="utf-8"))
     assert config["modules_to_save"] == ["classifier", "score"]
     assert config["target_modules"] == BERT
-    assert config["base_model_name_or_path"] == "models/base"
+    assert config["base_model_name_or_path"] == "models/base"  # its author's: the Hub has none
     assert str(finished_run.parent) not in json.dumps(config)
+
+
+@pytest.mark.parametrize(
+    ("on_hub", "name", "revision"),
+    [
+        ("owner/base@abc", "owner/base", "abc"),
+        ("owner/base", "owner/base", None),
+        (None, "models/base", None),
+    ],
+)
+def test_the_base_is_called_as_the_hub_calls_it(
+    load_tiny_base: Any, lora: LoraParams, on_hub: str | None, name: str, revision: str | None
+) -> None:
+    saved, folder = attach_lora(load_tiny_base("bert"), lora), paths.ADAPTER
+    save_adapter(saved, "lora", "base", CPU, folder, paths.BASE_MODEL, 32, on_hub=on_hub)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    assert (config["base_model_name_or_path"], config["revision"]) == (name, revision)
+    loaded = load_adapter(load_tiny_base("bert", seed=3), folder, paths.BASE_MODEL)
+    assert torch.equal(logits(loaded), logits(saved))
 
 
 def test_the_manifest_names_what_the_adapter_belongs_to(finished_run: Path) -> None:
