@@ -155,7 +155,6 @@ def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> Mode
         HostError: if it cannot be fetched.
     """
     resolved = _resolve(source, "models", catalogue)
-    hub_id = None
     if isinstance(resolved, Path):
         at = resolved
     elif isinstance(resolved, Entry):
@@ -164,10 +163,10 @@ def locate_model(source: str, folder: Path, catalogue: Path = CATALOGUE) -> Mode
         _set_up_hub()
         from stages.sources.hub import fetch_hub_model  # it reads the environment
 
-        at, hub_id = fetch_hub_model(resolved), resolved
+        at = fetch_hub_model(resolved)
     from stages.sources.model_folder import check_model  # it imports torch and Transformers
 
-    files, notices = check_model(at, f"{place_of('models')}: {printable(source)}", hub_id)
+    files, notices = check_model(at, f"{place_of('models')}: {printable(source)}")
     return ModelSource(files, "local" if isinstance(resolved, Path) else source, notices)
 
 

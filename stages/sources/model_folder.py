@@ -6,7 +6,6 @@ Transformers says when the model is loaded.
 
 import json
 import math
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +23,23 @@ TOKENIZER_JSON = "tokenizer.json"
 VOCABULARIES = ("tokenizer.json", "tokenizer.*.json", "vocab*", "*.model")  # any one of them
 INDEX = ".index.json"
 SHARDS = f"{WEIGHTS}{INDEX}"
-PICKLES = "pytorch_model*.bin"
-CONVERT = "python -m stages.sources.to_safetensors"
 AGAIN = "fetch it again (a Git LFS pointer needs: git lfs pull)"
 WIDENED = {"F16": "fp16", "BF16": "bf16"}
 FLOATS = {"F64", "F32", *WIDENED}
 
 
-def check_model(
-    folder: Path, place: str, hub_id: str | None = None
-) -> tuple[dict[str, Path], tuple[str, ...]]:
+def check_model(folder: Path, place: str) -> tuple[dict[str, Path], tuple[str, ...]]:
     """Return the files of a model folder that are fetched, and what the user should know of them.
 
     Args:
         folder: the model's folder.
         place: where the model is named, for the error.
-        hub_id: owner/name@revision if the folder is of the Hub's cache.
 
     Raises:
         ModelError: if the configuration, the weights as safetensors files or the tokenizer is
             missing or damaged, the model needs code of its own, or an adapter belongs to it.
     """
-    _refuse_adapter(folder, place, hub_id)
+    _refuse_adapter(folder, place)
     if not (folder / CONFIG).is_file():
         inside = sorted(path.parent for path in folder.glob(f"*/{WEIGHTS}"))
         fix = f"give the folder in it: {inside[0]}" if inside else "give a folder of Transformers"
@@ -56,7 +50,12 @@ def check_model(
     _check_config(settings[CONFIG], place)
     if not (folder / WEIGHTS).is_file() and not (folder / SHARDS).is_file():
         # guard: no pickled weights -> return {}, ()
-        raise _no_safetensors(folder, place, hub_id)
+        raise ModelError(
+            f"{place}: holds no {WEIGHTS} and no {SHARDS}; pickle weights are refused, since "
+            "loading them can run code",
+            "take a revision that has them, save the model with model.save_pretrained(folder), or "
+            "convert it once: https://huggingface.co/spaces/safetensors/convert",
+        )
     names = [WEIGHTS] if (folder / WEIGHTS).is_file() else _shards_of(folder, place)
     notices = [
         f"{name} names code of its own (auto_map), which is not run: Transformers knows this model"
@@ -77,7 +76,7 @@ def check_model(
     return files, tuple(notices)
 
 
-def _refuse_adapter(folder: Path, place: str, hub_id: str | None) -> None:
+def _refuse_adapter(folder: Path, place: str) -> None:
     """Raise a ModelError if Transformers would load an adapter from the folder."""
     adapter = folder / ADAPTER_CONFIG
     if not adapter.is_file():
@@ -88,16 +87,11 @@ def _refuse_adapter(folder: Path, place: str, hub_id: str | None) -> None:
             f"{place}: holds an adapter ({ADAPTER_CONFIG}), not a model",
             f"give the model that it was trained on: {printable(base or 'see its model card')}",
         )
-    if hub_id:
-        command, to = _download_command(hub_id)
-        without = f"{command} --exclude 'adapter_*', then set model.source to {to}"
-    else:
-        without = f"mv {shlex.quote(str(adapter))} {shlex.quote(str(adapter))}.unused"
     raise ModelError(
         f"{place}: an adapter lies beside the model ({ADAPTER_CONFIG}), and Transformers would "
         "load both",
-        "merge the adapter into the weights with PEFT's merge_and_unload, or use the model "
-        f"without it: {without}",
+        "merge the adapter into the weights with PEFT's merge_and_unload, or give a copy of the "
+        f"folder without {ADAPTER_CONFIG}",
     )
 
 
@@ -175,35 +169,6 @@ def _check_weights(files: list[Path], place: str) -> list[str]:
         return ["the weights are stored in fp64: rounded to fp32"]
     halves = " and ".join(sorted(WIDENED[kind] for kind in kinds & set(WIDENED)))
     return [f"the weights are stored in {halves}: widened to fp32, without loss"] if halves else []
-
-
-def _no_safetensors(folder: Path, place: str, hub_id: str | None) -> ModelError:
-    """Return the error for a folder without weights that can be read, with a remedy that works."""
-    refused = "pickle weights are refused, since loading them can run code"
-    if hub_id:  # only safetensors files are fetched from there
-        command, to = _download_command(hub_id)
-        return ModelError(
-            f"{place}: the Hub has no {WEIGHTS} of it; {refused}",
-            "take another revision, or if you trust the author, convert them once: "
-            f"{command} && {CONVERT} {to}, then set model.source to {to}",
-        )
-    if any(folder.glob(PICKLES)):
-        return ModelError(
-            f"{place}: holds no {WEIGHTS}; {refused}",
-            f"if you trust their author, convert them once: {CONVERT} {shlex.quote(str(folder))}",
-        )
-    found = ", ".join(sorted(path.name for path in folder.iterdir()))
-    return ModelError(
-        f"{place}: holds no {WEIGHTS} and no {SHARDS}, only {printable(found, 200)}",
-        "save the model with model.save_pretrained(folder), or give another folder",
-    )
-
-
-def _download_command(hub_id: str) -> tuple[str, str]:
-    """Return a command that downloads a Hub model into a folder, and that folder."""
-    name, revision = hub_id.split("@")
-    to = f"models/{name.split('/')[1]}"
-    return f"hf download {name} --revision {revision} --local-dir {to}", to
 
 
 def max_length_of(tokenizer_config: dict[str, Any]) -> int | None:

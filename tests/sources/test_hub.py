@@ -43,25 +43,6 @@ def test_hub_model_brings_its_shards_and_the_files_of_its_tokenizer(tmp_path: Pa
     assert not any(f"/{name}" in asked for name in others)
 
 
-def test_pickled_weights_of_the_hub_come_with_the_lines_that_convert_them(tmp_path: Path) -> None:
-    repo = {"config.json": b'{"model_type": "bert"}', "pytorch_model.bin": b"x"}
-    with hub({"models/owner/name": repo}) as server:
-        done = ask(server, "locate_model", SOURCE, tmp_path)
-    assert (
-        f"hf download owner/name --revision {REVISION} --local-dir models/name && "
-        "python -m stages.sources.to_safetensors models/name, then set model.source to models/name"
-    ) in done.stderr
-    assert done.returncode == 4
-
-
-def test_an_adapter_beside_a_model_of_the_hub_is_left_out_by_the_remedy(tmp_path: Path) -> None:
-    with hub({"models/owner/name": {**MODEL, "adapter_config.json": b"{}"}}) as server:
-        done = ask(server, "locate_model", SOURCE, tmp_path)
-    assert "an adapter lies beside the model" in done.stderr
-    assert f"--revision {REVISION} --local-dir models/name --exclude 'adapter_*'" in done.stderr
-    assert done.returncode == 4
-
-
 def parquet(rows: int) -> bytes:
     """Return a table with a declared integer label, as a Hub data set has it."""
     features = {

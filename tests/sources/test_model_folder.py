@@ -1,9 +1,6 @@
 """A model folder: which of its files are read, and which folders are refused."""
 
 import json
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,6 @@ from stages.core.errors import ModelError
 from stages.sources.locate import ModelSource, locate_model
 from stages.sources.model_folder import max_length_of
 from tests.support.model_files import MODEL, SAFETENSORS, safetensors, write_files
-from tests.support.tiny import ROOT
 
 INDEX = "model.safetensors.index.json"
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -50,7 +46,7 @@ def config(**fields: Any) -> bytes:
     ("changes", "message"),
     [
         ({"model.safetensors": None, "pytorch_model.bin": b"x"}, "pickle weights are refused"),
-        ({"model.safetensors": None, "tf_model.h5": b"x"}, "only config.json, tf_model.h5, "),
+        ({"adapter_config.json": b"{}"}, "an adapter lies beside the model (adapter_config.json)"),
         ({"model.safetensors": SAFETENSORS[:-1]}, "not a complete safetensors file"),
         ({"model.safetensors": b"version https://git-lfs"}, "git lfs pull"),
         ({"config.json": None}, "holds no config.json"),
@@ -140,15 +136,6 @@ def test_weights_in_half_precision_are_said_to_be_widened(
     assert located(tmp_path, {**MODEL, "model.safetensors": safetensors(stored)}).notices == notices
 
 
-def test_an_adapter_beside_the_model_is_refused_and_the_remedy_works(tmp_path: Path) -> None:
-    files = {**MODEL, "adapter_config.json": b"{}", "adapter_model.safetensors": SAFETENSORS}
-    message = refusal(tmp_path, files)
-    assert "an adapter lies beside the model (adapter_config.json)" in message
-    _, _, command = message.partition("without it: ")
-    subprocess.run(shlex.split(command), check=True)
-    assert set(locate_model(str(tmp_path / "m"), tmp_path).files) == set(MODEL)
-
-
 def test_an_adapter_alone_is_refused_with_the_name_of_its_base(tmp_path: Path) -> None:
     content = b'{"base_model_name_or_path": "owner/base"}'
     message = refusal(tmp_path, {"adapter_config.json": content})
@@ -186,29 +173,3 @@ def test_the_length_of_a_tokenizer_is_understood(value: Any, expected: int | Non
 def test_a_length_that_is_no_number_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match="expected a number of tokens, got"):
         max_length_of({"model_max_length": value})
-
-
-def test_the_remedy_for_pickled_weights_leaves_the_model_the_same(tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import load_file
-
-    tensors = {"a.weight": torch.arange(6.0).reshape(2, 3).t(), "n": torch.tensor(3)}
-    tensors["tied.weight"] = tensors["a.weight"]  # shares its memory
-    tensors["half"] = torch.ones(2, dtype=torch.bfloat16)
-    folder = write_files(tmp_path / "it's mine", {**MODEL, "pytorch_model.bin": b""})
-    (folder / "model.safetensors").unlink()
-    torch.save(tensors, folder / "pytorch_model.bin")
-    with pytest.raises(ModelError) as caught:
-        locate_model(str(folder), tmp_path)
-    _, _, command = str(caught.value).partition("convert them once: ")
-    assert command.startswith("python -m stages.sources.to_safetensors ")
-    done = subprocess.run(
-        [sys.executable, *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    converted = load_file(folder / "model.safetensors")
-    assert {name: tensor.dtype for name, tensor in converted.items()} == {
-        name: tensor.dtype for name, tensor in tensors.items()
-    }
-    assert all(torch.equal(tensor, tensors[name]) for name, tensor in converted.items())
-    assert "model.safetensors" in locate_model(str(folder), tmp_path).files
