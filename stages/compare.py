@@ -13,7 +13,6 @@ TABLE = {
     "base": "accuracy_base",
     "tfidf": "accuracy_tfidf",
     "gain": "accuracy_gain",
-    "gain_tfidf": "accuracy_gain_tfidf",
 }
 
 

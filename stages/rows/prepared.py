@@ -9,7 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from stages.core import paths
-from stages.core.artefacts import read_json, remake, replacing, require, sha256_of, write_json
+from stages.core.artefacts import (
+    files_of,
+    read_json,
+    remake,
+    replacing,
+    require,
+    sha256_of,
+    write_json,
+)
 from stages.core.errors import DataError, ModelError, ParamsError, UserError, printable
 from stages.core.params import DataParams, Params
 from stages.sources.locate import is_local, locate_data, locate_model
@@ -134,7 +142,7 @@ def model_change(source: str) -> str | None:
     except ModelError as error:
         why = error.faults[0][0]
         return f"{name} has changed since {base} was copied from it, and cannot be used now: {why}"
-    copied = {path.name: path for path in base.iterdir()}
+    copied = {path.name: path for path in files_of(base)}
     changed = [
         file
         for file in sorted({*now, *copied})

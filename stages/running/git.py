@@ -72,7 +72,9 @@ def left_behind(files: list[Path], folder: Path | None = None) -> tuple[list[Pat
         HostError: if this is no git clone.
     """
     tracked = set(git("ls-files", "-z").split("\0"))
-    owners = {out: file for file in dvc_files() for out, _ in outs_of(file)}
+    folders = {folder for file in files for folder in Path(os.path.normpath(file)).parents}
+    near = {found for folder in folders for found in folder.glob("*.dvc") if found.is_file()}
+    owners = {out: file for file in {*dvc_files(), *near} for out, _ in outs_of(file)}
     missing, unknown, added = [], set(), set()
     for file in files:
         inside = Path(os.path.normpath(file))
@@ -81,7 +83,8 @@ def left_behind(files: list[Path], folder: Path | None = None) -> tuple[list[Pat
         if file.is_absolute() or known in tracked:
             continue
         missing.append(file)
-        if inside.parts[0] == "..":
+        above = inside.parents[:-1]
+        if inside.parts[0] == ".." or any((folder / ".git").exists() for folder in above):
             return missing, "give its absolute path, or copy it into data/raw"
         if owner is None:
             unknown.add(inside if folder is None else Path(os.path.normpath(folder)))

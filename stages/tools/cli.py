@@ -30,6 +30,10 @@ ENDS = {
     143: "terminated",
 }  # exit codes of commands and stages
 TABLE = "\n".join(["Exit codes", *(f"{code:>3}  {what}" for code, what in ENDS.items())])
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
+]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -224,10 +228,7 @@ def compare(
 @app.command(epilog="Example: bert-lora seeds 5 -S train.epochs=3", rich_help_panel=JUDGE)
 def seeds(
     count: Annotated[int, typer.Argument(min=1, max=100, metavar="N", help="How many seeds.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
-    ] = None,
+    overrides: Overrides = None,
     first: Annotated[int, typer.Option(min=0, max=2**31, help="The first seed.")] = 1,
 ) -> None:
     """Run the same settings over N seeds, and report mean, spread and what limits the conclusion.
@@ -274,10 +275,7 @@ def search(
         float | None, typer.Option(min=0.1, help="When to stop, the finals included.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that train.")] = 1,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
-    ] = None,
+    overrides: Overrides = None,
     space: Annotated[
         Path | None, file_option("A YAML file with the space, instead of params.yaml: search.")
     ] = None,

@@ -62,9 +62,8 @@ def verify(params: Params) -> None:
             out of date.
         ModelError, DataError: with everything that does not belong together.
     """
-    refuse_conflicts(paths.PIPELINE, paths.LOCK, *dvc_files())
     kept = [out for each in outputs().values() for out, cached in each.items() if not cached]
-    refuse_conflicts(*paths.RECORDS, *kept)
+    refuse_conflicts(paths.LOCK, *dvc_files(), *paths.RECORDS, *kept)
     # DVC stops at a lock, and what a run has removed is not damaged.
     stopping = [  # guard: held lock -> stopping = []
         (f"{paths.RWLOCK}: held by process {number}", f"wait for it, or stop it: kill {number}")

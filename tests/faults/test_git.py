@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages.core import paths
+from stages.running.git import left_behind
 from tests.support.faults import (
     assert_refused,
     assert_succeeded,
@@ -48,10 +49,8 @@ NORMAL = {
     "sed -i '/hash: md5/d; /size:/d' data/raw/x.dvc",
     "a .dvc file with all that DVC knows": "echo x > data/raw/x && dvc add -q data/raw/x && "
     "printf 'desc: mine\nmeta: {a: [1]}\nfrozen: true\nmd5: 0\n' >> data/raw/x.dvc && sed -i "
-    "'s/^- md5/- desc: text\n  type: t\n  labels: [a]\n  push: false\n  md5/' data/raw/x.dvc",
-    "data from another place": "echo x > ../x.txt && dvc import-url -q ../x.txt data/raw/x.txt && "
-    "rm ../x.txt",
-    "a .dvc file of a link": "ln -s nowhere data/raw/x.dvc",
+    r"'s/^- md5/- desc: text\n  type: t\n  labels: [a]\n  push: false\n  md5/' data/raw/x.dvc",
+    "data from another place": "echo x > ../x && dvc import-url -q $PWD/../x data/raw/x && rm ../x",
     "a .dvc file elsewhere": "mkdir data/raw/in && echo x > data/raw/x && dvc add -q data/raw/x && "
     "sed 's/^outs/wdir: ..\\nouts/' data/raw/x.dvc > data/raw/in/x.dvc && rm data/raw/x.dvc",
 }
@@ -128,6 +127,17 @@ def test_the_hashes_do_not_depend_on_line_endings() -> None:
 OWN = "mkdir -p data/raw/own && for n in 1 2; do echo 'text,label' > data/raw/own/$n.csv; done"
 
 
+def test_data_may_lie_anywhere_in_the_project() -> None:
+    run_in_shell("cp data/raw/mine.csv ours.csv && dvc add -q ours.csv && git add ours.csv.dvc")
+    assert left_behind([Path("ours.csv"), Path("data/raw/mine.csv").absolute()]) == ([], "")
+
+
+def test_data_of_another_repository_are_to_be_copied() -> None:
+    run_in_shell(f"{OWN} && git -C data/raw/own init -q")
+    done = bert_lora("seeds", "1", "-S", "data.source=data/raw/own/1.csv")
+    assert_refused(done, 5, "so an experiment lacks it", "copy it into data/raw")
+
+
 @pytest.mark.parametrize(
     ("made", "missing"),
     [
@@ -178,12 +188,13 @@ def test_a_folder_of_a_larger_repository_is_a_project(dvc_project: Path, tmp_pat
 def test_a_clone_of_another_owner_has_gits_own_line(
     dvc_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(dvc_project.parent))
+    home = {"HOME": str(dvc_project.parent)}
+    monkeypatch.setenv("HOME", home["HOME"])
     run_in_shell("chown -R 1500:1500 .")
     for command in (("verify",), ("seeds", "1"), ("compare", "HEAD")):
-        done = bert_lora(*command)
+        done = bert_lora(*command, **home)
         line = f"git config --global --add safe.directory {dvc_project}"
         assert_refused(done, 5, f"Fix: run: {line}")
         assert len(done.stdout.splitlines()) == 1
     run_in_shell(line)
-    assert_succeeded(bert_lora("compare", "HEAD"))
+    assert_succeeded(bert_lora("compare", "HEAD", **home))
