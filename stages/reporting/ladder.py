@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 
 from stages.core.artefacts import replacing
 from stages.core.methods import FACTS
 from stages.reporting.records import right_of
 from stages.reporting.results import Rung, between, percent, step
 from stages.reporting.significance import (
-    LEVEL,
     Gain,
     difference_of_means,
     gain_interval,
@@ -90,7 +88,7 @@ def build_ladder(
         "majority": (base["majority"], "the most frequent class of the training rows"),
         "untrained": (
             untrained,
-            f"mean of ten fresh heads, sd {100 * sd:.1f} points; 95 % of a beta distribution",
+            f"mean of ten fresh heads, sd {100 * sd:.1f} points",
         ),
         "tfidf": (
             tfidf["accuracy"],
@@ -106,7 +104,8 @@ def build_ladder(
         name: (*wilson(round(accuracy * rows), rows), "rows")
         for name, (accuracy, _) in accuracies.items()
     }
-    intervals["untrained"] = (*beta_interval(untrained, sd), "heads")
+    heads = (max(0.0, untrained - 2 * sd), min(1.0, untrained + 2 * sd), "heads")
+    intervals["untrained"] = heads
     costs = {"majority": "none", "tfidf": "no encoder", "base": "a head alone", method: cost}
     for name, record in records.items():
         if name != method or len(record["seeds"]) > 1:
@@ -130,24 +129,6 @@ def build_ladder(
             )
         )
     return rungs
-
-
-def beta_interval(mean: float, sd: float) -> tuple[float, float]:
-    """Return what holds 95 % of a beta distribution with this mean and standard deviation.
-
-    Unlike a normal distribution it stays within 0 and 1, as a share does. Its parameters are those
-    of the method of moments (Johnson, Kotz & Balakrishnan 1995, Continuous Univariate
-    Distributions 2, chapter 25). No beta distribution spreads wider than sqrt(mean (1 - mean)):
-    then the whole range is returned.
-    """
-    variance = mean * (1 - mean)
-    if sd == 0 or variance == 0:
-        return mean, mean
-    if sd**2 >= variance:
-        return 0.0, 1.0
-    size = variance / sd**2 - 1
-    low, high = beta.interval(LEVEL, mean * size, (1 - mean) * size)
-    return float(low), float(high)
 
 
 def _of_record(

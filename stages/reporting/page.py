@@ -81,8 +81,9 @@ def write_page(results: Results, drawn: dict[str, Figure], path: Path) -> None:
         path: the file, replaced as a whole.
     """
     svgs = {name: Markup(svg_of(figure)) for name, figure in drawn.items()}  # noqa: S704  # matplotlib escapes the labels
+    findings = {name: figure.get_label() for name, figure in drawn.items()}
     text = environment(autoescape=True).get_template("report.html.j2").render(
-        **content_of(results), figures=svgs
+        **content_of(results), figures=svgs, findings=findings
     )  # fmt: skip
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")

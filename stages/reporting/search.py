@@ -150,7 +150,7 @@ COLUMNS_OF_PARAMS = 2  # small charts beside each other
 def draw_search(rows: list[Row], found: dict[str, Any]) -> dict[str, Figure]:
     """Return figures by name: the history, how much each param matters, the loss over each param.
 
-    The latter two need several trials that differ.
+    The latter two need several trials that differ; their labels say what they show.
     """
     study = study_of(rows, found["space"])
     trials = [trial for trial in study.trials if trial.value is not None]
@@ -199,6 +199,9 @@ def _draw_importance(shares: dict[str, float]) -> Figure:
     figure, axes = new_figure(WIDTH, 0.4 * len(shares) + 0.9)
     names = sorted(shares, key=lambda name: shares[name])
     axes.barh(names, [100 * shares[name] for name in names], 0.5, color=COLOURS["adapter"])
+    figure.set_label(
+        f"{names[-1]} explains {100 * shares[names[-1]]:.0f} % of the variance between trials."
+    )
     axes.set_xlabel("share of the variance between trials (%)")
     axes.grid(axis="y", visible=False)
     return figure
@@ -212,6 +215,8 @@ def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, A
     )
     losses = [trial.value for trial in trials]
     best = int(np.argmin(np.array(losses, dtype=float)))
+    chosen = {path: trials[best].params[path] for path in paths}
+    figure.set_label(f"The best trial has {words(chosen)}.")
     for axes, path in itertools.zip_longest(grid.flat, paths):
         if path is None:
             axes.set_axis_off()

@@ -144,6 +144,10 @@ def test_the_figures_show_the_complete_trials(number: int, names: set[str]) -> N
     assert search is not None
     figures = draw_search(*search)
     assert set(figures) == names
+    if number == 6:
+        best = "The best trial has lora.r=8, train.epochs=1."
+        assert figures["search_params"].get_label() == best
+        assert "of the variance between trials" in str(figures["search_importance"].get_label())
     if names:
         (points, *_) = figures["search_history"].axes[0].collections
         assert len(np.asarray(points.get_offsets())) == number
