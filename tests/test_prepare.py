@@ -97,14 +97,6 @@ def test_official_splits_are_kept_and_validation_is_drawn_from_train_alone() -> 
     assert parts == {"train": dict(TWO), "validation": {"v": "pos"}, "test": {"t": "neg"}}
 
 
-@pytest.mark.parametrize("path", ["mine.csv", "mine.jsonl", "mine.parquet"])
-def test_integer_labels_are_strings_in_numeric_order(path: str) -> None:
-    prepare(params_for(table([(f"text {n}", n % 11) for n in range(110)], path)))
-    assert labels() == [str(number) for number in range(11)]
-    assert set(split("train")["label"]) == set(labels())
-    assert summary()["classes"] == 11
-
-
 def test_a_rating_gives_the_label_by_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     ratings = ["0", "-0.0", *(["1.25", "-0.5"] * 15)]
     lines = [f"{number}\t{rating}\ttext {number}" for number, rating in enumerate(ratings)]
@@ -119,15 +111,6 @@ def test_a_rating_gives_the_label_by_its_sign(monkeypatch: pytest.MonkeyPatch) -
     assert summary()["source_sha256"] == "0" * 64
     rated = pd.concat([split(name) for name in SPLITS])
     assert set(zip(rated["rating"], rated["label"], strict=True)) == {(1.25, "good"), (-0.5, "bad")}
-
-
-def test_declared_names_stand_for_integer_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = table([(f"text {n}", n % 2) for n in range(40)], "mine.parquet")
-    source = DataSource({"all": file}, "0" * 64, label_names=("zebra", "ant"))
-    monkeypatch.setattr(stage, "locate_data", lambda *_: source)
-    prepare(params_for("named"))
-    assert labels() == ["zebra", "ant"]
-    assert written()["train"].items() <= {(f"text {n}", ("zebra", "ant")[n % 2]) for n in range(40)}
 
 
 @pytest.mark.parametrize("end", ["", "\u200e", "\ufe0f", "\x01", " ", "\u00a0\n"])
@@ -216,24 +199,11 @@ def test_incomplete_rows_are_refused_by_line_or_counted() -> None:
     assert_refused(table(INCOMPLETE))
 
 
-def test_a_label_that_train_lacks_is_named_with_a_guess() -> None:
-    fault = assert_not_prepared(official(train=TWO, test=[("new", "pos"), ("newer", "poss")]))
-    assert "mine/test.csv: line 3: label poss is not in train, did you mean pos?" in fault
-
-
 def test_labels_in_two_normal_forms_are_one_class() -> None:
     cafe: Rows = [(f"{text} {n}", label) for n, (text, label) in enumerate(TWO)]
     forms = ("caf\u00e9", "cafe\u0301")
     prepared(table([(text, forms[n % 2] if n % 3 else "bar") for n, (text, _) in enumerate(cafe)]))
     assert labels() == ["bar", "caf\u00e9"]
-
-
-def test_texts_longer_than_the_limit_are_counted_from_below() -> None:
-    rows = [*TWO, ("one, two three four five", "pos"), ("one two three four five", "pos")]
-    prepare(params_for(table(rows), max_length=8))  # 6 pieces and 2 special tokens just fit
-    assert summary()["rows_truncated_at_least"] == 0
-    prepare(params_for(table([*rows, ("one, two three four five!", "pos")]), max_length=8))
-    assert summary()["rows_truncated_at_least"] == 1
 
 
 def test_the_summary_names_no_place_and_has_every_note_that_is_printed(

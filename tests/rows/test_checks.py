@@ -146,20 +146,6 @@ def test_what_is_no_single_class_is_no_label(value: object, message: str) -> Non
     assert f"mine.jsonl: line 3: {message}" in fault
 
 
-@pytest.mark.parametrize(
-    ("value", "kind", "message"),
-    [
-        (1, pa.timestamp("s"), "is of type datetime, neither text nor a number"),
-        (b"\xff", pa.binary(), "the label is bytes that are not UTF-8"),
-        (["a", "b"], pa.list_(pa.string()), "more than one label"),
-    ],
-)
-def test_other_types_of_a_parquet_file_are_no_labels(
-    value: object, kind: pa.DataType, message: str
-) -> None:
-    assert message in refused(parquet([value], kind))
-
-
 @pytest.mark.parametrize("rating", ["", "good", "nan", "inf", "1,5", "--1"])
 def test_a_rating_that_is_no_finite_number_is_refused(rating: str) -> None:
     file = csv(f"1\t0.5\ta\n2\t{rating}\tb\n3\t-1\tc\n", "rated.txt")
@@ -255,15 +241,6 @@ def test_a_text_of_three_splits_is_named_once_with_two_places() -> None:
     assert "one text in two splits" in str(caught.value)
 
 
-def test_texts_of_three_splits_are_kept_in_test_and_counted() -> None:
-    for split in ("train", "validation", "test"):
-        csv(f"text,label\nSAME,x\nsame,x\n{split},y\n", f"mine/{split}.csv")
-    counts: Counter[str] = Counter()
-    rows = rows_of(locate_data("mine", Path()), params(on_leak="drop"), counts)
-    assert ("test", "SAME") in set(zip(rows["split"], rows["text"], strict=True))
-    assert (len(rows), counts["rows_repeated"], counts["rows_leaked"]) == (4, 3, 2)
-
-
 def test_a_split_that_only_repeats_test_is_not_replaced_by_a_fresh_one() -> None:
     for split in ("train", "validation", "test"):
         rows = "a,x\nb,y\n" if split == "train" else "c,x\nd,y\n"
@@ -320,17 +297,6 @@ def test_one_rater_who_skips_is_no_gap_but_all_who_skip_are() -> None:
 # Files
 
 
-def test_rows_know_where_they_stand() -> None:
-    csv("text,label\na,x\n\nb,y\n", "mine/train.csv")
-    csv("text,label\nc,x\n", "mine/test.csv")
-    rows = rows_of(locate_data("mine", Path()), params())
-    assert {tuple(row) for row in rows[["split", "file", "line", "text", "id"]].values} == {
-        ("train", "mine/train.csv", 2, "a", row_id("a")),
-        ("train", "mine/train.csv", 4, "b", row_id("b")),
-        ("test", "mine/test.csv", 2, "c", row_id("c")),
-    }
-
-
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_columns_may_have_the_names_used_inside(ending: str) -> None:
     names = ["line", "file", "split", "id", "folded", "rating", "text", "label"]
@@ -350,18 +316,7 @@ def test_columns_may_have_the_names_used_inside(ending: str) -> None:
         assert rows["label"].tolist() == frame[label].tolist()
 
 
-def test_a_path_may_look_like_a_partition_be_long_or_be_a_link() -> None:
+def test_a_path_may_look_like_a_partition() -> None:
     Path("label=z").mkdir()
     parquet(["x", "y"]).rename("label=z/mine.parquet")
     assert labels_of(Path("label=z/mine.parquet")) == ["x", "y"]
-    folder = Path("a" * 100) / ("b" * 100)
-    folder.mkdir(parents=True)
-    fault = refused(csv("text,label\na,\n", str(folder / "mine.csv")))
-    assert f"error: {folder}/mine.csv: line 2: no label" in fault
-    csv("text,label\na,x\n", "real/train.csv")
-    csv("text,label\nb,x\n", "real/test.csv")
-    Path("linked").symlink_to("real")
-    Path("mine.csv").symlink_to("real/train.csv")
-    assert labels_of(Path("mine.csv")) == ["x"]
-    rows = rows_of(locate_data("linked", Path()), params())
-    assert set(rows["file"]) == {"linked/train.csv", "linked/test.csv"}

@@ -379,14 +379,6 @@ def test_numbers_and_booleans_are_the_same_labels_in_every_format(labels: tuple[
     assert_same_in_every_form(rows)
 
 
-@pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.decimal128(4, 1), pa.int8()])
-def test_every_type_of_number_is_the_same_label(kind: pa.DataType) -> None:
-    rows: Rows = [(f"text {number}", number % 2) for number in range(40)]
-    expected = prepared("m.csv", separated(rows, ",").encode())
-    assert prepared("m.parquet", parquet(rows, kind)) == expected
-    assert not isinstance(expected, str)
-
-
 def test_a_number_that_excel_made_of_a_text_is_a_text() -> None:
     rows: Rows = [(f"text {number}", "ab"[number % 2]) for number in range(40)]
     numbers: Any = [(1984, "a"), (2.5, "b"), (True, "a"), *rows]

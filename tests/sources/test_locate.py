@@ -7,7 +7,7 @@ import pytest
 from stages.core.errors import ParamsError
 from stages.sources.locate import is_local, locate_data, locate_model
 from tests.support.hub_server import REVISION
-from tests.support.model_files import MODEL, sha256, write_files
+from tests.support.model_files import sha256, write_files
 
 
 def test_unknown_name_gets_a_suggestion(temp: Path) -> None:
@@ -55,16 +55,6 @@ def test_only_paths_are_local(tmp_path: Path) -> None:
     assert not is_local(f"owner/name@{REVISION}", "data")
 
 
-@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
-def test_local_file_is_all_of_the_data(ending: str, tmp_path: Path, temp: Path) -> None:
-    file = tmp_path / f"mine.{ending}"
-    file.write_bytes(b"content")
-    found = locate_data(str(file), temp)
-    assert found.splits == {"all": file}
-    assert found.sha256 == sha256(b"content")
-    assert found.is_local
-
-
 def test_local_folder_gives_its_splits(
     tmp_path: Path, temp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,15 +85,6 @@ def test_local_file_of_another_kind_is_refused(tmp_path: Path, temp: Path) -> No
     (tmp_path / "mine.docx").write_bytes(b"")
     with pytest.raises(ParamsError, match=r"expected one of \.csv"):
         locate_data(str(tmp_path / "mine.docx"), temp)
-
-
-def test_local_model_gives_only_what_is_needed(tmp_path: Path, temp: Path) -> None:
-    folder = write_files(
-        tmp_path / "m", {**MODEL, "pytorch_model.bin": b"x", "README.md": b"", "run.py": b""}
-    )
-    found = locate_model(str(folder), temp)
-    assert found.origin == "local"
-    assert found.files == {name: folder / name for name in MODEL}
 
 
 def test_a_pattern_names_several_files_in_their_order(
