@@ -79,20 +79,10 @@ def test_full_fine_tuning_trains_every_weight_through_the_same_stages(
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        ({"lora__target_modules": ["quary"]}, ParamsError),
-        ({"lora__rank_pattern": {"quary": 2}}, ParamsError),
-        ({"lora__layers_to_transform": [2]}, ParamsError),
-    ],
-)
-def test_a_mistake_in_params_leaves_the_old_adapter(
-    params: Params, fault: dict[str, Any], error: type[Exception]
-) -> None:
+def test_a_mistake_in_params_leaves_the_old_adapter(params: Params) -> None:
     old = content(paths.ADAPTER)
-    with pytest.raises(error):
-        train_lora(changed(params, **fault))
+    with pytest.raises(ParamsError):
+        train_lora(changed(params, lora__target_modules=["quary"]))
     assert content(paths.ADAPTER) == old
 
 

@@ -14,64 +14,23 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from stages.core.errors import ModelError, printable
 from stages.model.tokens import encode, padded
 
-SETTING = (bool, int, float, str, type(None))  # kinds of attributes that say how to compute
-# A module, its settings, its children and its buffers.
-State = list[tuple[nn.Module, dict[str, Any], dict[str, Any], dict[str, Any]]]
-
-
-def state_of(model: nn.Module) -> State:
-    """Return settings, children and buffers of every module, by reference: nothing is copied."""
-    return [
-        (
-            module,
-            {name: value for name, value in vars(module).items() if isinstance(value, SETTING)},
-            dict(module._modules),
-            dict(module._buffers),
-        )
-        for module in model.modules()
-    ]
-
-
-def restore(state: State) -> bool:
-    """Put every module back as it was, and return whether anything but its mode had changed."""
-    changed = False
-    for module, settings, children, buffers in state:
-        now = vars(module)
-        changed = changed or any(
-            now.get(name) != value for name, value in settings.items() if name != "training"
-        )
-        now.update(settings)
-        for kept, own in ((children, module._modules), (buffers, module._buffers)):
-            if kept.keys() != own.keys() or any(own[name] is not kept[name] for name in kept):
-                changed = True
-                own.clear()
-                own.update(kept)
-    return changed
-
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Restore the model, its mode included, and torch's random numbers at the end."""
-    state = state_of(model)
+    """Restore the model's mode and torch's random numbers at the end."""
+    training = model.training
     with fork_rng():
         try:
             yield
         finally:
-            restore(state)
+            model.train(training)
 
 
-def undo_switches(encoder: nn.Module) -> None:
-    """Let every batch find the encoder as it was loaded, whatever the batch before switched."""
-    states: list[State] = []
-
-    def before(module: nn.Module, _: Any) -> None:
-        states.append(state_of(module))
-
-    def after(_: nn.Module, __: Any, ___: Any) -> None:
-        restore(states.pop())
-
-    encoder.register_forward_pre_hook(before)
-    encoder.register_forward_hook(after, always_call=True)
+def undo_switches(encoder: Any) -> None:
+    """Let every batch find the encoder as it was loaded: BigBird's stays full after a short one."""
+    if hasattr(encoder, "set_attention_type"):
+        kind = encoder.attention_type
+        encoder.register_forward_hook(lambda *_: encoder.set_attention_type(kind), always_call=True)
 
 
 Pooling = Literal["auto", "first", "mean"]
@@ -236,8 +195,6 @@ def probe_batch(tokenizer: Any, texts: list[str] | None = None) -> dict[str, Ten
 def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
     """Return the classifier with the path from encoder to head, which is checked on a few texts.
 
-    Where a batch changes the encoder for the batches that follow, this is undone from now on.
-
     Args:
         classifier: as it was loaded, with its pooling set.
         folder: where it was loaded from, for the error.
@@ -248,8 +205,7 @@ def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
             architecture cannot compute in bfloat16 and should.
     """
     batch, model = probe_batch(classifier.tokenizer), classifier.model
-    encoder, name = encoder_of(model), type(model).__name__
-    state = state_of(encoder)
+    name = type(model).__name__
     with unchanged(model):
         model.eval()
         try:
@@ -257,8 +213,6 @@ def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
                 together = model(**batch).logits
         except FAILURES as error:
             raise _unreadable(classifier, error, folder) from error
-        finally:
-            switches = restore(state)
         if not bool(torch.isfinite(together).all()):
             raise ModelError(
                 f"{folder}: {name} gives logits that are not finite numbers, on a text of one word",
@@ -277,8 +231,6 @@ def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
                 f"{folder}: {name} cannot compute in bf16 in this version of Transformers",
                 "set compute.precision to fp32",
             )
-    if switches:
-        undo_switches(encoder)
     return classifier
 
 

@@ -22,6 +22,7 @@ from stages.model.classifier import (
     find_halves,
     set_pooling,
     unchanged,
+    undo_switches,
 )
 from stages.model.device import Device
 from stages.model.tokens import check_tokenizer, load_tokenizer
@@ -251,6 +252,7 @@ def load_base(
     limit = position_limit(model)
     if limit is not None:  # longer texts are cut
         tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+    undo_switches(encoder_of(model))
     pooling = set_pooling(model, pooling)
     check_tokenizer(tokenizer, model, folder, pooling)
     head = _head_modules(model, fresh)

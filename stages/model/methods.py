@@ -18,59 +18,52 @@ from stages.model.classifier import Classifier
 from stages.model.head import freeze_encoder
 from stages.model.lora import attach_lora, describe_lora, load_lora, save_lora, unusual_settings
 
+State = Callable[[Classifier], dict[str, Tensor]]  # what a method saves of a classifier
 
-def train_everything(classifier: Classifier) -> Classifier:
+
+def train_everything(classifier: Classifier, _: Params) -> Classifier:
     """Return the classifier with every weight trainable."""
     classifier.model.requires_grad_(True)
     return classifier
 
 
-def save_everything(classifier: Classifier, folder: Path, base: str) -> None:
-    """Write all weights to a new folder."""
-    state = classifier.model.state_dict()
-    weights = {name: w.detach().cpu().contiguous().clone() for name, w in state.items()}
-    _write(weights, folder, base)
-
-
-def load_everything(classifier: Classifier, _: Path, saved: dict[str, Tensor]) -> Classifier:
-    """Return the classifier with the saved weights in place of all of its own.
-
-    Raises:
-        RuntimeError: if the names or shapes differ.
-    """
-    classifier.model.load_state_dict(saved)
-    return classifier
-
-
-def train_head(classifier: Classifier) -> Classifier:
+def train_head(classifier: Classifier, _: Params) -> Classifier:
     """Return the classifier with its head trainable and its encoder frozen."""
     freeze_encoder(classifier)
     return classifier
 
 
-def save_trained_head(classifier: Classifier, folder: Path, base: str) -> None:
-    """Write the head's weights to a new folder."""
-    _write(classifier.head_state(), folder, base)
+def save_state(state: State) -> Callable[[Classifier, Path, str], None]:
+    """Return what writes this state to a new folder, laid out as PEFT's are."""
+
+    def save(classifier: Classifier, folder: Path, base: str) -> None:
+        named = state(classifier)
+        weights = {name: w.detach().cpu().contiguous().clone() for name, w in named.items()}
+        folder.mkdir()
+        save_file(weights, folder / paths.ADAPTER_WEIGHTS.name)
+        config = {"base_model_name_or_path": base.partition("@")[0], "peft_type": None}
+        write_json(folder / paths.ADAPTER_CONFIG.name, config)
+
+    return save
 
 
-def load_trained_head(classifier: Classifier, _: Path, saved: dict[str, Tensor]) -> Classifier:
-    """Return the classifier with the saved head in place of its own.
+def load_state(state: State) -> Callable[[Classifier, Path, dict[str, Tensor]], Classifier]:
+    """Return what puts a saved state in the place of the classifier's own.
 
-    Raises:
-        KeyError: if the names differ.
-        RuntimeError: if the shapes differ.
+    It raises KeyError if the names differ, RuntimeError if the shapes do.
     """
-    if set(saved) != set(classifier.head_state()):
-        raise KeyError(f"the weights are not those of the head {', '.join(classifier.head)}")
-    classifier.model.load_state_dict(saved, strict=False)
-    return classifier
+
+    def load(classifier: Classifier, _: Path, saved: dict[str, Tensor]) -> Classifier:
+        if set(saved) != set(state(classifier)):
+            raise KeyError("the names of the weights are not those of the model")
+        classifier.model.load_state_dict(saved, strict=False)
+        return classifier
+
+    return load
 
 
-def _write(weights: dict[str, Tensor], folder: Path, base: str) -> None:
-    folder.mkdir()
-    save_file(weights, folder / paths.ADAPTER_WEIGHTS.name)
-    config = {"base_model_name_or_path": base.partition("@")[0], "peft_type": None}
-    write_json(folder / paths.ADAPTER_CONFIG.name, config)
+def _whole(classifier: Classifier) -> dict[str, Tensor]:
+    return dict(classifier.model.state_dict())
 
 
 @dataclass(frozen=True)
@@ -97,11 +90,11 @@ class Method:
 METHODS: dict[str, Method] = {
     "head": Method(
         learning_rate=lambda train: train.learning_rate,
-        attach=lambda classifier, _: train_head(classifier),
+        attach=train_head,
         describe=lambda _: "the head",
         warnings=lambda _: [],
-        save=save_trained_head,
-        load=load_trained_head,
+        save=save_state(Classifier.head_state),
+        load=load_state(Classifier.head_state),
     ),
     "lora": Method(
         learning_rate=lambda train: train.learning_rate,
@@ -113,11 +106,11 @@ METHODS: dict[str, Method] = {
     ),
     "full": Method(
         learning_rate=lambda train: train.full_learning_rate,
-        attach=lambda classifier, _: train_everything(classifier),
+        attach=train_everything,
         describe=lambda _: "every weight, head",
         warnings=lambda _: [],
-        save=save_everything,
-        load=load_everything,
+        save=save_state(_whole),
+        load=load_state(_whole),
     ),
 }
 

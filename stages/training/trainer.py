@@ -281,8 +281,6 @@ def make_trainer(
     settings = params.train
     rank, size = processes.share()
     share_of(settings.batch_size, size)
-    encoded = encode(classifier.tokenizer, rows.texts, params.data.max_length)
-    dataset = TrainingRows(encoded, rows.targets)
     plan = plan_of(settings, rows.targets, len(validation.ids))
     if plan.contrastive and size > 1:
         raise ParamsError(
@@ -290,27 +288,24 @@ def make_trainer(
             "and it compares the rows of whole batches, which several processes share",
             "set compute.processes to 1, or train.contrastive to 0",
         )
+    encoded = encode(classifier.tokenizer, rows.texts, params.data.max_length)
+    dataset = TrainingRows(encoded, rows.targets)
+    average = WeightAverage(classifier.model, settings.ema_decay)
     stops = settings.patience and plan.chooses
     stopping = [EarlyStoppingCallback(settings.patience)] if stops else []
-    average = WeightAverage(classifier.model, settings.ema_decay)
     trainer = ClassifierTrainer(
         classifier,
-        rows,
-        validation,
+        splits,
+        params,
+        plan,
+        device,
+        average,
         args=_arguments(params, plan, device, checkpointed),
         train_dataset=dataset,
         eval_dataset=dataset,
         data_collator=Collator(classifier.tokenizer.pad_token_id),
         callbacks=[average, checkpoints.Seal(), Steps(), *stopping],
     )
-    trainer.average = average
-    trainer.device = device
-    trainer.max_length = params.data.max_length
-    trainer.smoothing = settings.label_smoothing
-    trainer.weights = plan.weights
-    if plan.contrastive:
-        trainer.contrastive = plan.contrastive
-        trainer.states = StatesOfBatch(classifier)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(EvaluationLines)
@@ -366,20 +361,21 @@ class ClassifierTrainer(Trainer):
     """A Trainer that scores validation by the pipeline's own path, and stops at the first NaN."""
 
     def __init__(
-        self, classifier: Classifier, train: Split, validation: Split, **options: Any
+        self,
+        classifier: Classifier,
+        splits: tuple[Split, Split],
+        params: Params,
+        plan: Plan,
+        device: Device,
+        average: WeightAverage,
+        **options: Any,
     ) -> None:
         super().__init__(model=classifier.model, **options)
-        self.classifier = classifier
-        self.train_ids = train.ids
-        self.validation = validation
+        self.classifier, self.params, self.plan = classifier, params, plan
+        self.device, self.average = device, average
+        self.train_ids, self.validation = splits[0].ids, splits[1]
         self.validation_logits: Tensor
-        self.average: WeightAverage
-        self.device: Device
-        self.max_length: int
-        self.states: StatesOfBatch
-        self.contrastive = 0.0
-        self.smoothing = 0.0
-        self.weights: tuple[float, ...] | None = None
+        self.states = StatesOfBatch(classifier) if plan.contrastive else None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset: Any = train_dataset or self.train_dataset
@@ -390,12 +386,13 @@ class ClassifierTrainer(Trainer):
         """Return the mean loss of a batch, or of this process's share of it."""
         targets = inputs.pop("labels")
         logits = model(**inputs).logits.float()
-        by_class = None if self.weights is None else logits.new_tensor(self.weights)
+        weights, smoothing = self.plan.weights, self.params.train.label_smoothing
+        by_class = None if weights is None else logits.new_tensor(weights)
         loss: Tensor = (1 / len(targets)) * cross_entropy(
-            logits, targets, by_class, reduction="sum", label_smoothing=self.smoothing
+            logits, targets, by_class, reduction="sum", label_smoothing=smoothing
         )
-        if self.contrastive:
-            loss = loss + self.contrastive * contrastive_loss(self.states.last, targets)
+        if self.states:
+            loss = loss + self.plan.contrastive * contrastive_loss(self.states.last, targets)
         return loss
 
     def training_step(
@@ -420,15 +417,14 @@ class ClassifierTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return validation log loss (nats), as it is and scaled, and accuracy; tell callbacks."""
+        texts, targets, weights = self.validation.texts, self.validation.targets, self.plan.weights
+        length = self.params.data.max_length
         with self.average.in_place():
-            logits = predict_logits(
-                self.classifier, self.validation.texts, self.max_length, self.device, "validation"
-            )
+            logits = predict_logits(self.classifier, texts, length, self.device, "validation")
         self.validation_logits = logits
-        targets = self.validation.targets
         metrics = {
-            "eval_loss": float(row_losses(logits, targets, False, self.weights).mean()),
-            "eval_scaled_loss": float(row_losses(logits, targets, True, self.weights).mean()),
+            "eval_loss": float(row_losses(logits, targets, False, weights).mean()),
+            "eval_scaled_loss": float(row_losses(logits, targets, True, weights).mean()),
             "eval_accuracy": float((logits.argmax(dim=1) == torch.tensor(targets)).double().mean()),
         }
         self.log(metrics)

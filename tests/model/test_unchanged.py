@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from stages.core import paths
 from stages.core.params import Params
-from stages.model.classifier import unchanged, undo_switches
+from stages.model.classifier import unchanged
 from stages.model.device import resolve
 from stages.model.fast import speed_up
 from stages.model.lora import attach_lora
@@ -21,52 +21,20 @@ from tests.support.tiny import COMPUTE
 LONG, SHORT = " ".join(f"w{n % 60}" for n in range(60)), "good w1"
 
 
-class Switching(nn.Module):
-    """A model that changes a setting, a child and a buffer at its first short batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kind = "sparse"
-        self.inner: nn.Module = nn.Linear(2, 2)
-        self.register_buffer("table", torch.zeros(2))
-
-    def forward(self, states: Tensor) -> Tensor:
-        """Return the states, after the change."""
-        if len(states) < 3:
-            self.kind, self.inner = "full", nn.Linear(2, 2)
-            self.table = torch.ones(2)
-        torch.rand(1)
-        return states
-
-
-def test_settings_children_buffers_mode_and_random_numbers_come_back() -> None:
-    model = Switching().train()
-    inner, table = model.inner, model.table
+def test_the_mode_and_the_random_numbers_come_back_from_an_error_too() -> None:
+    model = nn.Linear(2, 2).train()
     before = torch.get_rng_state()
-    with unchanged(model):
-        model.eval()
-        model(torch.zeros(1))
-        assert model.kind == "full"
-    assert (model.kind, model.training) == ("sparse", True)
-    assert model.inner is inner
-    assert model.table is table
+
+    def fail() -> None:
+        with unchanged(model):
+            model.eval()
+            torch.rand(1)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert model.training
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_they_come_back_from_an_error_too() -> None:
-    model = Switching()
-    with pytest.raises(RuntimeError), unchanged(model):
-        model.inner(model(torch.zeros(1)))
-    assert model.kind == "sparse"
-
-
-def test_every_batch_finds_the_model_as_it_was() -> None:
-    model = Switching()
-    inner = model.inner
-    undo_switches(model)
-    model(torch.zeros(1))
-    assert model.kind == "sparse"
-    assert model.inner is inner
 
 
 def texts_of(classifier: Any, text: str) -> dict[str, Tensor]:

@@ -9,12 +9,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from stages.core.errors import ParamsError
-from stages.model.methods import train_everything
+from stages.model.methods import METHODS
 from stages.tools.export import Wanted
 from stages.tools.predictor import open_predictor
 from tests.support.adapters import shaken
 from tests.support.exports import MAX_LENGTH, TEXTS, exported, trained, wanted_logits
-from tests.support.tiny import MODELS
+from tests.support.tiny import MODELS, shipped
 
 MERGED = Wanted("merged")
 OWN = "ForSequenceClassification"
@@ -105,7 +105,7 @@ def test_every_kind_of_lora_is_merged(
 
 
 def test_full_fine_tuning_is_exported_too(load_tiny_base: Any, tmp_path: Path) -> None:
-    classifier = shaken(train_everything(load_tiny_base("mpnet")))
+    classifier = shaken(METHODS["full"].attach(load_tiny_base("mpnet"), shipped()))
     classifier.model.eval()
     expected = wanted_logits(classifier)
     folder = exported(classifier, tmp_path / "merged", MERGED)

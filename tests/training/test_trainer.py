@@ -298,12 +298,12 @@ def test_balanced_classes_weigh_the_same_in_loss_and_choice(params: Params) -> N
     losses = cross_entropy(logits, torch.tensor(uneven.targets), reduction="none")
     by_class = [losses[torch.tensor(uneven.targets) == number].mean() for number in (0, 1)]
     made = make_trainer(classifier, (uneven, validation), still, set_up(COMPUTE))
-    assert made.weights == tuple(len(few) / 2 / count for count in counts)
+    assert made.plan.weights == tuple(len(few) / 2 / count for count in counts)
     made.train()
     first = made.state.log_history[0]
     assert first["loss"] == pytest.approx(float(sum(by_class)) / 2, rel=1e-4)
     after = made.validation_logits
-    weights = torch.tensor(made.weights)[torch.tensor(validation.targets)]
+    weights = torch.tensor(made.plan.weights)[torch.tensor(validation.targets)]
     losses = cross_entropy(after, torch.tensor(validation.targets), reduction="none")
     looked = next(e["eval_loss"] for e in made.state.log_history if "eval_loss" in e)
     assert looked == pytest.approx(float((weights * losses).mean()), rel=1e-4)
