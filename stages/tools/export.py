@@ -49,8 +49,14 @@ from stages.sources.catalogue import public_name
 from stages.tools.export_check import check_export
 from stages.tools.predictor import require_onnx
 
-CLOSE = 1e-3  # logits; what float32 sums in another order differ by is a hundredth of it
+NEEDED = (paths.BASE_MODEL, paths.ADAPTER, paths.TEST)
+READABLE = 0o644  # the permission of each file
+TOLERANCE = 1e-3  # of a logit; float32 in another order differs by a hundredth of it
+# Rows of several lengths, so that batch, length and padding are all seen; 0 and 1 would be taken
+# for constants.
 PROBES = ("a", "a quiet, lovely film", "two hours that nobody will give me back, and no laugh")
+CPU = Path("/proc/cpuinfo")
+LARGEST = 1_900_000_000  # bytes of weights in one file: a protobuf ends at 2 GiB
 UNUSED_IMAGES = {
     "model_type": "siglip_vision_model",
     "vision_use_head": False,
@@ -100,7 +106,7 @@ def standard(model: Any, classifier: Classifier) -> Any:
     for build in (_same_class, _any_encoder):
         candidate = build(model, classifier)
         if candidate is not None and torch.allclose(
-            _logits(candidate, classifier), wanted, rtol=CLOSE, atol=CLOSE
+            _logits(candidate, classifier), wanted, rtol=TOLERANCE, atol=TOLERANCE
         ):
             return candidate
     name = type(model).__name__
@@ -150,23 +156,20 @@ def _any_encoder(model: Any, classifier: Classifier) -> Any:
     return whole.eval()
 
 
+def _probes(classifier: Classifier) -> dict[str, Any]:
+    """Return PROBES as one padded batch, input_ids and attention_mask (rows, tokens)."""
+    batch = classifier.tokenizer(list(PROBES), padding=True, return_tensors="pt")
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+
 def _logits(model: Any, classifier: Classifier) -> Tensor:
     """Return the logits of texts of several lengths in one batch, nan where the model fails."""
-    batch = classifier.tokenizer(list(PROBES), padding=True, return_tensors="pt")
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     try:
         with torch.no_grad():
-            logits: Tensor = model(**inputs).logits
+            logits: Tensor = model(**_probes(classifier)).logits
     except (AttributeError, TypeError, ValueError, RuntimeError):  # no pooler for the head to read
         return torch.full((len(PROBES), len(classifier.labels)), torch.nan)
     return logits
-
-
-# Two rows of other lengths, so that batch, length and padding are all seen; 0 and 1 would be
-# taken for constants.
-SAMPLE = ("a quiet film", "two hours that nobody will give me back, and no laugh in them")
-CPU = Path("/proc/cpuinfo")
-LARGEST = 1_900_000_000  # bytes of weights in one file: a protobuf ends at 2 GiB
 
 
 def write_onnx(model: Any, classifier: Classifier, path: Path) -> None:
@@ -185,8 +188,7 @@ def write_onnx(model: Any, classifier: Classifier, path: Path) -> None:
     if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST:
         what = "the model has more than 1.9 GB of weights, which one ONNX file cannot hold"
         raise ModelError(what, "use --format merged")
-    batch = classifier.tokenizer(list(SAMPLE), padding=True, return_tensors="pt")
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    inputs = _probes(classifier)
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     config = OnnxConfig(dynamic_shapes=dict.fromkeys(inputs, free))
     name = type(model).__name__
@@ -262,11 +264,6 @@ def has_vnni() -> bool:
     except OSError:  # not Linux: unknown
         return False
     return bool({"avx512_vnni", "avx_vnni"} & set(flags))
-
-
-NEEDED = (paths.BASE_MODEL, paths.ADAPTER, paths.TEST)
-READABLE = 0o644  # the permission of each file
-TOLERANCE = 1e-3  # of a logit; float32 in another order differs by a hundredth of it
 
 
 @dataclass(frozen=True)

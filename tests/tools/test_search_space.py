@@ -121,7 +121,6 @@ def test_overrides_change_params_and_space(params: Params) -> None:
         ("lora.r=[", "not valid YAML"),
         ("tfidf.c=[1]", "has no effect: no training depends on it"),
         ("compute.processes=2", "has no effect: a trial is one process; give --workers N"),
-        ("data.limit=30", "run: dvc exp run -S data.limit=30 prepare fetch_base"),
         ("data.split_seed=1", "data and base model were prepared with 42"),
         ("model.source=x", 'dvc exp run -S model.source="x" prepare fetch_base'),
     ],

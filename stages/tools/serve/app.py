@@ -30,7 +30,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.core.errors import UserError, printable
-from stages.tools.predictor import Predictor, fault_of
+from stages.tools.predictor import Logits, Predictor, fault_of
 from stages.tools.serve.batcher import Batcher, BusyError
 
 METHOD = "leaving out one word at a time"
@@ -38,17 +38,6 @@ MOST_WORDS = 300
 # A word, or one character of a script that is written without spaces.
 UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
-Logits = np.ndarray[Any, np.dtype[np.float32]]
-
-
-def words_of(text: str) -> list[tuple[int, int]]:
-    """Return start and end of each word, in characters."""
-    return [match.span() for match in WORD.finditer(text)]
-
-
-def without_each(text: str, words: list[tuple[int, int]]) -> list[str]:
-    """Return the text without the first word, without the second, and so on."""
-    return [text[:start] + text[end:] for start, end in words]
 
 
 def compare(logits: Logits) -> tuple[int, list[float]]:
@@ -234,7 +223,6 @@ STATIC = Path(__file__).parent / "static"
 INFO = ("description", "labels", "max_length", "temperature", "sha256")
 Json = dict[str, Any]
 Meter = TypeVar("Meter", bound=MetricWrapperBase)
-Row = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -280,7 +268,7 @@ class ExplainRequest(Body):
 class Scored(NamedTuple):
     """The logits of a text, shape (classes,), and whether it has more tokens than are read."""
 
-    logits: Row
+    logits: Logits
     cut: bool
 
 
@@ -346,11 +334,11 @@ class Service:
     async def explain(self, wanted: ExplainRequest, request: Request) -> Json:
         """Say which words carried an answer: how its log-odds fall without each of them."""
         text = checked([wanted.text], self.limits)[0]
-        words = words_of(text)
+        words = [match.span() for match in WORD.finditer(text)]
         if len(words) > MOST_WORDS:
             what = f"text: {len(words):,} words, at most {MOST_WORDS} are explained"
             raise RefusedError(413, what, "send a shorter text")
-        texts = [text, *without_each(text, words)]
+        texts = [text, *(text[:start] + text[end:] for start, end in words)]
         answers: Json = {"method": METHOD}
         for name, model in self.models.items():
             rows = await self._ask(request, name, texts, explains=True)
