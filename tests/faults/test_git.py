@@ -70,7 +70,7 @@ AND = ("#mine.csv#", ".~lock.mine.csv#", "Thumbs.db", "desktop.ini", ".gitignore
 
 
 def test_what_desktops_and_editors_leave_changes_nothing() -> None:
-    for folder in (paths.RAW, Path("stages/model"), paths.BASE_MODEL):
+    for folder in (paths.RAW, paths.RAW / "model", Path("stages/model")):
         for name in (*LEFT, *AND):
             (folder / name).write_text("x", encoding="utf-8")
     assert dvc("status", "--json").strip() == "{}"

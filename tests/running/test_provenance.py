@@ -14,7 +14,6 @@ import pytest
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
-from stages.core.errors import HostError
 from stages.running import provenance
 from stages.running.git import git_state
 from tests.support.tiny import new_process
@@ -33,11 +32,13 @@ def content() -> Any:
 
 
 def test_stages_add_to_one_file() -> None:
-    provenance.record("prepare", 1.234, {})
+    paths.LOCK.write_text("schema: '2.0'\n", encoding="utf-8")
+    provenance.record("prepare", 1.234, {"device": "cpu"})
     provenance.record("compare", 5.0, {})
     found = content()
     assert set(found) == {"git", "machine", "packages", "sha256", "stages"}
     assert found["stages"]["prepare"]["seconds"] == 1.23
+    assert found["stages"]["prepare"]["device"] == "cpu"
     assert found["stages"]["compare"]["peak_memory_mb"] > 10
     assert found["packages"]["torch"]
     assert found["machine"]["cores"] >= 1
@@ -45,26 +46,9 @@ def test_stages_add_to_one_file() -> None:
     assert found["sha256"][weights.as_posix()] == sha256_of(weights)
     assert "data/test.parquet" in found["sha256"]
     assert "models/base/model.safetensors" in found["sha256"]
-
-
-def test_what_a_stage_used_is_recorded_with_it() -> None:
-    provenance.record("train_lora", 1.0, {"device": "cpu", "precision": "fp32"})
-    assert content()["stages"]["train_lora"]["precision"] == "fp32"
-    assert content()["stages"]["train_lora"]["device"] == "cpu"
-
-
-def test_no_hash_is_recorded_of_a_file_that_dvc_has_yet_to_write() -> None:
-    paths.LOCK.write_text("schema: '2.0'\n", encoding="utf-8")
-    provenance.record("compare", 1.0, {})
-    assert paths.LOCK.as_posix() not in content()["sha256"]
-
-
-def test_no_host_user_or_place_is_named() -> None:
-    provenance.record("compare", 1.0, {})
-    text = paths.PROVENANCE.read_text(encoding="utf-8")
-    assert str(Path.cwd()) not in text
-    assert f'"{getpass.getuser()}"' not in text
-    assert not platform.node() or f'"{platform.node()}"' not in text
+    assert paths.LOCK.as_posix() not in found["sha256"]  # DVC has yet to write it
+    for of_this_machine in (Path.cwd(), getpass.getuser(), platform.node() or "none"):
+        assert f'"{of_this_machine}"' not in json.dumps(found)
 
 
 def test_only_the_last_stage_hashes() -> None:
@@ -88,21 +72,6 @@ def test_a_damaged_file_is_made_anew(old: bytes, capsys: pytest.CaptureFixture[s
     assert set(content()["stages"]) == {"prepare"}
     assert content()["sha256"] == {}
     assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("error", [OSError("full"), RuntimeError("x"), HostError("no", "yes")])
-def test_a_record_that_fails_is_a_warning(
-    error: Exception,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def fail() -> None:
-        raise error
-
-    monkeypatch.setattr(provenance, "machine", fail)
-    provenance.record("prepare", 1.0, {})
-    assert capsys.readouterr().err.startswith("warning: models/provenance.json: not written: ")
-    assert not paths.PROVENANCE.exists()
 
 
 FULL = """from stages.running import provenance
@@ -144,11 +113,6 @@ def test_git_names_the_revision_and_whether_files_differ(
     monkeypatch.setenv("PATH", "")
     provenance.record("prepare", 1.0, {})
     assert content()["git"] == {"revision": None, "changed": None}
-
-
-def test_a_folder_without_git_has_no_revision() -> None:
-    provenance.record("prepare", 1.0, {})
-    assert content()["git"] == {"changed": None, "revision": None}
 
 
 def test_a_stage_records_itself_and_a_failed_one_does_not() -> None:

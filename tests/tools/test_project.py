@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,34 +38,26 @@ def test_outside_a_project_a_subcommand_ends_in_one_line(
     assert result.err.count("\n") == 1
 
 
-def test_a_project_is_entered_from_a_folder_inside(clone: Path) -> None:
-    enter_project()
-    assert Path.cwd() == clone
-
-
-def test_models_of_an_inner_folder_are_preferred_to_the_project(clone: Path) -> None:
-    (clone / "a" / paths.ADAPTER).mkdir(parents=True)
-    enter_models()
-    assert Path.cwd() == clone / "a"
-
-
-def test_without_an_adapter_the_project_is_entered(clone: Path) -> None:
-    enter_models()
-    assert Path.cwd() == clone
-
-
-def test_without_adapter_and_project_the_working_folder_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("enter", "adapter", "entered"),
+    [
+        (enter_project, "a", "."),
+        (enter_models, "a", "a"),  # rather than the project
+        (enter_models, None, "."),
+    ],
+)
+def test_the_nearest_folder_that_serves_is_entered(
+    clone: Path, enter: Callable[[], None], adapter: str | None, entered: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    if adapter:
+        (clone / adapter / paths.ADAPTER).mkdir(parents=True)
+    enter()
+    assert Path.cwd() == clone / entered
+
+
+def test_without_adapter_and_project_the_working_folder_stays(tmp_cwd: Path) -> None:
     enter_models()
-    assert Path.cwd() == tmp_path
-
-
-def test_the_answer_is_what_git_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "-q", "-b", "trunk"], check=True)
-    assert git("symbolic-ref", "--short", "HEAD") == "trunk\n"
+    assert Path.cwd() == tmp_cwd
 
 
 def test_outside_a_clone_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +93,8 @@ def test_a_change_of_the_data_that_git_does_not_see_gives_another_name() -> None
     file.write_text("text,label\ngood,yes\n", encoding="utf-8")
     second = state_of(())
     file.unlink()
-    assert len({before, first, second}) == 3
+    assert len({before, first, second, state_of(("lora.r=4",))}) == 4
+    assert before[0] == git("rev-parse", "HEAD").strip()
     assert state_of(()) == before
 
 
@@ -113,16 +106,6 @@ def test_only_a_change_that_a_run_depends_on_gives_another_name(name: str, count
     before = state_of(())
     Path(name).write_text("new\n", encoding="utf-8")
     assert (state_of(()) != before) is counts
-
-
-@pytest.mark.usefixtures("_clone")
-def test_overrides_give_another_name() -> None:
-    assert state_of(("lora.r=4",))[1] != state_of(())[1]
-    assert (
-        state_of(("lora.r=4",))[0]
-        == state_of(())[0]
-        == run_successfully("git", "rev-parse", "HEAD").strip()
-    )
 
 
 @pytest.mark.usefixtures("_clone")
