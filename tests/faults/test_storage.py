@@ -252,7 +252,7 @@ def test_metrics_edited_by_hand_are_named() -> None:
     paths.ADAPTER_METRICS.write_text(text.replace("0.", "0.9", 1), encoding="utf-8")
     run_fix(
         assert_refused(
-            bert_lora("verify"), 5, "metrics/adapter.json: is not what stage evaluate_adapter"
+            bert_lora("verify"), 5, "metrics/adapter.json: is not what evaluate_adapter wrote"
         )
     )
     assert_succeeded(bert_lora("verify"))
