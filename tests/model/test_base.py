@@ -113,14 +113,6 @@ def test_a_tokenizer_without_padding_is_refused(load_tiny_base: Any) -> None:
     assert "padding" in refusal()
 
 
-def test_a_tokenizer_of_another_model_is_refused(load_tiny_base: Any) -> None:
-    load_tiny_base("bert")
-    content = json.loads((paths.BASE_MODEL / "tokenizer.json").read_text(encoding="utf-8"))
-    content["model"]["vocab"]["beyond"] = 10_000
-    edit_json("tokenizer.json", model=content["model"])
-    assert "10001" in refusal()
-
-
 @pytest.mark.parametrize(("name", "longest"), [("bert", 66), ("roberta", 65), ("mpnet", 64)])
 def test_no_text_is_longer_than_the_models_positions(
     load_tiny_base: Any, name: str, longest: int
@@ -133,10 +125,6 @@ def test_no_text_is_longer_than_the_models_positions(
     assert batch["input_ids"].shape == (1, longest)
     with torch.no_grad():
         classifier.model(input_ids=batch["input_ids"])
-
-
-def test_the_tokenizers_own_limit_stays(load_tiny_base: Any) -> None:
-    assert load_tiny_base("bert").tokenizer.model_max_length == 64
 
 
 @pytest.mark.parametrize("name", MODELS)

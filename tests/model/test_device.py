@@ -73,12 +73,6 @@ def test_torch_is_deterministic() -> None:
     assert torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize(("precision", "bf16"), [("bf16", True), ("fp32", False)])
-def test_a_precision_that_is_asked_for_is_taken(precision: str, bf16: bool) -> None:
-    device = resolve(wanted(precision=precision))
-    assert (device.precision, device.bf16) == (precision, bf16)
-
-
 @pytest.mark.parametrize(
     ("capabilities", "bf16"),
     [

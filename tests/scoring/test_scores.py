@@ -16,7 +16,6 @@ from stages.scoring.scores import (
     headline_scores,
     majority_accuracy,
 )
-from tests.support.tiny import new_process
 
 
 def by_formula(table: np.ndarray, targets: list[int]) -> dict[str, float]:
@@ -81,14 +80,6 @@ def test_the_majority_is_counted_in_training(
     train: list[int], test: list[int], expected: float
 ) -> None:
     assert majority_accuracy(train, test) == pytest.approx(expected)
-
-
-def test_no_torch_is_imported() -> None:
-    code = "import sys, numpy; from stages.scoring.scores import headline_scores\n"
-    code += "headline_scores(numpy.array([[0.2, 0.8]]), [1]); assert 'torch' not in sys.modules"
-    process = new_process(code)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
 
 
 def test_calibration_by_hand() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.core import paths
-from stages.core.errors import DataError, HostError
+from stages.core.errors import DataError
 from stages.training.curves import read_training_curves, write_training_curves
 
 
@@ -51,11 +51,3 @@ def test_damaged_curves_name_the_stage_that_makes_them(tmp_path: Path, content: 
     (tmp_path / "validation.csv").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"validation.csv.*dvc repro -f train_lora"):
         read_training_curves(tmp_path)
-
-
-def test_missing_curves_name_the_stage_that_makes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(HostError, match="dvc repro train_lora"):
-        read_training_curves(paths.TRAINING_CURVES)
