@@ -38,7 +38,8 @@ def write(results: Results) -> None:
     floors = {r.key: r.accuracy for r in results.ladder if r.key in ("majority", "untrained")}
     artefacts.write_json(paths.COMPARISON, found, decimals=None)
     artefacts.write_json(paths.GAIN, {name: found[key] for name, key in TABLE.items()})
-    artefacts.write_json(paths.DETAILS, results.details | {"floors": floors})
+    own = {"floors": floors, "made_of": results.made_of}
+    artefacts.write_json(paths.DETAILS, results.details | own)
     ladder.write_ladder(results.ladder, paths.LADDER)
     details.write_rows(results.flips.rows, paths.FLIPS)
     details.write_rows(results.flips.suspects, paths.SUSPECTS)

@@ -106,6 +106,7 @@ def test_details_have_the_same_keys_for_both(params: Params) -> None:
     details = json.loads(paths.DETAILS.read_text(encoding="utf-8"))
     assert details["base"].keys() == details["adapter"].keys()
     assert details["adapter"]["accuracy"] == result(params)["accuracy_adapter"]
+    assert details["made_of"] == identity_of(read_json(paths.ADAPTER_MANIFEST))
 
 
 def test_the_ladder_ends_with_this_run(params: Params) -> None:

@@ -19,7 +19,6 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
-COVERAGES = (80, 90)  # percent of the rows
 PAIRS = 25  # of classes that are confused
 
 
@@ -40,8 +39,7 @@ def scores_of(
         squared distance to the true class, summed over classes, 0 to 2); calibration_error
         (expected calibration error of the predicted class, 15 bins of equal width: Guo et al.
         2017, arXiv 1706.04599); log_loss in nats; the last three also `_raw`, before temperature
-        scaling; accuracy_at_80 and _at_90 percent coverage: of the surest rows alone (El-Yaniv &
-        Wiener 2010); and by class precision, recall, f1 and rows.
+        scaling; and by class precision, recall, f1 and rows.
     """
     predicted = probabilities.argmax(axis=1)
     right = predicted == targets
@@ -50,12 +48,10 @@ def scores_of(
     )
     low, high = wilson(int(right.sum()), len(right))
     raw = with_temperature(probabilities, 1 / temperature)
-    answered = accuracy_answered(probabilities, targets).set_index("percent")["accuracy"]
     return {
         "accuracy": float(right.mean()),
         "accuracy_low": low,
         "accuracy_high": high,
-        **{f"accuracy_at_{percent}": float(answered[percent]) for percent in COVERAGES},
         "f1_macro": float(f1[rows > 0].mean()),  # a class without rows has none
         "matthews": float(metrics.matthews_corrcoef(targets, predicted)),
         "roc_auc": roc_auc(probabilities, targets),
@@ -92,7 +88,7 @@ def roc_auc(probabilities: Array, targets: Numbers) -> float | None:
 def accuracy_answered(probabilities: Array, targets: Numbers) -> pd.DataFrame:
     """Return the accuracy on the surest rows alone, from all of them to half of them.
 
-    Columns: percent of the rows, answered (the share that it is of so few rows), threshold (the
+    See El-Yaniv & Wiener 2010, JMLR 11:1605. Columns: percent of the rows, answered (the share that it is of so few rows), threshold (the
     least confidence among them), accuracy. Rows of one confidence keep their order.
     """
     confidence = probabilities.max(axis=1)

@@ -112,6 +112,7 @@ def gather(params: Params) -> Results:
         curve=read_curve(curve_name(params, identity, manifest["precision"])),
         exports=exports_of(manifest["files"]),
         hashes=hashes,
+        made_of=identity,
         params=params,
     )
 

@@ -31,10 +31,6 @@ SHOWN = 160  # characters of a text
 SCORES = [
     ("accuracy", "accuracy", "percent", "higher",
      "rows whose most probable class is the true one"),
-    ("accuracy_at_90", "accuracy on the surest 90 % of the rows", "percent", "higher",
-     "if it may pass on the 10 % it is least sure of"),
-    ("accuracy_at_80", "accuracy on the surest 80 % of the rows", "percent", "higher",
-     "the same with 20 %"),
     ("f1_macro", "macro F1", "number", "higher",
      "precision and recall, every class that has test rows weighing the same"),
     ("matthews", "Matthews correlation", "number", "higher",

@@ -199,6 +199,7 @@ class Results:
         curve: the trainings of `bert-lora curve` of this run, see `curve.read_curve`; maybe none.
         exports: how each recorded export of this adapter compares with it, by format and precision.
         hashes: sha256 of what the results depend on: data, base, adapter.
+        made_of: what the adapter was made of, see `records.identity_of`.
         params: the settings.
     """
 
@@ -222,4 +223,5 @@ class Results:
     curve: list[dict[str, Any]]
     exports: dict[str, dict[str, Any]]
     hashes: dict[str, str]
+    made_of: dict[str, str]
     params: Params

@@ -81,6 +81,7 @@ def example(
         curve=[],
         exports={},
         hashes={"data": "0" * 64},
+        made_of={},
         params=params,
     )
 
