@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from ruamel.yaml import YAML
 
 from stages.core.params import load_params
@@ -39,8 +40,10 @@ def test_every_stage_is_explained() -> None:
     ) == list(stages)
 
 
-def test_params_and_paths_that_it_names_exist() -> None:
-    for section, key in re.findall(r"-S (\w+)\.(\w+)=", README):
+@pytest.mark.parametrize("folder", ["", "data", "metrics", "models"])
+def test_params_and_paths_that_it_names_exist(folder: str) -> None:
+    readme = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+    for section, key in re.findall(r"-S (\w+)\.(\w+)=", readme):
         assert f"{section}.{key}" in leaves(load_params(ROOT / "params.yaml"))
-    for path in re.findall(r"\]\((?!https:)([^)#]+)\)", README):
-        assert (ROOT / path).exists(), path
+    for path in re.findall(r"\]\((?!https:|\.\./\.\./actions)([^)#]+)\)", readme):
+        assert (ROOT / folder / path).exists(), path
