@@ -140,7 +140,12 @@ def check_checkpoint(model: Any, info: dict[str, Any], folder: Path) -> set[str]
     parts = {name for name, _ in encoder_of(model).named_children()}
     shapes = {name: (list(found), list(needed)) for name, found, needed in info["mismatched_keys"]}
     fresh = {*info["missing_keys"], *shapes}
-    of_encoder = {n for n in fresh if n.startswith(prefix) and not n.startswith(f"{prefix}pooler.")}
+    lacks = {n for n in fresh if n.startswith(prefix) and not n.startswith(f"{prefix}pooler.")}
+    reshaped = {
+        f"{name}: it has {found}, not {needed}"
+        for name, (found, needed) in shapes.items()
+        if name in lacks
+    }
     left = {
         name
         for name in info["unexpected_keys"]
@@ -156,31 +161,28 @@ def check_checkpoint(model: Any, info: dict[str, Any], folder: Path) -> set[str]
         and not bool(torch.isfinite(tensor).all())
     }
     faults = [
-        (of_encoder - set(shapes), "the checkpoint lacks {} weights of the encoder", COMPLETE),
-        (
-            of_encoder & set(shapes),
-            "the checkpoint lacks {} weights of the encoder in the shape that config.json says",
-            COMPLETE,
-        ),
+        (lacks - set(shapes), "lacks {} weights of the encoder", COMPLETE),
+        (reshaped, "lacks {} weights of the encoder in the shape that config.json says", COMPLETE),
         (
             left,
-            "the checkpoint has {} weights of the encoder that the model of config.json does not "
-            "use",
+            "has {} weights of the encoder that the model of config.json does not use",
             "use the config.json that belongs to the weights (number of layers, model_type)",
         ),
         (
             bad,
-            "the checkpoint has {} weights with values that are not finite numbers",
+            "has {} weights with values that are not finite numbers",
             "the checkpoint is damaged: fetch it again from its source, or use another one",
         ),
     ]
-    found = []
-    for names, what, fix in faults:
-        if names:
-            example = printable(min(names), 200)
-            if what.endswith("says"):
-                example += ": it has {}, not {}".format(*shapes[min(names)])
-            found.append((f"{folder}: {what.format(len(names))}, for example {example}", fix))
+    found = [
+        (
+            f"{folder}: the checkpoint {what.format(len(names))}, for example "
+            f"{printable(min(names), 200)}",
+            fix,
+        )
+        for names, what, fix in faults
+        if names
+    ]
     if found:
         raise ModelError.from_faults(found)
     return fresh
