@@ -88,8 +88,9 @@ def roc_auc(probabilities: Array, targets: Numbers) -> float | None:
 def accuracy_answered(probabilities: Array, targets: Numbers) -> pd.DataFrame:
     """Return the accuracy on the surest rows alone, from all of them to half of them.
 
-    See El-Yaniv & Wiener 2010, JMLR 11:1605. Columns: percent of the rows, answered (the share that it is of so few rows), threshold (the
-    least confidence among them), accuracy. Rows of one confidence keep their order.
+    See El-Yaniv & Wiener 2010, JMLR 11:1605. Columns: percent of the rows, answered (the share
+    that it is of so few rows), threshold (the least confidence among them), accuracy. Rows of one
+    confidence keep their order.
     """
     confidence = probabilities.max(axis=1)
     surest = np.argsort(-confidence, kind="stable")
