@@ -96,7 +96,10 @@ def _label_studio(row: Mapping[str, Any], _: str) -> Answers:
         for result in _as_list(one.get("result")):
             kind, value = result.get("type"), result.get("value") or {}
             if kind in CLASSIFIES and "start" not in value:  # with one it is about a span
-                chosen[result.get("from_name", kind)] += _as_list(value.get(kind))
+                chosen[result.get("from_name", kind)] += [
+                    "/".join(map(str, one)) if kind == "taxonomy" and isinstance(one, list) else one
+                    for one in _as_list(value.get(kind))
+                ]
         for question, labels in chosen.items():
             answers.given[question].append(labels)
     return answers
@@ -297,7 +300,7 @@ def unwrapped(content: dict[str, Any], names: list[str]) -> tuple[str, list[Any]
             else row
             for row in data
         ]
-    values, tables = list(content.values()), _tables_in(content)
+    values, tables = list(content.values()), tables_in(content)
     wanted = {key: rows for key, rows in tables.items() if _has_one_of(names, key, rows[0])}
     tables = wanted if len(wanted) == 1 else tables  # beside data, pandas writes schema.fields
     if tool_of(content) or not values:
@@ -338,14 +341,14 @@ def _by_name(content: dict[str, Any], by_row: bool) -> tuple[str, list[Any]]:
     ]
 
 
-def _tables_in(content: dict[str, Any], depth: int = DEPTH) -> dict[str, list[Any]]:
+def tables_in(content: dict[str, Any], depth: int = DEPTH) -> dict[str, list[Any]]:
     """Return the lists of rows in an object, by their dotted names."""
     found: dict[str, list[Any]] = {}
     for name, value in content.items():
         if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
             found[name] = value
         elif isinstance(value, dict) and depth > 1:
-            inner = _tables_in(value, depth - 1)
+            inner = tables_in(value, depth - 1)
             found |= {f"{name}.{rest}": rows for rest, rows in inner.items()}
     return found
 

@@ -40,6 +40,7 @@ from stages.rows.layouts import (
     field_of,
     guessed_columns,
     looks_like_data,
+    tables_in,
     takes_one_of_several,
     tool_of,
     unwrapped,
@@ -297,6 +298,13 @@ def _check_names(path: Path, content: _Content, names: list[str], may_lack_heade
         first_of = name.removesuffix(".0") if tool_of(dict.fromkeys(header)) else name
         if first_of in header:
             continue
+        below = enumerate(content.sample[1:], start=content.line + 1)
+        if at := next((line for line, cells in below if set(names) <= set(cells)), None):
+            raise DataError(
+                f"{printable(path)}: line {content.line}: no column {printable(name)}, but line "
+                f"{at} has it",
+                "remove what stands above the line with the names",
+            )
         if may_lack_header and len(header) > 1 and looks_like_data(content.sample):
             text, label = guessed_columns(content.sample)
             raise DataError(
@@ -484,8 +492,9 @@ def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     above = next((n for n, line in enumerate(head) if line.strip() and (n or not hint)), len(head))
     if above == len(head):
         raise _empty(path)
-    if head[above].startswith(FASTTEXT):
-        return _read_fasttext(path)
+    if head[above].startswith((FASTTEXT, '{"', '[{"')):  # whatever the ending says
+        read = _read_fasttext if head[above].startswith(FASTTEXT) else _read_jsonl
+        return read(path, names, faults, has_header)
     own = "," if format_of(path) == "csv" else "\t"
     samples = {
         sign: _sample(head[above:], sign, names if has_header else [])
@@ -641,7 +650,7 @@ def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     return content
 
 
-def _read_fasttext(path: Path) -> _Content:
+def _read_fasttext(path: Path, _: list[str], __: Faults, ___: bool) -> _Content:
     file, encoding = _open_text(path, newline="\n")
 
     def rows() -> Iterator[Fields]:
@@ -709,7 +718,9 @@ def _read_folder(path: Path, _: list[str], faults: Faults, __: bool) -> _Content
 
 
 def _read_jsonl(path: Path, names: list[str], faults: Faults, _: bool) -> _Content:
-    """Read one JSON object to a line."""
+    """Read one JSON object to a line, or what is one JSON value after all."""
+    if _is_one_value(path):
+        return _read_json(path, names, faults, False)
     file, encoding = _open_text(path, newline="\n")
 
     def values() -> Iterator[tuple[int, Any]]:
@@ -724,6 +735,22 @@ def _read_jsonl(path: Path, names: list[str], faults: Faults, _: bool) -> _Conte
 
     understood = f"one JSON object to a line, {_named(encoding)}"
     return _Content(understood, _objects(values(), names, faults))
+
+
+def _is_one_value(path: Path) -> bool:
+    """Return whether the whole file is one JSON value that holds rows."""
+    file, encoding = _open_text(path, newline="\n")
+    with file, _faults_of(path, encoding):
+        lines = (line for line in file if line.strip())
+        first = next(lines, "")
+        with suppress(ValueError, RecursionError):
+            value = json.loads(first)
+            rows = isinstance(value, list) and value and isinstance(value[0], dict)
+            wraps = isinstance(value, dict) and tool_of(value) is None and tables_in(value)
+            return bool(rows or wraps) and next(lines, None) is None
+        with suppress(ValueError, RecursionError):
+            return isinstance(json.loads("".join([first, *lines])), (list, dict))
+    return False
 
 
 def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> _Content:

@@ -193,6 +193,7 @@ def test_what_is_not_clear_is_refused_with_params_that_work(
         ),
         ({"m.json": {"train": OBJECTS}}, {}, "has no test, but train"),
         ({"m.json": {}}, {}, "line 1: no rows"),
+        ({"m.csv": f"my data,\n{NUMBERED}"}, {}, "line 2 has it. Fix: remove what stands above"),
         (
             {"m.json": TEXTS},
             {},
@@ -252,6 +253,9 @@ def test_a_fault_in_a_form_is_refused_by_file_and_line(
             "bad 50.0 %, good 50.0 %",
         ),
         ({"m.csv": NUMBERED}, {"label_names": ["bad", "good"]}, "bad 50.0 %, good 50.0 %"),
+        ({"m.csv": OBJECTS}, {}, "read: mine/m.csv (JSON, UTF-8)"),
+        ({"m.jsonl": {"data": OBJECTS}}, {}, "read: mine/m.jsonl (JSON (data), UTF-8)"),
+        ({"m.txt": lines(OBJECTS)}, {}, "read: mine/m.txt (one JSON object to a line, UTF-8)"),
     ],
 )
 def test_what_was_decided_is_said(
