@@ -222,6 +222,8 @@ def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, A
             axes.set_axis_off()
             continue
         values = [trial.params[path] for trial in trials]
+        if choices := space[path].get("choices"):
+            axes.xaxis.update_units([shown(choice) for choice in choices])  # in this order
         axes.scatter(values, losses, 18, color=COLOURS["muted"])
         axes.scatter(values[best], losses[best], 40, color=COLOURS["adapter"], marker="D")
         if space[path].get("log"):

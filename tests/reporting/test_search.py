@@ -147,6 +147,8 @@ def test_the_figures_show_the_complete_trials(number: int, names: set[str]) -> N
     if number == 6:
         best = "The best trial has lora.r=8, train.epochs=1."
         assert figures["search_params"].get_label() == best
+        ticks = figures["search_params"].axes[0].get_xticklabels()
+        assert [tick.get_text() for tick in ticks] == ["8", "16", "32"]
         assert "of the variance between trials" in str(figures["search_importance"].get_label())
     if names:
         (points, *_) = figures["search_history"].axes[0].collections
