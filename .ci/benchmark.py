@@ -40,7 +40,8 @@ from stages.model.load import load_base
 from stages.model.lora import attach_lora, lora_config
 from stages.rows import prepared
 from stages.rows.prepared import Split
-from stages.running.run import exit_code_of, set_environment, threads_of
+from stages.running.ends import exit_code_of
+from stages.running.run import set_environment, threads_of
 from stages.scoring.logits import predict_logits
 from stages.training.data import plan_of
 from stages.training.trainer import make_trainer

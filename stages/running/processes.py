@@ -21,7 +21,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, g
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from stages.core.errors import HostError, UserError, printable
-from stages.running.run import LAUNCHER, Terminated, print_last, world
+from stages.running.ends import Terminated, print_last
+from stages.running.run import LAUNCHER, world
 
 T = TypeVar("T")
 ENDING = 5  # seconds that a process gets to end before it is killed

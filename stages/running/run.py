@@ -4,7 +4,6 @@ No subject and no heavy library is imported here, so that a mistake in params.ya
 """
 
 import ctypes
-import errno
 import io
 import os
 import signal
@@ -12,9 +11,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from filelock import FileLock, Timeout
@@ -24,15 +22,13 @@ from stages.core.artefacts import refuse_conflicts
 from stages.core.errors import HostError, UserError, printable
 from stages.core.params import ComputeParams, Params, load_params
 from stages.running.dvc import enough_room
+from stages.running.ends import Terminated, exit_code_of, print_last
 from stages.running.provenance import record
 
 Facts = dict[str, str]
 Stage = Callable[[Params], Facts | None]
 LAUNCHER = "BERT_LORA_LAUNCHER"  # the process that started this one to share its stage
 PR_SET_PDEATHSIG = 1  # of prctl.h
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def run_stage(
@@ -176,10 +172,6 @@ def enter() -> World:
     return _world
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; raised where the program is, so that it cleans up on its way out."""
-
-
 def _terminate(*_: object) -> NoReturn:
     raise Terminated
 
@@ -270,54 +262,3 @@ def set_environment(compute: ComputeParams, processes: int = 1) -> None:
     warnings.filterwarnings(
         "ignore", category=FutureWarning, module="(transformers|peft|accelerate)"
     )
-
-
-def exit_code_of(work: Callable[[], None], say: Callable[[object], None] | None = None) -> int:
-    """Run `work`; print a user's mistake as its lines on stderr, and return the exit code.
-
-    A bug is not caught: it keeps its traceback.
-
-    Args:
-        work: what to run.
-        say: what to do with the last line instead of printing it.
-    """
-    say = say or print_last
-    try:
-        work()
-    except UserError as error:
-        say(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 128 + signal.SIGINT
-    except Terminated:
-        say("terminated")
-        return 128 + signal.SIGTERM
-    except OSError as error:
-        fault = _environment_fault(error)
-        if fault is None:
-            raise
-        say(fault)
-        return fault.exit_code
-    return 0
-
-
-def print_last(line: object) -> None:
-    """Print the last line on stderr, after what is still buffered for stdout."""
-    with suppress(OSError, ValueError):  # a closed pipe, or none
-        sys.stdout.flush()
-    print(line, file=sys.stderr)
-
-
-def _environment_fault(error: OSError) -> HostError | None:
-    """Return the user's view of what the disk does not allow, None for anything else."""
-    name = error.filename
-    place = printable(Path(name) if isinstance(name, str) else name or "the disk")
-    if error.errno in FULL:
-        return HostError(f"{place}: no space left", "free some space and run again")
-    if error.errno in FORBIDDEN:
-        return HostError(f"{place}: no permission", "make it writable for this user and run again")
-    if error.errno in IN_THE_WAY:
-        what = f"{place}: a file is where a folder belongs, or a folder where a file does"
-        return HostError(what, "move it away and run again")
-    return None

@@ -7,15 +7,17 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError, printable
-from stages.core.params import ComputeParams, load_params
-from stages.running.run import exit_code_of, set_environment
+from stages.running.ends import exit_code_of
 from stages.tools.project import enter_models, enter_project, enter_served, file_option
+
+if TYPE_CHECKING:  # pydantic and YAML take as long as the rest of the help
+    from stages.core.params import ComputeParams, Params
 
 USE, JUDGE, PUBLISH, CHECK = "Use", "Judge", "Publish", "Check"  # the groups of the help
 ENDS = {
@@ -35,6 +37,30 @@ Overrides = Annotated[
     typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
 ]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _project() -> "Params":
+    """Enter the project, set the environment for its libraries, and return its params."""
+    from stages.core.params import load_params
+    from stages.running.run import set_environment
+
+    enter_project()
+    params = load_params()
+    set_environment(params.compute)
+    return params
+
+
+def _found() -> tuple["ComputeParams", str]:
+    """Return what to compute on, and the column of texts: of params.yaml, where there is one."""
+    from stages.core.params import ComputeParams, load_params
+    from stages.running.run import set_environment
+
+    compute, column = ComputeParams(device="auto", precision="auto", threads="auto"), "text"
+    if paths.PARAMS.exists():
+        params = load_params()
+        compute, column = params.compute, params.data.text_column
+    set_environment(compute)
+    return compute, column
 
 
 def _version(asked: bool) -> None:
@@ -110,11 +136,7 @@ def predict(
     Needs nothing but the folder models/, here or in a folder above, or that of --model.
     """
     enter_models()
-    compute, column = ComputeParams(device="auto", precision="auto", threads="auto"), "text"
-    if paths.PARAMS.exists():
-        params = load_params()
-        compute, column = params.compute, params.data.text_column
-    set_environment(compute)
+    compute, column = _found()
     from stages.tools import predict as work
 
     asked = (with_base, every_class, as_json, model, raw)
@@ -170,10 +192,7 @@ def serve(
     Ctrl-C or SIGTERM ends it: what is being computed is answered, what waits gets 503.
     """
     folder = enter_served(folder)
-    compute = ComputeParams(device="auto", precision="auto", threads="auto")
-    if paths.PARAMS.exists():
-        compute = load_params().compute
-    set_environment(compute)
+    compute, _ = _found()
     try:
         from stages.tools.serve.app import Limits
         from stages.tools.serve.run import run
@@ -217,8 +236,7 @@ def compare(
     """
     if as_json and as_markdown:
         raise ParamsError("bert-lora compare: both --json and --md", "give one of them")
-    enter_project()
-    load_params()
+    _project()
     from stages.tools import compare as work
 
     form: Literal["table", "json", "md"] = "json" if as_json else "md" if as_markdown else "table"
@@ -235,8 +253,7 @@ def seeds(
 
     Each seed is a DVC experiment; a second call continues where the first one stopped.
     """
-    enter_project()
-    params = load_params()
+    params = _project()
     from stages.tools import seeds as work
 
     work.seeds(params, count, tuple(overrides or ()), first)
@@ -254,9 +271,7 @@ def curve(
     TF-IDF, base and adapter on the test rows; finished trainings are kept in
     metrics/records/curve.csv, and the same command goes on where it was stopped.
     """
-    enter_project()
-    params = load_params()
-    set_environment(params.compute)
+    params = _project()
     from stages.tools import curve as work
 
     work.curve(params, sizes, seeds)
@@ -300,6 +315,7 @@ def search(
 
     Trials are kept: the same command goes on where it was stopped, however that was.
     """
+    from stages.running.run import set_environment
     from stages.tools.search_space import OWN_STORAGE, Options, read_settings
 
     if storage and "://" not in storage:
@@ -363,9 +379,7 @@ def export(
     """
     if int8 and form != "onnx":
         raise ParamsError("bert-lora export: --int8 without --format onnx", "add --format onnx")
-    enter_project()
-    params = load_params()
-    set_environment(params.compute)
+    params = _project()
     from stages.tools import export as work
 
     work.export(folder, work.Wanted(form, int8, tolerance), params, force)
@@ -377,8 +391,7 @@ def verify() -> None:
 
     Exit code 0 only if all of it holds; each fault comes with the command that repairs it.
     """
-    enter_project()
-    params = load_params()
+    params = _project()
     from stages.tools import verify as work
 
     work.verify(params)

@@ -20,7 +20,7 @@ from stages.core.artefacts import HERE
 from stages.core.errors import ModelError, printable
 from stages.reporting.records import Check
 from stages.reporting.significance import paired_gain
-from stages.running.run import exit_code_of
+from stages.running.ends import exit_code_of
 from stages.tools.predictor import Logits, open_predictor
 
 SINGLES = 50  # texts that are scored alone

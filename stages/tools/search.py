@@ -63,8 +63,9 @@ from stages.model.saved import base_identity
 from stages.reporting.search import Row, settings_of, shown, words, write_search
 from stages.reporting.significance import LEVEL
 from stages.rows.prepared import read_labels, read_split
+from stages.running.ends import exit_code_of
 from stages.running.provenance import recorded
-from stages.running.run import end_with, exit_code_of, sole_run
+from stages.running.run import end_with, sole_run
 from stages.scoring.logits import cached_features
 from stages.scoring.probe import fit_probe
 from stages.tools.search_space import (

@@ -235,7 +235,7 @@ RACE = """
 import os, sys, time
 from pathlib import Path
 from stages.core.errors import HostError
-from stages.running.run import exit_code_of
+from stages.running.ends import exit_code_of
 from stages.running.run import sole_run
 folder = Path(os.environ["FOLDER"])
 def work():

@@ -19,7 +19,8 @@ from stages.__main__ import STAGES
 from stages.core import paths
 from stages.core.errors import DataError, HostError, UserError
 from stages.core.params import ComputeParams, Params, load_params
-from stages.running.run import exit_code_of, run_stage, set_environment, sole_run, threads_of
+from stages.running.ends import exit_code_of
+from stages.running.run import run_stage, set_environment, sole_run, threads_of
 from tests.support.faults import assert_soon, is_running
 from tests.support.tiny import new_process
 
