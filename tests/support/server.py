@@ -55,7 +55,7 @@ class Words:
         )
 
     def predictor(self) -> Predictor:
-        """Return it as a model, each of whose words is a token."""
+        """Return it as a model, each of whose words is a token, or 18 as NFKC makes of one."""
         return Predictor(
             description="words",
             labels=["negative", "positive", *map(str, range(self.labels))][: self.labels],
@@ -63,7 +63,9 @@ class Words:
             temperature=2.0,
             sha256="ab" * 32,
             score=self.score,
-            count=lambda texts: [len(text.split()) + 2 for text in texts],
+            count=lambda texts: [
+                len(text.split()) + 2 + 17 * text.count("\ufdfa") for text in texts
+            ],
         )
 
 

@@ -33,6 +33,25 @@ from stages.core.errors import UserError, printable
 from stages.tools.predictor import Logits, Predictor, fault_of
 from stages.tools.serve.batcher import Batcher, BusyError
 
+JSON = "application/json"
+PROBES = ("/health", "/ready", "/metrics")
+BODY_SECONDS = 10.0  # in which a client has to send its request
+RETRY_AFTER = "5"  # seconds, after which there may be room, or another server has taken over
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+DIGITS = 9  # of a probability, as `bert-lora predict` prints it
+EXPLAIN_SECONDS = 30.0  # in which an explanation has to have its turn and be done
+NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+STATIC = Path(__file__).parent / "static"
+INFO = ("description", "labels", "max_length", "temperature", "sha256")
+Json = dict[str, Any]
+Meter = TypeVar("Meter", bound=MetricWrapperBase)
 METHOD = "leaving out one word at a time"
 MOST_WORDS = 300
 # A word, or one character of a script that is written without spaces.
@@ -50,20 +69,6 @@ def compare(logits: Logits) -> tuple[int, list[float]]:
     others = np.delete(logits.astype(np.float64), target, axis=1)
     odds = logits[:, target] - logsumexp(others, axis=1)
     return target, (odds[0] - odds[1:]).tolist()
-
-
-JSON = "application/json"
-PROBES = ("/health", "/ready", "/metrics")
-BODY_SECONDS = 10.0  # in which a client has to send its request
-RETRY_AFTER = "5"  # seconds, after which there may be room, or another server has taken over
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 class RefusedError(HTTPException):
@@ -213,16 +218,6 @@ class Envelope:
             return message
 
         return limited
-
-
-DIGITS = 9  # of a probability, as `bert-lora predict` prints it
-SPECIAL = 8  # tokens outside the text, at most
-EXPLAIN_SECONDS = 30.0  # in which an explanation has to have its turn and be done
-NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-STATIC = Path(__file__).parent / "static"
-INFO = ("description", "labels", "max_length", "temperature", "sha256")
-Json = dict[str, Any]
-Meter = TypeVar("Meter", bound=MetricWrapperBase)
 
 
 @dataclass(frozen=True)
@@ -453,14 +448,8 @@ def checked(texts: list[str], limits: Limits) -> list[str]:
 
 def score(model: Predictor, texts: list[str]) -> list[Scored]:
     """Return the logits of the texts, and which of them are cut off."""
-    logits = model.logits(texts)
-    # No token is shorter than a byte, so only long texts are counted.
-    long = [text for text in texts if len(text.encode()) + SPECIAL > model.max_length]
-    lengths = dict(zip(long, model.lengths(long), strict=True)) if long else {}
-    return [
-        Scored(row, lengths.get(text, 0) > model.max_length)
-        for row, text in zip(logits, texts, strict=True)
-    ]
+    both = zip(model.logits(texts), model.lengths(texts), strict=True)
+    return [Scored(row, length > model.max_length) for row, length in both]
 
 
 def answer(model: Predictor, scored: Scored, wanted: PredictRequest) -> Json:

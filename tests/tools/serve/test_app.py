@@ -56,6 +56,7 @@ BASE = row("positive", 1 / 2, probabilities={"negative": share(-1 / 2), "positiv
         ({"texts": ["bad bad", "a"]}, [row("negative", 2), row("negative", 0)]),
         ({"texts": ["w " * 13 + "good"]}, [row("positive", 1)]),  # 16 tokens are read
         ({"texts": ["w " * 14 + "good"]}, [row("positive", 1, cut=True)]),
+        ({"texts": ["good \ufdfa"]}, [row("positive", 1, cut=True)]),  # one character, 18 tokens
         (
             {"text": "good", "all": True, "with_base": True},
             [row("positive", 1, probabilities=BOTH, base=BASE)],
