@@ -69,6 +69,7 @@ def _files(source: str, kind: Kind) -> list[Path]:
     else:
         return [path]
     if kind == "data":
-        return sorted(file for file in found if format_of(file))
+        texts = [file for file in found if not file.suffix and not file.name.startswith(".")]
+        return sorted([*texts, *(file for file in found if format_of(file))])
     wanted = [*MODEL_FILES, "*.safetensors"]
     return sorted(file for file in found if any(fnmatch(file.name, each) for each in wanted))
