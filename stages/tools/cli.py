@@ -96,7 +96,7 @@ def predict(
         Path | None,
         file_option(
             "Read the texts from a file, or files by a pattern in quotes: .csv .tsv .jsonl .json "
-            ".parquet .xlsx, each also with .gz or .zst."
+            ".parquet .xlsx, each also with .gz .bz2 .xz or .zst."
         ),
     ] = None,
     text_column: Annotated[
