@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stages.core.errors import ParamsError
 from stages.model.methods import METHODS
@@ -81,17 +81,6 @@ def test_the_folder_gives_the_adapters_logits_without_this_project(
         logits = model.eval()(**batch).logits.numpy()
     np.testing.assert_allclose(logits, expected, atol=2e-5)
     np.testing.assert_allclose(open_predictor(folder).logits(TEXTS), expected, atol=2e-5)
-
-
-def test_pipeline_gives_the_adapters_probabilities(load_tiny_base: Any, tmp_path: Path) -> None:
-    classifier = trained(load_tiny_base("bert", pooling="mean"))
-    expected = torch.softmax(torch.from_numpy(wanted_logits(classifier)), 1).tolist()
-    folder = exported(classifier, tmp_path / "merged", MERGED)
-    classify: Any = pipeline("text-classification", str(folder), device="cpu")
-    answers = classify(TEXTS, truncation=True, top_k=None, batch_size=3)
-    for answer, row in zip(answers, expected, strict=True):
-        scores = {entry["label"]: entry["score"] for entry in answer}
-        assert [scores[label] for label in classifier.labels] == pytest.approx(row, abs=1e-5)
 
 
 @pytest.mark.parametrize("lora", [{"use_dora": True}, {"bias": "all"}, {"use_rslora": True}])

@@ -1,4 +1,4 @@
-"""What waits is computed together: turns, explanations last, bounds, faults, the end."""
+"""What waits is computed together: turns, bounds, faults; leaving and the end are in test_run."""
 
 import asyncio
 import threading
@@ -73,19 +73,6 @@ def test_requests_take_turns_and_explanations_come_last() -> None:
     run(test)
 
 
-def test_an_answer_overtakes_an_explanation_that_has_begun() -> None:
-    async def test(batcher: Batcher[str], work: Work) -> None:
-        explanation = batcher.submit("A" * 9, True)
-        work.go.set()
-        while len(work.batches) < 2:
-            await asyncio.sleep(0)
-        assert await batcher.submit("b") == ["B"]
-        assert not explanation.done()
-        assert await explanation == ["A"] * 9
-
-    run(test, batch=1)
-
-
 def test_a_batch_is_bounded_in_characters_too() -> None:
     async def test(batcher: Batcher[str], work: Work) -> None:
         job = batcher.submit(["a" * (CHARACTERS // 2)] * 5)
@@ -109,19 +96,6 @@ def test_too_much_is_refused_and_taken_later() -> None:
     run(test)
 
 
-def test_what_somebody_wanted_who_left_is_not_computed_and_takes_no_place() -> None:
-    async def test(batcher: Batcher[str], work: Work) -> None:
-        left = batcher.submit("abcdefghij")
-        left.cancel()
-        assert batcher.waiting() == 0
-        stays = batcher.submit("k")
-        work.go.set()
-        assert await stays == ["K"]
-        assert work.batches == ["0", "k"]
-
-    run(test)
-
-
 def test_a_fault_stays_with_the_request_that_caused_it() -> None:
     async def test(batcher: Batcher[str], work: Work) -> None:
         good, bad, other = (batcher.submit(texts) for texts in ("ab", "x", "c"))
@@ -131,19 +105,5 @@ def test_a_fault_stays_with_the_request_that_caused_it() -> None:
         with pytest.raises(ValueError, match="x"):
             await bad
         assert await batcher.submit("d") == ["D"]
-
-    run(test)
-
-
-def test_closing_refuses_what_waits_and_answers_what_is_computed() -> None:
-    async def test(batcher: Batcher[str], work: Work) -> None:
-        jobs = [batcher.submit("ab"), batcher.submit("cd", True)]
-        batcher.close()
-        for job in jobs:
-            with pytest.raises(BusyError, match="stopping"):
-                await job
-        with pytest.raises(BusyError, match="stopping"):
-            batcher.submit("e")
-        work.go.set()
 
     run(test)
