@@ -72,8 +72,13 @@ def files_of(path: Path) -> Iterator[Path]:
         yield path
         return
     for file in sorted(path.rglob("*")):
-        if file.is_file() and not _ignored().match_file(file.relative_to(path)):
+        if file.is_file() and not is_ignored(file.relative_to(path)):
             yield file
+
+
+def is_ignored(path: Path) -> bool:
+    """Return whether .dvcignore names a file, as it does what desktops and editors leave."""
+    return bool(_ignored().match_file(path))
 
 
 @cache

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.core.artefacts import sha256_of
+from stages.core.artefacts import files_of, is_ignored, sha256_of
 from stages.core.errors import DataError, ModelError, ParamsError, printable
 from stages.sources.catalogue import (
     CATALOGUE,
@@ -262,7 +262,8 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 
 def _is_text(file: Path) -> bool:
     known = file.suffix.lower() in ("", ".txt", ".text") or file.suffix[1:].isdecimal()
-    return known and not file.name.startswith(".") and file.is_file()
+    hidden = file.name.startswith(".") or is_ignored(Path(file.name))
+    return known and not hidden and file.is_file()
 
 
 def compression_of(path: Path) -> str | None:
@@ -313,7 +314,8 @@ def _local_files(path: Path) -> dict[str, tuple[Path, ...]]:
     if not is_pattern(str(path)):
         raise ParamsError(f"{place}: neither a file nor a folder", f"name a file: {ENDINGS}")
     names = glob.glob(str(path), recursive=True)  # noqa: PTH207  # the pattern may be absolute
-    matches = [file for file in sorted(map(Path, names)) if file.is_file()]
+    found = [file for file in sorted(map(Path, names)) if file.is_file()]
+    matches = [file for file in found if not is_ignored(Path(file.name))]
     files = tuple(file for file in matches if format_of(file))
     for file in matches:
         if file not in files:
@@ -387,7 +389,7 @@ def _way_of(path: Path) -> tuple[str | None, str, list[Path]]:
     if path.is_dir():
         if any(class_folders(path).values()):
             return ALIASES.get(path.name.lower()), "folder", [path]
-        files = [file for file in sorted(path.iterdir()) if file.is_file() and format_of(file)]
+        files = [file for file in files_of(path) if file.parent == path and format_of(file)]
         return ALIASES.get(path.name.lower()), "folder", files
     named = PART.fullmatch(_unpacked(path).stem.lower()) if format_of(path) else None
     if named is None:

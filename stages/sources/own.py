@@ -6,6 +6,7 @@ from contextlib import chdir
 from fnmatch import fnmatch
 from pathlib import Path
 
+from stages.core.artefacts import files_of, is_ignored
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import Params
 from stages.running.git import left_behind, outer_project
@@ -62,10 +63,11 @@ def _files(source: str, kind: Kind) -> list[Path]:
         return []
     path = Path(source)
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.is_file()]
+        found = list(files_of(path))
     elif is_pattern(source) and not path.exists():
         names = glob.glob(source, recursive=True)  # noqa: PTH207  # the pattern may be absolute
-        found = [file for file in map(Path, names) if file.is_file()]
+        matches = [file for file in map(Path, names) if file.is_file()]
+        found = [file for file in matches if not is_ignored(Path(file.name))]
     else:
         return [path]
     if kind == "data":

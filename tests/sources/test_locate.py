@@ -103,6 +103,20 @@ def test_a_pattern_names_several_files_in_their_order(
         locate_data(f"{folder}/c-*", temp)
 
 
+@pytest.mark.parametrize("source", ["in/*", "in/*.*", "in"])
+def test_what_desktops_and_editors_leave_is_no_data(
+    source: str, tmp_path: Path, temp: Path
+) -> None:
+    folder = tmp_path / "in/train" if source == "in" else tmp_path / "in"
+    folder.mkdir(parents=True)
+    (tmp_path / "in/test.csv").touch()
+    for name in ("a.csv", "._a.csv", "~$a.xlsx", "a.csv~", ".#a.csv"):
+        (folder / name).touch()
+    found = locate_data(str(tmp_path / source), temp)
+    names = {file.name for split in found.splits for file in found.files(split)}
+    assert names == {"a.csv", "test.csv"}
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path, temp: Path) -> None:
     folder = write_files(tmp_path / "d", {"[1].csv": b"1", "1.csv": b"2"})
     assert locate_data(f"{folder}/[1].csv", temp).sha256 == sha256(b"1")
