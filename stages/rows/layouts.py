@@ -317,9 +317,10 @@ def unwrapped(content: dict[str, Any], names: list[str]) -> tuple[str, list[Any]
         rows = zip(*values, strict=True)
         return "lists by column", [dict(zip(content, row, strict=True)) for row in rows]
     if len(tables) > 1 and not named:
+        longest = max(tables, key=lambda key: len(tables[key]))
         raise ValueError(
             f"several lists of rows: {printable(', '.join(tables), 200)}",
-            f"lead to one of them: set data.text_column to {printable(next(iter(tables)))}.0.NAME "
+            f"lead to one of them: set data.text_column to {printable(longest)}.0.NAME "
             "(NAME as in its rows), and data.label_column likewise",
         )
     return ("", [content]) if named or not tables else next(iter(tables.items()))
