@@ -174,10 +174,11 @@ def _files(file: Path) -> list[Path]:
     if not files or not files[0].is_file():
         raise DataError(f"{printable(file, 200)}: no such file", "check the name after --file")
     for path in files:
-        if format_of(path) is None:
+        if format_of(path) in (None, "txt"):  # a .txt has labels, or is plain lines
+            endings = ENDINGS.replace(" .txt", "")
             raise DataError(
-                f"{printable(path, 200)}: unknown ending",
-                f"use one of {ENDINGS}; for plain lines: bert-lora predict < FILE",
+                f"{printable(path, 200)}: no table by its ending",
+                f"use one of {endings}; for plain lines: bert-lora predict < FILE",
             )
     return files
 

@@ -276,7 +276,7 @@ def test_counts_the_texts_that_are_cut(call: Command) -> None:
         ([], b"a\x00b", 3, "standard input: line 1: holds a NUL character"),
         (["--file", "empty.csv"], b"", 3, "line 3: empty text"),
         (["--file", "no.csv"], b"", 3, "no.csv: no such file"),
-        (["--file", "notes.txt"], b"", 3, "notes.txt: unknown ending"),
+        (["--file", "notes.txt"], b"", 3, "notes.txt: no table by its ending"),
         (["--file", "*.json"], b"", 3, "*.json: no such file"),
         (["--file", "empty.csv", "--text-column", "test"], b"", 3, "did you mean text?"),
         (["--file", "list.jsonl"], b"", 3, "line 2: the text ['a'] is a list"),

@@ -188,10 +188,11 @@ def test_told_to_stop_it_refuses_what_waits_and_ends(tmp_path: Path, number: int
 
 
 def test_what_is_computed_is_answered_before_the_end(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.support.server", "3"]
+    command = [sys.executable, "-m", "tests.support.server", "0.5"]
     with process(command, tmp_path) as server, ThreadPoolExecutor(2) as pool:
         assert server.process is not None
-        asked = [pool.submit(server.post, "/predict", text="good") for _ in range(2)]
+        # One text more than a batch holds, so that one request is answered and one is not.
+        asked = [pool.submit(server.post, "/predict", texts=["good"] * n) for n in (1, 8)]
         until(lambda: server.metric("bert_lora_waiting_texts") == 1)
         server.process.terminate()
         assert sorted(one.result().status_code for one in asked) == [200, 503]
