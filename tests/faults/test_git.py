@@ -48,7 +48,7 @@ NORMAL = {
     "a .dvc file of DVC 2": "echo x > data/raw/x && dvc add -q data/raw/x && "
     "sed -i '/hash: md5/d; /size:/d' data/raw/x.dvc",
     "a .dvc file with all that DVC knows": "echo x > data/raw/x && dvc add -q data/raw/x && "
-    "printf 'desc: mine\nmeta: {a: [1]}\nfrozen: true\nmd5: 0\n' >> data/raw/x.dvc && sed -i "
+    "printf 'desc: mine\nmeta: {a: [1]}\nfrozen: true\nmd5: abc\n' >> data/raw/x.dvc && sed -i "
     r"'s/^- md5/- desc: text\n  type: t\n  labels: [a]\n  push: false\n  md5/' data/raw/x.dvc",
     "data from another place": "echo x > ../x && dvc import-url -q $PWD/../x data/raw/x && rm ../x",
     "a .dvc file elsewhere": "mkdir data/raw/in && echo x > data/raw/x && dvc add -q data/raw/x && "
