@@ -25,7 +25,7 @@ def test_every_figure_is_the_one_of_the_metrics() -> None:
 def test_the_seeds_are_of_the_committed_data_and_settings() -> None:
     record = load_script("readme").default_seeds()
     if record is None:  # then the README speaks of the one run
-        assert "**In this run LoRA reaches" in README
+        assert "**In this run LoRA on" in README
         return
     comparison = json.loads((ROOT / "metrics/comparison.json").read_text(encoding="utf-8"))
     assert record["rows"] == comparison["rows"]
