@@ -117,9 +117,8 @@ def advice(results: Results) -> str:
 
 
 def facts(results: Results, base: str, source: str) -> str:
-    """Return data, model, rows, size and trained share in one line."""
+    """Return data, model, rows and sizes in one line."""
     data, size = results.data, results.size
-    share = size["trained"] / max(size["trained"], size["base"], 1)
     seconds = (results.seeds or {}).get("seconds")
     return " · ".join(
         [
@@ -129,7 +128,7 @@ def facts(results: Results, base: str, source: str) -> str:
             f"{data['rows_train']:,} rows to train on, {data['rows_validation']:,} to choose on, "
             f"{results.gain.rows:,} to test on",
             f"{len(results.labels)} classes",
-            f"{size['trained']:,} parameters trained ({percent(share)} of the model's)",
+            f"{size['trained']:,} parameters trained, {size['base']:,} in the encoder",
             f"{size['bytes'] / 1e6:.1f} MB",
             *([f"{seconds:,.0f} s to train (by the seeds' record)"] if seconds else []),
         ]

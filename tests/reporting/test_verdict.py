@@ -170,7 +170,7 @@ def test_what_is_next_has_the_threshold_to_copy(results: Results) -> None:
 
 def test_the_facts_and_what_was_left_out_are_those_of_the_run(results: Results) -> None:
     line = facts(replace(results, seeds={"seconds": 94.6}), "a base", "some data")
-    assert "300,000 parameters trained (1.3 % of the model's) · 1.5 MB · 95 s to train" in line
+    assert "300,000 parameters trained, 22,700,000 in the encoder · 1.5 MB · 95 s to train" in line
     assert left_out({"rows_skipped": 3, "rows_rare": 0, "rows_source": 99}) == [
         "3 rows: skipped by an annotator"
     ]
