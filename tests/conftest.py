@@ -120,6 +120,7 @@ def trained_adapter(
     finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Classifier]:
     """Return a copy of the finished run with its adapter trained again, and that adapter."""
+    from stages.core.artefacts import read_object
     from stages.model.device import set_up
     from stages.model.fast import speed_up
     from stages.model.head import load_head, read_head
@@ -127,6 +128,7 @@ def trained_adapter(
     from stages.model.lora import attach_lora
     from stages.model.saved import save_adapter
     from stages.rows import prepared
+    from stages.training.checkpoints import made_of
     from stages.training.trainer import Start, train
 
     folder = tmp_path_factory.mktemp("trained") / "project"
@@ -144,8 +146,19 @@ def trained_adapter(
             prepared.read_split(paths.TRAIN, labels),
             prepared.read_split(paths.VALIDATION, labels),
         )
-        train(classifier, splits, params, device, start)
-        save_adapter(classifier, "lora", "trained", device, paths.ADAPTER, paths.BASE_MODEL, 32)
+        training = train(classifier, splits, params, device, start)
+        fitted = read_object(paths.HEAD_FIT, "temperature")["temperature"]
+        save_adapter(
+            classifier,
+            "lora",
+            training.kept,
+            device,
+            paths.ADAPTER,
+            paths.BASE_MODEL,
+            32,
+            training.temperature or fitted,
+            made_of(),
+        )
     return folder, classifier
 
 
