@@ -22,7 +22,7 @@ def compare(params: Params) -> None:
     write(results)
     print(results.verdict)
     for question, said in answer(results):
-        print(f"{question} {said}")
+        print(f"{question} {'. '.join(said)}")
     for warning in results.warnings:
         print(f"note: {warning}")
     print(f"report: {paths.REPORT_HTML}")

@@ -9,53 +9,70 @@ from typing import Any
 from stages.core.errors import printable
 from stages.core.methods import facts_of
 from stages.reporting.results import Group, Results, percent, step
-from stages.reporting.significance import Gain, wilson
+from stages.reporting.significance import LEVEL, Gain, clopper_pearson, wilson
 
 FEW_TEST_ROWS = 400  # fewer know an accuracy of 80 % to 4 points at best
 FEW_ROWS_A_CLASS = 64
 FEW_VALIDATION_ROWS = 100  # as many as choose a checkpoint
 FEW_ROWS = 20  # of a group or class, below which nothing is said of it
+SURE_MISTAKES = 10  # that the page shows whole
+OF_TEXTS = ("length", "negation", "contrast")  # kinds of groups
+MOST = 4  # groups without a gain that are named
 LEFT_OUT = 0.2  # share of the rows that the advice leaves to a person
-# What prepare counted: key in metrics/data.json, and what happened to so many rows.
+# What prepare counted: key in metrics/data.json, and which rows these are.
 COUNTED = {
-    "rows_conflict": "same text with several labels",
+    "rows_conflict": "whose text has several labels",
     "rows_incomplete": "without text or label",
-    "rows_leaked": "text in more than one split",
-    "rows_neutral": "without a class, since the rating is 0",
-    "rows_not_sampled": "left out by data.limit",
-    "rows_outvoted": "most raters gave the text another label",
-    "rows_rare": "class with too few rows",
+    "rows_leaked": "whose text is in more than one split",
+    "rows_neutral": "without a class (rating 0), so the test has none either",
+    "rows_not_sampled": "beyond data.limit",
+    "rows_outvoted": "with another label than most raters gave the text",
+    "rows_rare": "of a class with too few rows",
     "rows_rejected": "rejected by an annotator",
-    "rows_repeated": "repeated",
+    "rows_repeated": "repeating another",
     "rows_skipped": "skipped by an annotator",
 }
 
 
-def answer(results: Results, show: Callable[[str], str] = printable) -> list[tuple[str, str]]:
-    """Return (question, answer) for the first screen of the report.
+def answer(results: Results, show: Callable[[str], str] = printable) -> list[tuple[str, list[str]]]:
+    """Return (question, sentences) for the first screen of the report; commands in backticks.
 
     Args:
         results: of the comparison.
         show: makes a label, which comes from the data, safe where the answer is shown.
     """
     return [
-        ("Use it?", use(results)),
-        ("Where does it fail?", weakest(results, show)),
+        ("Use it?", [use(results)]),
+        ("Where does it fail?", [weakest(results, show)]),
         ("What next?", advice(results)),
     ]
+
+
+def lead(results: Results) -> str:
+    """Return the result in one sentence, without an interval."""
+    gain, more = results.gain, step(results.gain.first, results.gain.second)
+    right = f"right on {percent(gain.second)} of {gain.rows:,} test rows"
+    if results.kept == "base":
+        return f"The adapter is the base (frozen encoder) itself, {right}"
+    if not gain.distinguishable:
+        return (
+            f"The adapter is {right}; {more} points against the base (frozen encoder) may be chance"
+        )
+    beside = "more" if gain.gain > 0 else "fewer"
+    return f"The adapter is {right}, {more[1:]} points {beside} than the base (frozen encoder)"
 
 
 def use(results: Results) -> str:
     """Return whether the adapter is worth using, from both gains."""
     gain, other = results.gain, results.over_tfidf
-    over_base = f"{step(gain.first, gain.second)} points over the frozen encoder"
-    over_words = f"{step(other.first, other.second)} over bag of words"
+    over_base = f"{step(gain.first, gain.second)} points over the base"
+    over_words = f"{step(other.first, other.second)} over TF-IDF"
     if results.kept == "base":
         return "There is nothing to use: no trained weights were better than the base on validation"
     if other.distinguishable and other.gain < 0:
-        return f"No: bag of words, which needs no encoder, is better ({over_words})"
+        return f"No: TF-IDF, which needs no encoder, is better ({over_words})"
     if gain.distinguishable and gain.gain < 0:
-        return f"No: the frozen encoder with a fitted head is better ({over_base})"
+        return f"No: the base, whose encoder is frozen, is better ({over_base})"
     if not gain.distinguishable:
         why = "Too few rows to tell" if gain.rows < FEW_TEST_ROWS else "No gain is shown"
         return (
@@ -64,75 +81,123 @@ def use(results: Results) -> str:
         )
     if not other.distinguishable:
         return (
-            f"It beats the frozen encoder ({over_base}), but cannot be told from bag of words "
-            f"({over_words}), which costs far less"
+            f"It beats the base ({over_base}), but cannot be told from TF-IDF ({over_words}), "
+            "which costs far less"
         )
     beside = "" if results.against_full is None else f"; {results.against_full}"
     return f"Yes: {over_base}, {over_words}{beside}"
 
 
 def weakest(results: Results, show: Callable[[str], str] = printable) -> str:
-    """Return the class and the rows on which the adapter is right least often."""
+    """Return the class and the rows on which the adapter is right less often than on all.
+
+    One is named only if chance does not explain it, given how many are looked at.
+    """
+    accuracy, rows = results.gain.second, results.gain.rows
     by_class = results.details["adapter"]["by_class"]
     classes = {label: of for label, of in by_class.items() if of["rows"] >= FEW_ROWS}
+    weak = [
+        label
+        for label, of in classes.items()
+        if worse(of["recall"], of["rows"], accuracy, len(classes))
+    ]
     parts = []
-    if len(classes) > 1:
-        label = min(classes, key=lambda name: classes[name]["recall"])
+    if weak:
+        label = min(weak, key=lambda name: classes[name]["recall"])
         recall = percent(classes[label]["recall"])
         parts.append(f"the class {show(label)} (it finds {recall} of its rows)")
-    below = [group for group in results.flips.groups if worse(group, results.gain.second)]
+    texts = [g for g in results.flips.groups if g.kind in OF_TEXTS and g.gain.rows >= FEW_ROWS]
+    below = [g for g in texts if worse(g.gain.second, g.gain.rows, accuracy, len(texts))]
     if below:
         worst = min(below, key=lambda group: group.gain.second)
-        of = "of " if worst.kind == "length" else ""
-        parts.append(f"texts {of}{worst.name} ({percent(worst.gain.second)} right)")
-    wrong = results.gain.rows - round(results.gain.second * results.gain.rows)
-    weak = f". Weakest: {' and '.join(parts)}" if parts else ""
-    return f"It is wrong on {wrong:,} of {results.gain.rows:,} rows{weak}"
+        parts.append(f"{_where(worst)} ({percent(worst.gain.second)} right)")
+    said = [f"It is wrong on {rows - round(accuracy * rows):,} of {rows:,} rows"]
+    if parts:
+        said.append(f"Weakest: {' and '.join(parts)}")
+    elif len(classes) > 1:
+        said.append("No class is weaker than the rest beyond chance")
+    said += [
+        f"Least sure: the {group.gain.rows:,} rows {group.name} confidence, "
+        f"{percent(group.gain.second)} of them right"
+        for group in results.flips.groups
+        if group.kind == "adapter's confidence" and group.name.startswith("below")
+        if group.gain.rows >= FEW_ROWS
+    ]
+    return ". ".join(said)
 
 
-def worse(group: Group, accuracy: float) -> bool:
-    """Return whether the adapter is less accurate on such texts than on all, beyond their few."""
-    if group.kind == "class" or "confidence" in group.kind or group.gain.rows < FEW_ROWS:
-        return False
-    right = round(group.gain.second * group.gain.rows)
-    return wilson(right, group.gain.rows)[1] < accuracy
+def worse(share: float, rows: int, accuracy: float, looks: int) -> bool:
+    """Return whether so many rows are less often right than all, beyond chance in `looks` looks."""
+    level = 1 - (1 - LEVEL) / looks
+    return clopper_pearson(round(share * rows), rows, level)[1] < accuracy
 
 
-def advice(results: Results) -> str:
-    """Return what to do next."""
+def changed(results: Results) -> str:
+    """Return in which groups the adapter gained the most, and in which no gain is shown."""
+    groups = sorted(results.flips.groups, key=lambda group: -group.gain.gain)
+    gained = [
+        f"{_where(group)} ({step(group.gain.first, group.gain.second)} points)"
+        for group in groups
+        if group.gain.distinguishable and group.gain.gain > 0
+    ]
+    others = [_where(g) for g in groups if not (g.gain.distinguishable and g.gain.gain > 0)]
+    parts = {"Most gained": gained[:3], "No gain shown": others[:MOST]}
+    if len(others) > MOST:
+        parts["No gain shown"].append(f"{len(others) - MOST} more")
+    return ". ".join(f"{name}: {', '.join(of)}" for name, of in parts.items() if of)
+
+
+def _where(group: Group) -> str:
+    kind = {"length": "texts of"} | dict.fromkeys(("negation", "contrast"), "texts")
+    return f"{kind.get(group.kind, group.kind)} {printable(group.name, 60)}"
+
+
+def advice(results: Results) -> list[str]:
+    """Return what to do next, one sentence each."""
     parts = []
-    if mistakes := min(25, len(results.flips.suspects)):
-        parts.append(f"Read the {mistakes} surest mistakes below: some labels may be wrong")
+    if mistakes := min(SURE_MISTAKES, len(results.flips.suspects)):
+        parts.append(f"Read the {mistakes} surest mistakes: some labels may be wrong")
     answered = results.curves.answered["adapter"]
     kept = answered[answered["answered"] >= 1 - LEFT_OUT - 1e-9].iloc[-1]
     if kept["accuracy"] > results.gain.second:
+        rows, count = results.gain.rows, round(kept["answered"] * results.gain.rows)
+        wrong = rows - round(results.gain.second * rows)
+        remain = count - round(kept["accuracy"] * count)
         parts.append(
-            f"leaving the rows below a confidence of {kept['threshold']:.3f} to a person (the "
-            f"unsurest {100 * (1 - kept['answered']):.0f} %) gives {percent(kept['accuracy'])} on "
-            "the rest of these rows"
+            f"Hand over: if a person takes the {rows - count:,} rows below "
+            f"{percent(kept['threshold'])} confidence, {wrong - remain:,} of the {wrong:,} "
+            f"mistakes go with them and {remain:,} remain in the other {count:,} "
+            f"({percent(kept['accuracy'])} right, read off these rows)"
         )
     if results.seeds is None:
-        parts.append("bert-lora seeds 5 says how much another seed changes")
-    return "; ".join(parts) or "Label more rows: these show nothing to act on"
+        parts.append("Run `bert-lora seeds 5`: this is one training run")
+    return parts or ["Label more rows: these show nothing to act on"]
 
 
-def facts(results: Results, base: str, source: str) -> str:
-    """Return data, model, rows and sizes in one line."""
+def facts(results: Results, base: str, source: str) -> list[str]:
+    """Return data, model, rows and sizes, in a few words each."""
     data, size = results.data, results.size
     seconds = (results.seeds or {}).get("seconds")
-    return " · ".join(
-        [
-            f"data {source}",
-            f"model {base}",
-            f"method {facts_of(results.params).title}",
-            f"{data['rows_train']:,} rows to train on, {data['rows_validation']:,} to choose on, "
-            f"{results.gain.rows:,} to test on",
-            f"{len(results.labels)} classes",
-            f"{size['trained']:,} parameters trained, {size['base']:,} in the encoder",
-            f"{size['bytes'] / 1e6:.1f} MB",
-            *([f"{seconds:,.0f} s to train (by the seeds' record)"] if seconds else []),
-        ]
-    )
+    return [
+        f"data {source}",
+        f"model {base}",
+        f"method {facts_of(results.params).title}",
+        f"{data['rows_train']:,} rows to train on, {data['rows_validation']:,} to choose on, "
+        f"{results.gain.rows:,} to test on",
+        f"{len(results.labels)} classes",
+        f"adapter {size['bytes'] / 1e6:.1f} MB ({size['trained']:,} parameters), on top of an "
+        f"encoder of {size['base'] / 1e6:.1f} M",
+        *([f"{seconds:,.0f} s to train (by the seeds' record)"] if seconds else []),
+    ]
+
+
+def limits(results: Results) -> list[str]:
+    """Return what to know before relying on the figures, one sentence each."""
+    found = list(results.warnings)
+    if len((results.seeds or {"seeds": []})["seeds"]) < 2:
+        found.append("One training run; the interval does not cover another seed")
+    found.append("One test set: texts from elsewhere may score lower")
+    return found + left_out(results.data)
 
 
 def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[str]:
@@ -176,5 +241,10 @@ def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[s
 
 
 def left_out(data: dict[str, Any]) -> list[str]:
-    """Return what prepare left out, merged or decided, with the number of rows of each."""
-    return [f"{data[key]:,} rows: {what}" for key, what in COUNTED.items() if data.get(key)]
+    """Return in one sentence which rows prepare left out or merged; none where it kept all."""
+    counted = [
+        f"{data[key]:,} row{'s' * (data[key] != 1)} {what}"
+        for key, what in COUNTED.items()
+        if data.get(key)
+    ]
+    return [f"Left out or merged: {'; '.join(counted)}"] if counted else []

@@ -17,7 +17,8 @@ from stages.reporting.results import MODELS, Results, Rung, percent
 from stages.reporting.search import draw_search
 
 MANY = 8  # classes up to which a confusion matrix shows numbers
-DEEP = 0.9  # share from which white on the blue of a cell contrasts more than ink
+SHADES = {"base": COLOURS["base"], "adapter": "#004b7a"}  # of a full cell; a darker blue
+DEEP = 0.7  # share from which white on the blue of a cell contrasts more than ink
 
 
 def draw(results: Results) -> dict[str, Figure]:
@@ -101,7 +102,7 @@ def draw_confusion(results: Results) -> Figure:
     for axes, model in zip(both, MODELS, strict=True):
         table = results.curves.confusion[model]
         shares = table / table.sum(axis=1, keepdims=True).clip(min=1)
-        shade = LinearSegmentedColormap.from_list(model, [COLOURS["paper"], COLOURS[model]])
+        shade = LinearSegmentedColormap.from_list(model, [COLOURS["paper"], SHADES[model]])
         cells = axes.imshow(100 * shares, cmap=shade, vmin=0, vmax=100)
         if few:
             _write_cells(axes, table, shares, model)
@@ -133,7 +134,7 @@ def _write_cells(axes: Axes, table: Any, shares: Any, model: str) -> None:
     for (row, column), share in np.ndenumerate(shares):
         text = f"{100 * share:.1f} %\n{table[row, column]:,}"
         colour = "#ffffff" if model == "adapter" and share > DEEP else "#1b1f25"
-        size = 8 if len(text) < 14 else 7
+        size = 10 if len(table) <= 3 else 8 if len(text) < 14 else 7
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
@@ -195,7 +196,7 @@ def draw_training(results: Results) -> Figure:
         for axes in (loss, accuracy):
             axes.axvline(step, color=COLOURS["ink"], linestyle="--", linewidth=1, label="kept")
     loss.set_ylabel("loss (nats)")
-    loss.legend(ncols=3)
+    loss.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     accuracy.set_ylabel("validation accuracy (%)")
     accuracy.set_xlabel("optimiser step")
     accuracy.xaxis.get_major_locator().set_params(integer=True)

@@ -5,22 +5,33 @@ Markdown `plain` does.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from stages.core.artefacts import replacing
 from stages.core.errors import printable
 from stages.core.methods import facts_of
 from stages.reporting import curve
-from stages.reporting.answer import answer, facts, left_out
+from stages.reporting.answer import (
+    FEW_VALIDATION_ROWS,
+    SURE_MISTAKES,
+    answer,
+    changed,
+    facts,
+    lead,
+    left_out,
+    limits,
+)
 from stages.reporting.details import CLASSES
 from stages.reporting.figure_style import svg_of
 from stages.reporting.figures import kept_step
 from stages.reporting.results import MODELS, Results, between, percent, points, shown_p, step
+from stages.reporting.search import words
 from stages.sources.catalogue import public_name
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -68,6 +79,14 @@ def plain(text: object, limit: int = 80) -> str:
     return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+!|~&@:." else c for c in line)
 
 
+def linked(text: str) -> Markup:
+    """Return a sentence as HTML: what is in backticks as code, the surest mistakes as a link."""
+    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(  # noqa: S704  # escaped above
+        html.replace("surest mistakes", '<a href="#suspects">surest mistakes</a>')
+    )
+
+
 def write_page(results: Results, drawn: dict[str, Figure], path: Path) -> None:
     """Write one HTML file that needs no other: figures are inside, nothing is loaded.
 
@@ -81,6 +100,8 @@ def write_page(results: Results, drawn: dict[str, Figure], path: Path) -> None:
     text = environment(autoescape=True).get_template("report.html.j2").render(
         **content_of(results), figures=svgs, findings=findings
     )  # fmt: skip
+    text = re.sub(r"(?<=\d) %", "\u00a0%", text)  # no line begins with a unit
+    text = re.sub(r"\bp (&lt;|=) ", "p\u00a0\\1\u00a0", text)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
@@ -109,6 +130,7 @@ def environment(autoescape: bool) -> Environment:
         "number": number,
         "shown": shown,
         "plain": plain,
+        "linked": linked,
         "p": shown_p,
         "one": lambda value: f"{value:.1f}",
     }
@@ -132,8 +154,13 @@ def content_of(results: Results) -> dict[str, Any]:
         "models": MODELS,
         "base": base,
         "source": source,
+        "lead": lead(results),
+        "beside": results.verdict.split("; ")[2:],  # see `results.headline`
         "answers": answer(results, shown),
         "plain_answers": answer(results, plain),
+        "limits": limits(results),
+        "changed": changed(results),
+        "sure": SURE_MISTAKES,
         "facts": facts(results, base, source),
         "left_out": left_out(results.data),
         "curve_advice": curve.advice(results.curve) if results.curve else "",
@@ -144,6 +171,8 @@ def content_of(results: Results) -> dict[str, Any]:
         "worst_first": sorted(results.labels, key=lambda label: (f1[label]["f1"], label)),
         "answered": list(zip(*answered, strict=True)),
         "kept_step": kept_step(results),
+        "chosen_by_validation": results.data["rows_validation"] >= FEW_VALIDATION_ROWS,
+        "best_of_finals": words(results.search[1]["best"] or {}) if results.search else "",
         "many": len(results.labels) > CLASSES,
         "examples": {
             **{change: rows[:EXAMPLES].to_dict("records") for change, rows in of.items()},

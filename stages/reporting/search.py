@@ -143,30 +143,32 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}.{key}": value for name, of in sections.items() for key, value in of.items()}
 
 
-FEW = 4  # trials below which there is nothing to say of importance
+FEW = 4  # trials below which there is nothing to draw
+FEW_SHARES = 20  # below which the shares of the variance say more of the trials than of the params
+CAP = 3  # how many times as far from the best as the median a loss is drawn where it is
 COLUMNS_OF_PARAMS = 2  # small charts beside each other
 
 
 def draw_search(rows: list[Row], found: dict[str, Any]) -> dict[str, Figure]:
-    """Return figures by name: the history, how much each param matters, the loss over each param.
+    """Return figures by name: the loss over each param, and of many trials how much each matters.
 
-    The latter two need several trials that differ; their labels say what they show.
+    They need several trials that differ; their labels say what they show.
     """
     study = study_of(rows, found["space"])
     trials = [trial for trial in study.trials if trial.value is not None]
     varied = [path for path in found["space"] if len({t.params[path] for t in trials}) > 1]
-    if not trials:
-        return {}
+    figures: dict[str, Figure] = {}
+    if len(trials) < FEW or len(varied) < 2:
+        return figures
     with style():
-        figures = {"search_history": _draw_history(history(rows))}
-        if len(trials) >= FEW and len(varied) > 1:
+        if len(trials) >= FEW_SHARES:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 shares = get_param_importances(
                     study, evaluator=FanovaImportanceEvaluator(seed=0), params=varied
                 )
             figures["search_importance"] = _draw_importance(shares)
-            figures["search_params"] = _draw_params(trials, varied, found["space"])
+        figures["search_params"] = _draw_params(trials, varied, found["space"])
     return figures
 
 
@@ -180,18 +182,6 @@ def history(rows: list[Row]) -> pd.DataFrame:
 def _counts(row: Row) -> bool:
     """Return whether the trial is complete, and none of the finals, which repeat settings."""
     return (row["phase"], row["state"]) == ("search", "complete")
-
-
-def _draw_history(trials: pd.DataFrame) -> Figure:
-    """Draw the loss of each complete trial, and the best so far."""
-    figure, axes = new_figure(WIDTH, 2.8)
-    numbers, losses, best = (trials[name] for name in trials)
-    axes.scatter(numbers, losses, 18, color=COLOURS["muted"], label="a trial")
-    axes.step(numbers, best, where="post", color=COLOURS["adapter"], label="best so far")
-    axes.set_xlabel("complete trials")
-    axes.set_ylabel("validation log loss (nats)")
-    axes.legend()
-    return figure
 
 
 def _draw_importance(shares: dict[str, float]) -> Figure:
@@ -213,10 +203,12 @@ def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, A
     figure, grid = new_figure(
         WIDTH, 1.9 * lines + 0.3, COLUMNS_OF_PARAMS, lines, sharey=True, squeeze=False
     )
-    losses = [trial.value for trial in trials]
-    best = int(np.argmin(np.array(losses, dtype=float)))
-    chosen = {path: trials[best].params[path] for path in paths}
-    figure.set_label(f"The best trial has {words(chosen)}.")
+    losses = np.array([trial.value for trial in trials], dtype=float)
+    best = int(losses.argmin())
+    top = losses[best] + CAP * (np.median(losses) - losses[best]) or losses.max()
+    beyond = losses > top
+    found = {path: trials[best].params[path] for path in paths}
+    figure.set_label(f"The best trial has {words(found)}.")
     for axes, path in itertools.zip_longest(grid.flat, paths):
         if path is None:
             axes.set_axis_off()
@@ -224,7 +216,11 @@ def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, A
         values = [trial.params[path] for trial in trials]
         if choices := space[path].get("choices"):
             axes.xaxis.update_units([shown(choice) for choice in choices])  # in this order
-        axes.scatter(values, losses, 18, color=COLOURS["muted"])
+        for marker, chosen in (("o", ~beyond), ("^", beyond)):
+            at = [value for value, is_one in zip(values, chosen, strict=True) if is_one]
+            axes.scatter(
+                at, losses[chosen].clip(max=top), 18, color=COLOURS["muted"], marker=marker
+            )
         axes.scatter(values[best], losses[best], 40, color=COLOURS["adapter"], marker="D")
         if space[path].get("log"):
             axes.set_xscale("log")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from stages.core.params import Params, load_params
 from stages.reporting import figures, page
+from stages.reporting.answer import lead
 from stages.reporting.card import model_card
 from tests.support.example_results import HOSTILE, example
 from tests.support.tiny import ROOT
@@ -54,7 +55,9 @@ class Tags(HTMLParser):
 
 def page_of(results: Any, folder: Path) -> str:
     page.write_page(results, figures.draw(results), folder / "report.html")
-    return (folder / "report.html").read_text(encoding="utf-8")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"\d %|p (=|&lt;) ", text)  # a unit never begins a line
+    return text.replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize("classes", [2, 4, 12])
@@ -70,7 +73,11 @@ def test_the_page_is_whole_and_loads_nothing(own: Params, tmp_path: Path, classe
     assert not {"script", "link", "iframe"} & tags.found
     assert all(address.startswith(("#", "data:")) for address in tags.addresses)
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org)", text)
-    assert escape(results.verdict) in text
+    assert f'<p class="verdict">{escape(lead(results))}.</p>' in text
+    assert (f"ROC for class '{results.labels[1]}'" in unescape(text)) is (classes == 2)
+    assert ("The commonest mistakes" in text) is (classes > 2)  # of two the matrix shows them
+    assert text.index("LoRA</th>") < text.index("majority class</th>")  # the best first
+    assert "One training run; the interval does not cover another seed." in text
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
     assert page_of(results, tmp_path) == text  # the same bytes
@@ -113,6 +120,7 @@ def test_several_seeds_are_shown(own: Params, tmp_path: Path) -> None:
     results = replace(example(own, ["no", "yes"]), seeds=record)
     text = page_of(results, tmp_path)
     assert "What limits the conclusion: the test set" in text
+    assert "One training run" not in text
     assert "1: 84.0 % (+11.1), 2: 86.0 % (+13.5)" in text
     assert "Over 2 seeds in bf16: adapter 12.3 %" in page.report_md(results)
 
@@ -143,8 +151,7 @@ def test_exports_stand_in_page_and_markdown_where_there_are_any(
     exported = replace(results, exports={"onnx int8": check})
     text = page.report_md(exported)
     assert "| onnx int8 | 85.8 % | 20 of 1,057 | 0.88 | 998 | 24.0 MB |" in text
-    page.write_page(exported, figures.draw(exported), tmp_path / "report.html")
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    html = page_of(exported, tmp_path)
     assert '<h2 id="exports">Exports</h2>' in html
     assert '<th scope="row">onnx int8</th><td class="n">85.8 %</td><td class="n">20</td>' in html
     assert "| export |" not in page.report_md(results)

@@ -134,8 +134,9 @@ def test_a_search_of_something_else_is_not_shown(source: str, run: dict[str, Any
     ("number", "names"),
     [
         (0, set()),
-        (3, {"search_history"}),
-        (6, {"search_history", "search_importance", "search_params"}),
+        (3, set()),
+        (6, {"search_params"}),
+        (20, {"search_importance", "search_params"}),
     ],
 )
 def test_the_figures_show_the_complete_trials(number: int, names: set[str]) -> None:
@@ -149,10 +150,21 @@ def test_the_figures_show_the_complete_trials(number: int, names: set[str]) -> N
         assert figures["search_params"].get_label() == best
         ticks = figures["search_params"].axes[0].get_xticklabels()
         assert [tick.get_text() for tick in ticks] == ["8", "16", "32"]
+    if number == 20:
         assert "of the variance between trials" in str(figures["search_importance"].get_label())
-    if names:
-        (points, *_) = figures["search_history"].axes[0].collections
-        assert len(np.asarray(points.get_offsets())) == number
+
+
+@pytest.mark.usefixtures("tmp_cwd")
+def test_a_failed_trial_does_not_squeeze_the_others() -> None:
+    trials = rows(6)
+    trials[3]["validation_loss"] = 0.9
+    write_search(trials, found())
+    search = search_of_run(DEFAULTS, "abc")
+    assert search is not None
+    within, beyond, _ = draw_search(*search)["search_params"].axes[0].collections
+    (capped,) = np.asarray(beyond.get_offsets())
+    assert len(np.asarray(within.get_offsets())) == 5
+    assert capped[1] == pytest.approx(0.39)  # three times as far from 0.3 as the median, 0.33
 
 
 def test_the_history_has_no_trial_without_a_loss() -> None:

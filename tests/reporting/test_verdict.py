@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.reporting.answer import advice, caveats, facts, left_out, use, weakest
+from stages.reporting.answer import advice, caveats, changed, facts, lead, left_out, use, weakest
 from stages.reporting.gather import beside_accuracy, cut_texts
 from stages.reporting.results import Results, between, headline, points, shown_p, verdict
 from stages.reporting.significance import Gain, paired_gain
@@ -104,10 +104,10 @@ WORSE = {"p": 0.001, "fixed": 10, "broken": 90, "first": 0.83, "second": 0.75}
 @pytest.mark.parametrize(
     ("over_base", "over_words", "kept", "answer"),
     [
-        (BETTER, BETTER, "trained", "Yes: +6.2 points over the frozen encoder, +6.2 over bag of"),
-        (BETTER, NOT_SHOWN, "trained", "It beats the frozen encoder (+6.2 points"),
-        (BETTER, WORSE, "trained", "No: bag of words, which needs no encoder, is better (-8.0"),
-        (WORSE, BETTER, "trained", "No: the frozen encoder with a fitted head is better (-8.0"),
+        (BETTER, BETTER, "trained", "Yes: +6.2 points over the base, +6.2 over TF-IDF"),
+        (BETTER, NOT_SHOWN, "trained", "It beats the base (+6.2 points"),
+        (BETTER, WORSE, "trained", "No: TF-IDF, which needs no encoder, is better (-8.0"),
+        (WORSE, BETTER, "trained", "No: the base, whose encoder is frozen, is better (-8.0"),
         (NOT_SHOWN, BETTER, "trained", "No gain is shown: +6.2 points"),
         ({**NOT_SHOWN, "rows": 120}, BETTER, "trained", "Too few rows to tell: +6.2 points"),
         (BETTER, BETTER, "base", "There is nothing to use"),
@@ -152,25 +152,63 @@ def test_the_weakest_class_and_texts_are_named(results: Results) -> None:
     bad = replace(length, name="up to 9 words", gain=gain_of(rows=100, second=0.5))
     flips = replace(results.flips, groups=[*results.flips.groups, bad])
     found = weakest(replace(results, details={"adapter": {"by_class": classes}}, flips=flips))
-    assert found.endswith(
-        "Weakest: the class yes (it finds 60.0 % of its rows) and texts of up to 9 words "
-        "(50.0 % right)"
-    )
-    assert "texts" not in weakest(results)  # none is worse than the rest beyond chance
+    assert (
+        ". Weakest: the class yes (it finds 60.0 % of its rows) and texts of up to 9 words "
+        "(50.0 % right). Least sure: the 92 rows below 60 % confidence, 57.6 %"
+    ) in found
+    # None is worse than the rest beyond chance.
+    assert ". No class is weaker than the rest beyond chance. Least sure" in weakest(results)
 
 
 def test_what_is_next_has_the_threshold_to_copy(results: Results) -> None:
     table = results.curves.answered["adapter"].set_index("percent")
-    said = advice(results)
-    assert f"below a confidence of {table['threshold'][80]:.3f} to a person" in said
-    assert f"gives {100 * table['accuracy'][80]:.1f} %" in said
-    assert "bert-lora seeds 5" in said
-    assert "seeds" not in advice(replace(results, seeds={"seeds": [1, 2]}))
+    read, hand_over, seeds = advice(results)
+    wrong, left = results.gain.rows - results.gain.second * 1000, 800 * (1 - table["accuracy"][80])
+    assert read.startswith("Read the 10 surest mistakes")
+    assert hand_over == (
+        f"Hand over: if a person takes the 200 rows below {100 * table['threshold'][80]:.1f} % "
+        f"confidence, {wrong - left:.0f} of the {wrong:.0f} mistakes go with them and {left:.0f} "
+        f"remain in the other 800 ({100 * table['accuracy'][80]:.1f} % right, read off these rows)"
+    )
+    assert seeds.startswith("Run `bert-lora seeds 5`")
+    assert advice(replace(results, seeds={"seeds": [1, 2]})) == [read, hand_over]
 
 
 def test_the_facts_and_what_was_left_out_are_those_of_the_run(results: Results) -> None:
     line = facts(replace(results, seeds={"seconds": 94.6}), "a base", "some data")
-    assert "300,000 parameters trained, 22,700,000 in the encoder · 1.5 MB · 95 s to train" in line
-    assert left_out({"rows_skipped": 3, "rows_rare": 0, "rows_source": 99}) == [
-        "3 rows: skipped by an annotator"
+    assert line[-2].startswith(
+        "adapter 1.5 MB (300,000 parameters), on top of an encoder of 22.7 M"
+    )
+    assert line[-1].startswith("95 s to train")
+    assert left_out({"rows_skipped": 3, "rows_repeated": 1, "rows_rare": 0, "rows_source": 99}) == [
+        "Left out or merged: 1 row repeating another; 3 rows skipped by an annotator"
     ]
+    assert left_out({"rows_rare": 0}) == []
+
+
+@pytest.mark.parametrize(
+    ("over_base", "kept", "said"),
+    [
+        (BETTER, "trained", "right on 81.2 % of 1,057 test rows, 6.2 points more than the base"),
+        (WORSE, "trained", "right on 75.0 % of 1,057 test rows, 8.0 points fewer than the base"),
+        (NOT_SHOWN, "trained", "+6.2 points against the base (frozen encoder) may be chance"),
+        (BETTER, "base", "The adapter is the base (frozen encoder) itself, right on"),
+    ],
+)
+def test_the_page_leads_with_one_sentence(
+    results: Results, over_base: dict[str, float], kept: str, said: str
+) -> None:
+    assert said in lead(replace(results, kept=kept, gain=gain_of(**over_base)))
+
+
+def test_it_is_said_where_the_most_is_gained_and_where_nothing_is_shown(results: Results) -> None:
+    (group, *_) = [g for g in results.flips.groups if g.kind == "length"]
+    groups = [
+        replace(group, name=name, gain=gain_of(**of))
+        for name, of in (("9 words", BETTER), ("up to 8 words", NOT_SHOWN), ("10 words", WORSE))
+    ]
+    said = changed(replace(results, flips=replace(results.flips, groups=groups)))
+    assert said == (
+        "Most gained: texts of 9 words (+6.2 points). "
+        "No gain shown: texts of up to 8 words, texts of 10 words"
+    )
