@@ -16,8 +16,7 @@ FEW_ROWS_A_CLASS = 64
 FEW_VALIDATION_ROWS = 100  # as many as choose a checkpoint
 FEW_ROWS = 20  # of a group or class, below which nothing is said of it
 SURE_MISTAKES = 10  # that the page shows whole
-OF_TEXTS = ("length", "negation", "contrast")  # kinds of groups
-MOST = 4  # groups without a gain that are named
+OF_TEXTS = {"length": "texts of", "negation": "texts", "contrast": "texts"}  # kinds of groups
 LEFT_OUT = 0.2  # share of the rows that the advice leaves to a person
 # What prepare counted: key in metrics/data.json, and which rows these are.
 COUNTED = {
@@ -55,9 +54,7 @@ def lead(results: Results) -> str:
     if results.kept == "base":
         return f"The adapter is the base (frozen encoder) itself, {right}"
     if not gain.distinguishable:
-        return (
-            f"The adapter is {right}; {more} points against the base (frozen encoder) may be chance"
-        )
+        return f"The adapter is {right}; {more} points over the base (frozen encoder) may be chance"
     beside = "more" if gain.gain > 0 else "fewer"
     return f"The adapter is {right}, {more[1:]} points {beside} than the base (frozen encoder)"
 
@@ -93,63 +90,51 @@ def weakest(results: Results, show: Callable[[str], str] = printable) -> str:
 
     One is named only if chance does not explain it, given how many are looked at.
     """
-    accuracy, rows = results.gain.second, results.gain.rows
-    by_class = results.details["adapter"]["by_class"]
-    classes = {label: of for label, of in by_class.items() if of["rows"] >= FEW_ROWS}
-    weak = [
-        label
-        for label, of in classes.items()
-        if worse(of["recall"], of["rows"], accuracy, len(classes))
-    ]
+    accuracy, rows, groups = results.gain.second, results.gain.rows, results.flips.groups
+    by_class = results.details["adapter"]["by_class"].items()
+    classes = [(of["recall"], of["rows"], of_class) for of_class, of in by_class]
+    texts = [(g.gain.second, g.gain.rows, _where(g)) for g in groups if g.kind in OF_TEXTS]
     parts = []
-    if weak:
-        label = min(weak, key=lambda name: classes[name]["recall"])
-        recall = percent(classes[label]["recall"])
-        parts.append(f"the class {show(label)} (it finds {recall} of its rows)")
-    texts = [g for g in results.flips.groups if g.kind in OF_TEXTS and g.gain.rows >= FEW_ROWS]
-    below = [g for g in texts if worse(g.gain.second, g.gain.rows, accuracy, len(texts))]
-    if below:
-        worst = min(below, key=lambda group: group.gain.second)
-        parts.append(f"{_where(worst)} ({percent(worst.gain.second)} right)")
+    if weak := _worst(classes, accuracy):
+        parts.append(f"the class {show(weak[2])} (it finds {percent(weak[0])} of its rows)")
+    if weak := _worst(texts, accuracy):
+        parts.append(f"{weak[2]} ({percent(weak[0])} right)")
     said = [f"It is wrong on {rows - round(accuracy * rows):,} of {rows:,} rows"]
     if parts:
         said.append(f"Weakest: {' and '.join(parts)}")
-    elif len(classes) > 1:
+    elif sum(count >= FEW_ROWS for _, count, _ in classes) > 1:
         said.append("No class is weaker than the rest beyond chance")
     said += [
         f"Least sure: the {group.gain.rows:,} rows {group.name} confidence, "
         f"{percent(group.gain.second)} of them right"
-        for group in results.flips.groups
+        for group in groups
         if group.kind == "adapter's confidence" and group.name.startswith("below")
         if group.gain.rows >= FEW_ROWS
     ]
     return ". ".join(said)
 
 
-def worse(share: float, rows: int, accuracy: float, looks: int) -> bool:
-    """Return whether so many rows are less often right than all, beyond chance in `looks` looks."""
-    level = 1 - (1 - LEVEL) / looks
-    return clopper_pearson(round(share * rows), rows, level)[1] < accuracy
+def _worst(groups: list[tuple[float, int, str]], accuracy: float) -> tuple[float, int, str] | None:
+    """Return the (share right, rows, name) that is least right, if chance does not explain it."""
+    enough = [group for group in groups if group[1] >= FEW_ROWS]
+    level = 1 - (1 - LEVEL) / max(1, len(enough))  # for that many looks
+    below = [(share, rows, name) for share, rows, name in enough
+             if clopper_pearson(round(share * rows), rows, level)[1] < accuracy]  # fmt: skip
+    return min(below, default=None)
 
 
 def changed(results: Results) -> str:
     """Return in which groups the adapter gained the most, and in which no gain is shown."""
     groups = sorted(results.flips.groups, key=lambda group: -group.gain.gain)
-    gained = [
-        f"{_where(group)} ({step(group.gain.first, group.gain.second)} points)"
-        for group in groups
-        if group.gain.distinguishable and group.gain.gain > 0
-    ]
-    others = [_where(g) for g in groups if not (g.gain.distinguishable and g.gain.gain > 0)]
-    parts = {"Most gained": gained[:3], "No gain shown": others[:MOST]}
-    if len(others) > MOST:
-        parts["No gain shown"].append(f"{len(others) - MOST} more")
+    most = [group for group in groups if group.gain.low > 0][:3]
+    gained = [f"{_where(g)} ({step(g.gain.first, g.gain.second)} points)" for g in most]
+    others = [_where(group) for group in groups if group.gain.low <= 0]
+    parts = {"Most gained": gained, "No gain shown": others}
     return ". ".join(f"{name}: {', '.join(of)}" for name, of in parts.items() if of)
 
 
 def _where(group: Group) -> str:
-    kind = {"length": "texts of"} | dict.fromkeys(("negation", "contrast"), "texts")
-    return f"{kind.get(group.kind, group.kind)} {printable(group.name, 60)}"
+    return f"{OF_TEXTS.get(group.kind, group.kind)} {printable(group.name, 60)}"
 
 
 def advice(results: Results) -> list[str]:

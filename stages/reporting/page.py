@@ -27,7 +27,6 @@ from stages.reporting.answer import (
     left_out,
     limits,
 )
-from stages.reporting.details import CLASSES
 from stages.reporting.figure_style import svg_of
 from stages.reporting.figures import kept_step
 from stages.reporting.results import MODELS, Results, between, percent, points, shown_p, step
@@ -52,7 +51,6 @@ SCORES = [
     ("log_loss_raw", "log loss before the temperature", "number", "lower", ""),
     ("brier", "Brier score (0 to 2)", "number", "lower",
      "squared distance of the probabilities from the truth"),
-    ("brier_raw", "Brier score before the temperature", "number", "lower", ""),
     ("calibration_error", "expected calibration error", "percent", "lower",
      "how far confidence is from accuracy"),
     ("calibration_error_raw", "the same before the temperature", "percent", "lower", ""),
@@ -151,7 +149,6 @@ def content_of(results: Results) -> dict[str, Any]:
         "r": results,
         "gain": results.gain,
         "over_tfidf": results.over_tfidf,
-        "models": MODELS,
         "base": base,
         "source": source,
         "lead": lead(results),
@@ -173,7 +170,6 @@ def content_of(results: Results) -> dict[str, Any]:
         "kept_step": kept_step(results),
         "chosen_by_validation": results.data["rows_validation"] >= FEW_VALIDATION_ROWS,
         "best_of_finals": words(results.search[1]["best"] or {}) if results.search else "",
-        "many": len(results.labels) > CLASSES,
         "examples": {
             **{change: rows[:EXAMPLES].to_dict("records") for change, rows in of.items()},
             "suspects": flips.suspects[:EXAMPLES].to_dict("records"),

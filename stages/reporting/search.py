@@ -6,7 +6,6 @@ This module is the only one that writes and reads the two.
 import csv
 import itertools
 import json
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +15,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -144,32 +141,18 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 FEW = 4  # trials below which there is nothing to draw
-FEW_SHARES = 20  # below which the shares of the variance say more of the trials than of the params
 CAP = 3  # how many times as far from the best as the median a loss is drawn where it is
 COLUMNS_OF_PARAMS = 2  # small charts beside each other
 
 
 def draw_search(rows: list[Row], found: dict[str, Any]) -> dict[str, Figure]:
-    """Return figures by name: the loss over each param, and of many trials how much each matters.
-
-    They need several trials that differ; their labels say what they show.
-    """
-    study = study_of(rows, found["space"])
-    trials = [trial for trial in study.trials if trial.value is not None]
+    """Return the figure search_params: the loss over each param, of several trials that differ."""
+    trials = study_of(rows, found["space"]).trials
     varied = [path for path in found["space"] if len({t.params[path] for t in trials}) > 1]
-    figures: dict[str, Figure] = {}
-    if len(trials) < FEW or len(varied) < 2:
-        return figures
+    if len(trials) < FEW or not varied:
+        return {}
     with style():
-        if len(trials) >= FEW_SHARES:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                shares = get_param_importances(
-                    study, evaluator=FanovaImportanceEvaluator(seed=0), params=varied
-                )
-            figures["search_importance"] = _draw_importance(shares)
-        figures["search_params"] = _draw_params(trials, varied, found["space"])
-    return figures
+        return {"search_params": _draw_params(trials, varied, found["space"])}
 
 
 def history(rows: list[Row]) -> pd.DataFrame:
@@ -184,19 +167,6 @@ def _counts(row: Row) -> bool:
     return (row["phase"], row["state"]) == ("search", "complete")
 
 
-def _draw_importance(shares: dict[str, float]) -> Figure:
-    """Draw how much of the variance between trials each param explains."""
-    figure, axes = new_figure(WIDTH, 0.4 * len(shares) + 0.9)
-    names = sorted(shares, key=lambda name: shares[name])
-    axes.barh(names, [100 * shares[name] for name in names], 0.5, color=COLOURS["adapter"])
-    figure.set_label(
-        f"{names[-1]} explains {100 * shares[names[-1]]:.0f} % of the variance between trials."
-    )
-    axes.set_xlabel("share of the variance between trials (%)")
-    axes.grid(axis="y", visible=False)
-    return figure
-
-
 def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, Any]) -> Figure:
     """Draw the loss of each trial over each param, the best trial in colour."""
     lines = -(-len(paths) // COLUMNS_OF_PARAMS)
@@ -206,7 +176,7 @@ def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, A
     losses = np.array([trial.value for trial in trials], dtype=float)
     best = int(losses.argmin())
     top = losses[best] + CAP * (np.median(losses) - losses[best]) or losses.max()
-    beyond = losses > top
+    beyond, losses = losses > top, losses.clip(max=top)
     found = {path: trials[best].params[path] for path in paths}
     figure.set_label(f"The best trial has {words(found)}.")
     for axes, path in itertools.zip_longest(grid.flat, paths):
@@ -217,10 +187,8 @@ def _draw_params(trials: list[FrozenTrial], paths: list[str], space: dict[str, A
         if choices := space[path].get("choices"):
             axes.xaxis.update_units([shown(choice) for choice in choices])  # in this order
         for marker, chosen in (("o", ~beyond), ("^", beyond)):
-            at = [value for value, is_one in zip(values, chosen, strict=True) if is_one]
-            axes.scatter(
-                at, losses[chosen].clip(max=top), 18, color=COLOURS["muted"], marker=marker
-            )
+            at = list(itertools.compress(values, chosen))
+            axes.scatter(at, losses[chosen], 18, color=COLOURS["muted"], marker=marker)
         axes.scatter(values[best], losses[best], 40, color=COLOURS["adapter"], marker="D")
         if space[path].get("log"):
             axes.set_xscale("log")
