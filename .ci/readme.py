@@ -201,8 +201,8 @@ def data_sets() -> str:
     """Return what the defaults give on data of other kinds, means over the seeds of each."""
     lines = [
         "| data | rows to train | classes | test rows | majority | TF-IDF | base | old | defaults "
-        "| log loss: base, defaults | seeds | seconds |",
-        f"| --- |{' ---: |' * 8} --- | ---: | ---: |",
+        "| log loss: base, defaults | seeds |",
+        f"| --- |{' ---: |' * 8} --- | ---: |",
     ]
     runs = table("records/data-sets")
     for data in dict.fromkeys(run["data"] for run in runs):
@@ -225,7 +225,7 @@ def data_sets() -> str:
             f"| {percent(average('tfidf'))} | {percent(average('base'))} "
             f"| {percent(mean(old)) if old else '-'} | {shown} "
             f"| {average('base_log_loss'):.2f}, {average('adapter_log_loss'):.2f} "
-            f"| {len(new)} | {average('seconds'):.0f} |"
+            f"| {len(new)} |"
         )
     return "\n".join(lines)
 
