@@ -44,6 +44,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def by_data(runs: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """Return the runs of each data set, in their order."""
+    names = dict.fromkeys(run["data"] for run in runs)
+    return {name: [run for run in runs if run["data"] == name] for name in names}
+
+
 def ladder() -> str:
     """Return the ladder as a table."""
     rungs = table("ladder")
@@ -180,8 +186,7 @@ def transfer() -> str:
         f"| data | test rows | {heads} | difference of the adapters, 95 % interval over seeds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
-    for data in dict.fromkeys(run["data"] for run in runs):
-        of_data = [run for run in runs if run["data"] == data]
+    for data, of_data in by_data(runs).items():
         columns = [
             [float(run[key]) for run in of_data if run["settings"] == name]
             for name in settings
@@ -205,8 +210,7 @@ def data_sets() -> str:
         f"| --- |{' ---: |' * 8} --- | ---: |",
     ]
     runs = table("records/data-sets")
-    for data in dict.fromkeys(run["data"] for run in runs):
-        of_data = [run for run in runs if run["data"] == data]
+    for data, of_data in by_data(runs).items():
         new = [run for run in of_data if run["settings"] == "defaults"]
         old = [float(run["adapter"]) for run in of_data if run["settings"] == "old"]
 
@@ -237,8 +241,7 @@ def data_sets_short() -> str:
         "| data | rows to train | classes | TF-IDF | base | LoRA | seeds |",
         f"| --- |{' ---: |' * 6}",
     ]
-    for data in dict.fromkeys(run["data"] for run in runs):
-        of_data = [run for run in runs if run["data"] == data]
+    for data, of_data in by_data(runs).items():
         accuracies = " | ".join(
             percent(mean(float(run[method]) for run in of_data))
             for method in ("tfidf", "base", "adapter")

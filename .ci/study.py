@@ -15,7 +15,6 @@ import json
 import shutil
 import sys
 import tempfile
-import time
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -56,40 +55,28 @@ def with_changes(params: Params, changes: list[str]) -> Params:
 
 def figures(params: Params, base_model: Path) -> dict[str, Any]:
     """Run the stages in an empty folder, and return what they measured."""
-    from stages.evaluate_adapter import evaluate_adapter
-    from stages.evaluate_base import evaluate_base
-    from stages.evaluate_tfidf import evaluate_tfidf
     from stages.prepare import prepare
-    from stages.train_lora import train_lora
+    from stages.tools.curve import measured
 
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         shutil.copytree(base_model, paths.BASE_MODEL)
         prepare(params)
-        evaluate_tfidf(params)
-        evaluate_base(params)
-        start = time.perf_counter()
-        train_lora(params)
-        seconds = time.perf_counter() - start
-        evaluate_adapter(params)
-        data, base, fit, tfidf, adapter, manifest = (
+        found = measured(params)
+        data, base, fit, adapter, manifest = (
             json.loads(path.read_text(encoding="utf-8"))
             for path in (
-                *(paths.DATA_SUMMARY, paths.BASE_METRICS, paths.HEAD_FIT, paths.TFIDF_METRICS),
+                *(paths.DATA_SUMMARY, paths.BASE_METRICS, paths.HEAD_FIT),
                 *(paths.ADAPTER_METRICS, paths.ADAPTER_MANIFEST),
             )
         )
-    return {
+    return found | {
         "train_rows": data["rows_train"],
         "classes": len(manifest["labels"]),
         "test_rows": data["rows_test"],
         "majority": fit["majority"],
-        "tfidf": tfidf["accuracy"],
-        "base": base["accuracy"],
         "base_log_loss": base["log_loss"],
-        "adapter": adapter["accuracy"],
         "adapter_log_loss": adapter["log_loss"],
         "kept": manifest["kept"],
-        "seconds": round(seconds),
         "precision": manifest["precision"],
     }
 

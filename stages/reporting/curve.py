@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.core import paths
+from stages.core.artefacts import back
 from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting.figure_style import COLOURS, LINES, MARKERS, WIDTH, new_figure, style
@@ -49,7 +50,7 @@ def read_curve(name: str) -> list[dict[str, Any]]:
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise DataError(
             f"{paths.CURVE}: not a record of bert-lora curve ({type(error).__name__}: {error})",
-            f"restore it: git checkout HEAD -- {paths.CURVE}",
+            back(paths.CURVE),
         ) from None
 
 
@@ -60,10 +61,9 @@ def advice(lines: list[dict[str, Any]]) -> str:
         lines: of `read_curve`, at least one.
     """
     frame = pd.DataFrame(lines)
+    gains = frame["adapter"] - frame[["tfidf", "base"]].max(axis=1)
     ahead = {
-        count: spread(list(of["adapter"] - of[["tfidf", "base"]].max(axis=1)))
-        for count in sorted(set(frame["rows"]))
-        for of in [frame[frame["rows"] == count]]
+        count: spread(list(gains[frame["rows"] == count])) for count in sorted(set(frame["rows"]))
     }
     sure = [count for count, gain in ahead.items() if gain.low > 0]
     seeds = frame.groupby("rows").size().min()

@@ -101,18 +101,21 @@ def figures(part: pd.DataFrame, params: Params) -> dict[str, Any]:
         (folder / paths.BASE_MODEL).symlink_to(paths.BASE_MODEL.resolve())
         part.to_parquet(folder / paths.TRAIN, index=False)
         with contextlib.chdir(folder), contextlib.redirect_stdout(None):
-            evaluate_tfidf(params)
-            evaluate_base(params)
-            start = time.perf_counter()
-            train_lora(params)
-            seconds = round(time.perf_counter() - start)
-            evaluate_adapter(params)
-            accuracies = {
-                method: artefacts.read_object(path, "accuracy")["accuracy"]
-                for method, path in (
-                    ("tfidf", paths.TFIDF_METRICS),
-                    ("base", paths.BASE_METRICS),
-                    ("adapter", paths.ADAPTER_METRICS),
-                )
-            }
-    return {**accuracies, "seconds": seconds}
+            return measured(params)
+
+
+def measured(params: Params) -> dict[str, float]:
+    """Run the stages on the rows and the base of the working folder.
+
+    Returns:
+        The accuracy of each method on the test rows, and the seconds of train_lora.
+    """
+    evaluate_tfidf(params)
+    evaluate_base(params)
+    start = time.perf_counter()
+    train_lora(params)
+    seconds = round(time.perf_counter() - start)
+    evaluate_adapter(params)
+    files = (paths.TFIDF_METRICS, paths.BASE_METRICS, paths.ADAPTER_METRICS)
+    found = {file.stem: artefacts.read_object(file, "accuracy")["accuracy"] for file in files}
+    return {**found, "seconds": seconds}
