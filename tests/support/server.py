@@ -31,6 +31,7 @@ class Words:
     Attributes:
         weight: of a word, in logits.
         seconds: that each text takes.
+        held: a file; while it exists, no batch ends.
         labels: number of classes; with many, `good` speaks for the last one.
         batches: the texts of each call.
     """
@@ -38,12 +39,15 @@ class Words:
     weight: float = 1.0
     seconds: float = 0.0
     labels: int = 2
+    held: Path = Path("nothing holds it")
     batches: list[list[str]] = field(default_factory=list)
 
     def score(self, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return the logits, shape (texts, labels)."""
         self.batches.append(texts)
         time.sleep(self.seconds * len(texts))
+        while self.held.exists():
+            time.sleep(0.02)
         rows = [[0.0] * (self.labels - 1) + [self._value(text.split())] for text in texts]
         return np.array(rows, dtype=np.float32)
 
@@ -152,7 +156,7 @@ def process(command: list[str], folder: Path, **options: Any) -> Iterator[Runnin
         started.wait()
 
 
-if __name__ == "__main__":  # a process that serves words, each text of which takes a while
+if __name__ == "__main__":  # a process that serves words, and computes none while a file exists
     socket = listen("127.0.0.1", 0)
     print(f"words at http://127.0.0.1:{socket.getsockname()[1]} .", file=sys.stderr, flush=True)
-    Server(word_app(Words(seconds=float(sys.argv[1])))).run([socket])
+    Server(word_app(Words(held=Path("held")))).run([socket])

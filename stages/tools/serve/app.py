@@ -281,7 +281,6 @@ class Service:
         prometheus.ProcessCollector(registry=self.meters)
         texts = self.meter(prometheus.Counter, "texts", "Texts that were computed.")
         seconds = self.meter(prometheus.Histogram, "batch_seconds", "To compute a batch.")
-        waiting = self.meter(prometheus.Gauge, "waiting_texts", "Texts that wait.")
         about = self.meter(prometheus.Info, "model", "What is served.")
 
         def seen(size: int, duration: float) -> None:
@@ -293,8 +292,15 @@ class Service:
             name: Batcher(partial(score, model), thread, limits.batch, limits.waiting, seen)
             for name, model in models.items()
         }
-        waiting.set_function(lambda: sum(one.waiting() for one in self.batchers.values()))
+        for name, explain in (("texts", False), ("explanations", True)):
+            about_it = f"Texts that wait, of {'explanations' if explain else 'answers'}."
+            waiting = self.meter(prometheus.Gauge, f"waiting_{name}", about_it)
+            waiting.set_function(partial(self.waiting, explain))
         about.info({name: getattr(models["model"], name) for name in ("description", "sha256")})
+
+    def waiting(self, explain: bool) -> int:
+        """Return how many texts wait, of answers or of explanations."""
+        return sum(one.waiting(explain) for one in self.batchers.values())
 
     def meter(self, kind: type[Meter], name: str, about: str, *labels: str) -> Meter:
         """Return a new meter that /metrics shows."""

@@ -31,6 +31,7 @@ from tests.support.tiny import COMPUTE, ROOT, table
 
 PATIENCE = 60  # seconds; nothing here takes that long
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+WORDS = [sys.executable, "-m", "tests.support.server"]
 TEXTS = [text for text, _ in table(classes=2, rows=30, seed=9)]
 
 
@@ -140,8 +141,7 @@ def test_few_files_do_not_flood_the_log(tmp_path: Path) -> None:
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
-    command = [sys.executable, "-m", "tests.support.server", "0"]
-    with process(command, tmp_path, preexec_fn=few) as server:
+    with process(WORDS, tmp_path, preexec_fn=few) as server:
         held = [socket.create_connection(server.address) for _ in range(120)]
         until(lambda: httpx2.get(f"{server.url}/health", timeout=10).status_code == 200)
         assert len(server.log) == 1
@@ -174,27 +174,34 @@ def test_what_is_no_http_ends_the_connection_and_is_not_logged(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_refuses_what_waits_and_ends(tmp_path: Path, number: int) -> None:
-    command = [sys.executable, "-m", "tests.support.server", "0.05"]
-    with process(command, tmp_path) as server, ThreadPoolExecutor(3) as pool:
+    held = tmp_path / "held"
+    held.touch()
+    with process(WORDS, tmp_path) as server, ThreadPoolExecutor(3) as pool:
         assert server.process is not None
         with httpx2.Client(base_url=server.url) as idle:  # a connection that stays open
             assert idle.get("/ready").status_code == 200
             asked = [pool.submit(server.post, "/explain", text="good " * 99) for _ in range(3)]
-            until(lambda: server.metric("bert_lora_texts_total") > 0)
+            # Of three times a text and what is left of it without a word, one batch is computed.
+            until(lambda: server.metric("bert_lora_waiting_explanations") == 3 * 100 - 8)
             server.process.send_signal(number)
+            until(lambda: all(one.done() for one in asked))
+            held.unlink()
             assert server.process.wait(30) == 0
         assert [one.result().status_code for one in asked] == [503] * 3
         assert len(server.log) == 1
 
 
 def test_what_is_computed_is_answered_before_the_end(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.support.server", "0.5"]
-    with process(command, tmp_path) as server, ThreadPoolExecutor(2) as pool:
+    held = tmp_path / "held"
+    held.touch()
+    with process(WORDS, tmp_path) as server, ThreadPoolExecutor(2) as pool:
         assert server.process is not None
         # One text more than a batch holds, so that one request is answered and one is not.
         asked = [pool.submit(server.post, "/predict", texts=["good"] * n) for n in (1, 8)]
-        until(lambda: server.metric("bert_lora_waiting_texts") == 1)
+        until(lambda: server.metric("bert_lora_waiting_texts") > 0)
         server.process.terminate()
+        until(lambda: any(one.done() for one in asked))
+        held.unlink()
         assert sorted(one.result().status_code for one in asked) == [200, 503]
         assert server.process.wait(30) == 0
 
