@@ -21,7 +21,7 @@ from stages.scoring.scores import TINY, log_loss, with_temperature
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 BOUNDS = (-5.0, 5.0)  # of the temperature's natural logarithm
-PRIOR_ROWS = 10
+PRIOR_ROWS = 20
 
 
 def fit_temperature(probabilities: Array, targets: list[int]) -> float:

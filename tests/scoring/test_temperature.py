@@ -40,8 +40,10 @@ def test_no_prediction_changes_and_certainty_stays_finite(temperature: float) ->
 
 def test_a_few_rows_without_a_mistake_leave_the_temperature_near_1() -> None:
     clean = np.tile([[0.95, 0.05], [0.08, 0.92]], (10, 1))
-    assert 0.6 < fit_temperature(clean, [0, 1] * 10) <= 1
-    assert 0.8 < fit_temperature(clean[:2], [0, 1]) <= 1
+    assert 0.75 < fit_temperature(clean, [0, 1] * 10) <= 1
+    assert 0.9 < fit_temperature(clean[:2], [0, 1]) <= 1
+    unsure = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]] * 5)
+    assert 0.55 < fit_temperature(unsure, [0, 1] * 10) <= 1
 
 
 @pytest.mark.parametrize("rows", [12, 30, 100, 1000])
