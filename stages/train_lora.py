@@ -5,13 +5,12 @@ import shutil
 from stages.core import paths
 from stages.core.artefacts import read_object, replacing
 from stages.core.params import Params
-from stages.model.classifier import Classifier
 from stages.model.device import set_up
 from stages.model.fast import speed_up
 from stages.model.head import last_layer, load_head, read_head
 from stages.model.load import load_base
 from stages.model.methods import method_of
-from stages.model.saved import check_round_trip, save_adapter
+from stages.model.saved import save_adapter
 from stages.rows import prepared
 from stages.running import processes
 from stages.sources.catalogue import hub_name
@@ -31,31 +30,24 @@ def train_lora(params: Params) -> dict[str, str]:
         prepared.read_split(paths.VALIDATION, labels),
     )
 
-    def fresh_base() -> Classifier:
-        base = load_base(
-            paths.BASE_MODEL,
-            labels,
-            params.seed,
-            device,
-            params.model.pooling,
-            params.train.attention_dropout,
-        )
-        load_head(base, paths.HEAD)
-        return base
-
-    base = fresh_base()
+    base = load_base(
+        paths.BASE_MODEL,
+        labels,
+        params.seed,
+        device,
+        params.model.pooling,
+        params.train.attention_dropout,
+    )
+    load_head(base, paths.HEAD)
     starts = {"means": paths.HEAD_START.name, "base": paths.HEAD_WEIGHTS.name}
     start = Start(last_layer(base), read_head(base, paths.HEAD, starts[params.train.start]))
     classifier = method.attach(base, params)
-    check_round_trip(classifier, params, fresh_base)
     count = classifier.model.num_parameters
     trained, total = count(only_trainable=True), count()
     print(
         f"{method.describe(classifier)} {', '.join(classifier.head)}: {trained:,} of {total:,} "
         f"parameters train ({100 * trained / total:.2f} %)"
     )
-    for warning in method.warnings(params):
-        print(f"warning: {warning}")
     for line in plan_of(params.train, splits[0].targets, len(splits[1].ids)).lines:
         print(line)
     speed_up(classifier, device, params.seed)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stages.core import paths
 from stages.core.artefacts import write_json
 from stages.core.errors import ParamsError, printable
-from stages.core.params import LoraParams, Params
+from stages.core.params import LoraParams
 from stages.model.classifier import FAILURES, Classifier, within
 
 # What the architectures call their query, key and value projections: BERT, RoBERTa, ELECTRA,
@@ -132,8 +132,6 @@ def check_names(classifier: Classifier, lora: LoraParams) -> None:
 
 
 ADAPTER = "default"  # PEFT's name for an adapter that is given none
-FULL_FINE_TUNING_RATE = 1e-4  # a usual learning rate there
-SMALL_SCALE = 0.5  # of the update; below it LoRA learns slowly
 UNORDERED = ("target_modules", "exclude_modules", "modules_to_save")  # sets in PEFT
 
 
@@ -186,23 +184,6 @@ def describe_lora(classifier: Classifier) -> str:
     ]
     more = [f"all of {path}" for path in full if not within(path, classifier.head)]
     return ", ".join([f"LoRA r={config.r} on {names} ({len(adapted)} modules)", *more, "head"])
-
-
-def unusual_settings(params: Params) -> list[str]:
-    """Return a line for each setting of LoRA that rarely makes sense."""
-    lines = []
-    lora, rate = params.lora, params.train.learning_rate
-    scale = lora.lora_alpha / (math.sqrt(lora.r) if lora.use_rslora else lora.r)
-    if scale < SMALL_SCALE:
-        lines.append(
-            f"lora.lora_alpha {lora.lora_alpha:g} with r {lora.r} scales the update by {scale:g}: "
-            "it acts like a smaller learning rate; 1 to 2 times r is usual"
-        )
-    if 0 < rate < FULL_FINE_TUNING_RATE:
-        lines.append(
-            f"train.learning_rate {rate:g} suits full fine-tuning; LoRA needs about ten times more"
-        )
-    return lines
 
 
 def save_lora(classifier: Classifier, folder: Path, base: str) -> None:

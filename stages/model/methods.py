@@ -16,7 +16,7 @@ from stages.core.artefacts import write_json
 from stages.core.params import Params, TrainParams
 from stages.model.classifier import Classifier
 from stages.model.head import freeze_encoder
-from stages.model.lora import attach_lora, describe_lora, load_lora, save_lora, unusual_settings
+from stages.model.lora import attach_lora, describe_lora, load_lora, save_lora
 
 State = Callable[[Classifier], dict[str, Tensor]]  # what a method saves of a classifier
 
@@ -74,7 +74,6 @@ class Method:
         learning_rate: the peak learning rate that it trains with.
         attach: gives the classifier what trains; everything else is frozen.
         describe: what trains, in words.
-        warnings: a line for each setting that rarely makes sense.
         save: writes weights and configuration into a new folder.
         load: puts the weights of such a folder, already read, into a classifier.
     """
@@ -82,7 +81,6 @@ class Method:
     learning_rate: Callable[[TrainParams], float]
     attach: Callable[[Classifier, Params], Classifier]
     describe: Callable[[Classifier], str]
-    warnings: Callable[[Params], list[str]]
     save: Callable[[Classifier, Path, str], None]
     load: Callable[[Classifier, Path, dict[str, Tensor]], Classifier]
 
@@ -92,7 +90,6 @@ METHODS: dict[str, Method] = {
         learning_rate=lambda train: train.learning_rate,
         attach=train_head,
         describe=lambda _: "the head",
-        warnings=lambda _: [],
         save=save_state(Classifier.head_state),
         load=load_state(Classifier.head_state),
     ),
@@ -100,7 +97,6 @@ METHODS: dict[str, Method] = {
         learning_rate=lambda train: train.learning_rate,
         attach=lambda classifier, params: attach_lora(classifier, params.lora),
         describe=describe_lora,
-        warnings=unusual_settings,
         save=save_lora,
         load=load_lora,
     ),
@@ -108,7 +104,6 @@ METHODS: dict[str, Method] = {
         learning_rate=lambda train: train.full_learning_rate,
         attach=train_everything,
         describe=lambda _: "every weight, head",
-        warnings=lambda _: [],
         save=save_state(_whole),
         load=load_state(_whole),
     ),

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from stages.core.params import LoraParams, Params
-from stages.model.lora import attach_lora, describe_lora, unusual_settings
+from stages.model.lora import attach_lora, describe_lora
 from tests.support.adapters import logits, shaken
-from tests.support.tiny import MODELS, changed
+from tests.support.tiny import MODELS
 
 
 @pytest.fixture
@@ -52,24 +52,3 @@ def test_an_untrained_adapter_of_all_layers_changes_no_bit_of_the_logits(
 def test_what_trains_is_described(load_tiny_base: Any, lora: LoraParams) -> None:
     described = describe_lora(attach_lora(load_tiny_base("bert"), lora))
     assert described == "LoRA r=4 on key, query, value (6 modules), head"
-
-
-def test_usual_settings_are_not_reported(params: Params) -> None:
-    assert unusual_settings(params) == []
-    assert unusual_settings(changed(params, lora__r=16, lora__lora_alpha=8)) == []
-    assert unusual_settings(changed(params, train__learning_rate=1e-4)) == []
-
-
-def test_unusual_settings_are_reported(params: Params) -> None:
-    low = unusual_settings(
-        changed(params, lora__r=16, lora__lora_alpha=4, train__learning_rate=2e-5)
-    )
-    assert low == [
-        "lora.lora_alpha 4 with r 16 scales the update by 0.25: "
-        "it acts like a smaller learning rate; 1 to 2 times r is usual",
-        "train.learning_rate 2e-05 suits full fine-tuning; LoRA needs about ten times more",
-    ]
-    assert (
-        unusual_settings(changed(params, lora__r=16, lora__lora_alpha=4, lora__use_rslora=True))
-        == []
-    )
