@@ -44,7 +44,7 @@ from stages.running.ends import exit_code_of
 from stages.running.run import set_environment, threads_of
 from stages.scoring.logits import predict_logits
 from stages.training.data import plan_of
-from stages.training.trainer import make_trainer
+from stages.training.trainer import ClassifierTrainer
 
 WARM_UP = 3  # optimiser steps that are not timed
 SINGLES = 300  # texts that are timed alone
@@ -153,7 +153,7 @@ def make_ours(setting: Setting, steps: int) -> tuple[Any, Score]:
     speed_up(classifier, setting.device, params.seed)
     put_head(classifier, start)
     splits = (setting.train, setting.validation)
-    trainer = make_trainer(classifier, splits, params, setting.device, checkpointed=False)
+    trainer = ClassifierTrainer(classifier, splits, params, setting.device, checkpointed=False)
     trainer.args.max_steps = steps if steps > 0 else setting.all_steps
     trainer.args.eval_strategy = "no"
 

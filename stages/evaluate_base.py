@@ -18,10 +18,9 @@ from stages.model.fit import fit_notes, fit_warnings, read_alike, token_figures
 from stages.model.load import check_length, load_base
 from stages.rows import prepared
 from stages.running import processes
-from stages.scoring.logits import cached_features, probabilities_of
+from stages.scoring.logits import cached_features, fit_probe, probabilities_of
 from stages.scoring.metric import score
 from stages.scoring.predictions import write_predictions
-from stages.scoring.probe import fit_probe
 from stages.scoring.scores import majority_accuracy
 
 
@@ -57,7 +56,7 @@ def evaluate_base(params: Params) -> dict[str, str]:
         return device.facts()
     base.model.cpu()
     untrained = head.untrained_accuracies(base, features["test"], test.targets)
-    probe = fit_probe(
+    penalty, temperature, start = fit_probe(
         base,
         (features["train"], train.targets),
         (features["validation"], validation.targets),
@@ -66,14 +65,14 @@ def evaluate_base(params: Params) -> dict[str, str]:
     probabilities = probabilities_of(head_logits(base, *features["test"]).detach())
     scores = score(probabilities, test.targets)
     fit = {
-        "l2": probe.penalty,
-        "temperature": probe.temperature,
+        "l2": penalty,
+        "temperature": temperature,
         "majority": majority_accuracy(train.targets, test.targets),
         "untrained": mean(untrained),
         "untrained_sd": stdev(untrained),
     }
 
-    head.save_head(base, paths.HEAD, fit, probe.start)
+    head.save_head(base, paths.HEAD, fit, start)
     write_predictions(paths.BASE_PREDICTIONS, test.ids, test.targets, labels, probabilities)
     figures["test_rows_read_as_a_training_row"] = len(alike)
     said = {"warnings": warnings, "notes": fit_notes(figures)}
@@ -82,5 +81,5 @@ def evaluate_base(params: Params) -> dict[str, str]:
     for note in said["notes"]:
         print(note)
     accuracy = f"accuracy {scores['accuracy']:.4f} on {len(test.ids)} test rows"
-    print(f"base: {accuracy}, L2 {probe.penalty:g}")
+    print(f"base: {accuracy}, L2 {penalty:g}")
     return device.facts()

@@ -1,1 +1,1 @@
-"""From a model and rows to probabilities, figures and significance."""
+"""From a model and rows to probabilities, scores and predictions."""

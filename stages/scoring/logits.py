@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from stages.core.errors import NumericsError
+from stages.model import head
 from stages.model.classifier import Classifier, features, head_logits
 from stages.model.device import Device
 from stages.model.tokens import batches, encode, padded
@@ -40,6 +41,29 @@ def fit_temperature(probabilities: Array, targets: list[int]) -> float:
 
     best = minimize_scalar(loss, bounds=BOUNDS, method="bounded", options={"xatol": 1e-6})
     return float(np.exp(best.x))
+
+
+def fit_probe(
+    base: Classifier, train: head.Rows, validation: head.Rows, penalties: list[float]
+) -> tuple[float, float, dict[str, Tensor]]:
+    """Fit the head of the base in place, and divide its logits by their temperature.
+
+    Args:
+        base: on the CPU, with the encoder frozen and a fresh head.
+        train: features as `cached_features` returns them, and label numbers.
+        validation: the same of the validation rows.
+        penalties: the L2 penalties to try.
+
+    Returns:
+        The penalty that validation chose, the temperature, and another state of the head, from
+        which a training may start: see `head.mean_start`.
+    """
+    start = head.mean_start(base, train)
+    penalty = head.fit_head(base, train, validation, penalties)
+    logits = head_logits(base, *validation[0]).detach()
+    temperature = fit_temperature(probabilities_of(logits), validation[1])
+    head.divide_logits(base, head.last_layer(base), temperature)
+    return penalty, temperature, start
 
 
 Rows = list[int]

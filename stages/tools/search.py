@@ -66,8 +66,7 @@ from stages.rows.prepared import read_labels, read_split
 from stages.running.ends import exit_code_of
 from stages.running.provenance import recorded
 from stages.running.run import end_with, sole_run
-from stages.scoring.logits import cached_features
-from stages.scoring.probe import fit_probe
+from stages.scoring.logits import cached_features, fit_probe
 from stages.tools.search_space import (
     OWN_STORAGE,
     Options,
@@ -80,7 +79,7 @@ from stages.tools.search_space import (
     with_values,
 )
 from stages.training.data import plan_of
-from stages.training.trainer import make_trainer, row_losses
+from stages.training.trainer import ClassifierTrainer, row_losses
 
 BEAT, DEAD = 20, 120  # seconds between two heartbeats, and without one until a trial is retried
 RETRIES = 3  # times that a trial whose process died is run again
@@ -126,7 +125,7 @@ class Trainings:
         classifier = method_of(params).attach(base, params)
         speed_up(classifier, self.device, params.seed)
         train, validation = self.splits
-        trainer = make_trainer(
+        trainer = ClassifierTrainer(
             classifier, (train, validation), params, self.device, checkpointed=False
         )
         plan = plan_of(params.train, train.targets, len(validation.ids))
@@ -171,8 +170,8 @@ class Trainings:
                 (features, split.targets)
                 for features, split in zip(self._features[encoder], self.splits, strict=True)
             ]
-            probe = fit_probe(base, train, validation, params.head.l2)
-            starts = {"means": probe.start, "base": base.head_state()}
+            _, _, means = fit_probe(base, train, validation, params.head.l2)
+            starts = {"means": means, "base": base.head_state()}
             self._heads[key] = starts[params.train.start]
         return self._heads[key]
 
@@ -463,7 +462,7 @@ class Search:
         complete = _of(self.study, TrialState.COMPLETE)
         if complete:
             return float(mean(trial.user_attrs["seconds"] for trial in complete))
-        return float(recorded()["stages"].get("train_lora", {}).get("seconds", 0))
+        return float(recorded().get("train_lora", {}).get("seconds", 0))
 
     def _announce(self) -> None:
         """Say how many trainings are to come, and how long they take."""

@@ -29,11 +29,11 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokeniz
 
 def inputs_of(params: Params, device: Device) -> dict[str, Any]:
     """Return all that a training depends on, by name: params, device, files, code, libraries."""
-    chosen = {"lora": params.lora.model_dump(), "train": params.train.model_dump()}
+    sections = {"lora": params.lora.model_dump(), "train": params.train.model_dump()}
     files = [paths.TRAIN, paths.VALIDATION, paths.LABELS, *sorted(paths.HEAD.iterdir())]
     code = code_of("train_lora")
     inputs = {
-        **_flat(chosen),
+        **{f"{name}.{key}": v for name, keys in sections.items() for key, v in keys.items()},
         "seed": params.seed,
         "data.max_length": params.data.max_length,
         **device.facts(),
@@ -53,13 +53,6 @@ def made_of() -> dict[str, str]:
         **{name: sha256_of(path) for name, path in (files | {"labels": paths.LABELS}).items()},
         "code": hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest(),
     }
-
-
-def _flat(content: dict[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return flat
 
 
 def last_usable(inputs: dict[str, Any]) -> Path | None:

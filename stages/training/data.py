@@ -1,7 +1,6 @@
 """How long a training is and what it may choose, decided by how many rows there are.
 
-The figures come from a study on data sets of 48 to 10,000 rows and 2 to 77 classes
-(metrics/README.md, "How the defaults were chosen").
+metrics/README.md, "How the defaults were chosen", says where the figures come from.
 """
 
 import math

@@ -43,24 +43,6 @@ from stages.training.data import (
 TEMPERATURE = 0.07  # of the similarities, as in both papers' range
 
 
-class StatesOfBatch:
-    """Keeps the state that the encoder last gave of each row: `last`, (rows, hidden), float32.
-
-    It is the state that the head reads, or the first token's where the architecture's own
-    classifier reads more than one.
-
-    Args:
-        classifier: whose encoder is watched from now on.
-    """
-
-    def __init__(self, classifier: Classifier) -> None:
-        self.last: Tensor
-        encoder_of(classifier.model).register_forward_hook(self._keep)
-
-    def _keep(self, _: Any, __: Any, output: Any) -> None:
-        self.last = output.last_hidden_state[:, 0].float()
-
-
 def contrastive_loss(states: Tensor, targets: Tensor) -> Tensor:
     """Return the mean over the rows that have a partner of their class in the batch, in nats.
 
@@ -76,9 +58,6 @@ def contrastive_loss(states: Tensor, targets: Tensor) -> Tensor:
     counts = partners.sum(dim=1)
     of_rows = -(log_shares * partners).sum(dim=1) / counts.clamp(min=1)
     return of_rows.sum() / (counts > 0).sum().clamp(min=1)
-
-
-LEARNED = 0.1  # nats; a training loss below leaves little gradient
 
 
 class EvaluationLines(TrainerCallback):
@@ -106,19 +85,6 @@ class Steps(TrainerCallback):
             control.should_evaluate = True
             control.should_save = args.save_strategy != "no"
         control.should_log = control.should_log or control.should_evaluate
-
-
-class FirstLoss(TrainerCallback):
-    """Say once if the first loss leaves little to learn: then the start is at fault."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
-        """Look at the first entry with a training loss."""
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        if logs and "loss" in logs and len(losses) == 1 and losses[0] < LEARNED:
-            tqdm.write(
-                f"warning: the training loss is {losses[0]:.3f} in the first steps: the head knows "
-                "the training rows already, so little is left to learn. Fix: train.start: means"
-            )
 
 
 class LossBar(ProgressCallback):
@@ -195,7 +161,7 @@ def train(
     trains = [p for p in classifier.model.parameters() if p.requires_grad]
     untrained = [p.detach().clone() for p in trains]
     put_head(classifier, start.head)
-    trainer = make_trainer(classifier, splits, params, device)
+    trainer = ClassifierTrainer(classifier, splits, params, device)
     last = processes.from_first(
         lambda: checkpoints.last_usable(checkpoints.inputs_of(params, device))
     )
@@ -259,64 +225,6 @@ def finds_worse(differences: Tensor, chooses: bool) -> bool:
     return float(differences.mean()) > margin
 
 
-def make_trainer(
-    classifier: Classifier,
-    splits: tuple[Split, Split],
-    params: Params,
-    device: Device,
-    checkpointed: bool = True,
-) -> "ClassifierTrainer":
-    """Return a Trainer for the classifier on (training, validation) rows.
-
-    The best checkpoint by train.select_by is restored at the end; early stopping uses the same
-    figure. Where validation has too few rows to choose, neither happens. Batches hold rows of
-    similar length, so little of them is padding. A training that is not checkpointed goes the same
-    way and ends with its last weights. Several processes share each batch, so that the steps are
-    those of one; a last batch that is not full has rows of the first beside its own.
-
-    Raises:
-        ParamsError: if they cannot share it.
-    """
-    rows, validation = splits
-    settings = params.train
-    rank, size = processes.share()
-    share_of(settings.batch_size, size)
-    plan = plan_of(settings, rows.targets, len(validation.ids))
-    if plan.contrastive and size > 1:
-        raise ParamsError(
-            f"params.yaml: train.contrastive: its weight is {plan.contrastive:.2g} for these rows, "
-            "and it compares the rows of whole batches, which several processes share",
-            "set compute.processes to 1, or train.contrastive to 0",
-        )
-    encoded = encode(classifier.tokenizer, rows.texts, params.data.max_length)
-    dataset = TrainingRows(encoded, rows.targets)
-    average = WeightAverage(classifier.model, settings.ema_decay)
-    stops = settings.patience and plan.chooses
-    stopping = [EarlyStoppingCallback(settings.patience)] if stops else []
-    trainer = ClassifierTrainer(
-        classifier,
-        splits,
-        params,
-        plan,
-        device,
-        average,
-        args=_arguments(params, plan, device, checkpointed),
-        train_dataset=dataset,
-        eval_dataset=dataset,
-        data_collator=Collator(classifier.tokenizer.pad_token_id),
-        callbacks=[average, checkpoints.Seal(), Steps(), *stopping],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(EvaluationLines)
-    trainer.add_callback(FirstLoss)
-    if rank > 0:
-        trainer.add_callback(OwnRandomNumbers(params.seed, rank))
-    elif sys.stderr.isatty():
-        trainer.add_callback(LossBar)
-    return trainer
-
-
 def _arguments(params: Params, plan: Plan, device: Device, checkpointed: bool) -> TrainingArguments:
     settings = params.train
     arguments = TrainingArguments(
@@ -358,24 +266,71 @@ def _arguments(params: Params, plan: Plan, device: Device, checkpointed: bool) -
 
 
 class ClassifierTrainer(Trainer):
-    """A Trainer that scores validation by the pipeline's own path, and stops at the first NaN."""
+    """A Trainer that scores validation by the pipeline's own path, and stops at the first NaN.
+
+    The best checkpoint by train.select_by is restored at the end; early stopping uses the same
+    figure. Where validation has too few rows to choose, neither happens. Batches hold rows of
+    similar length, so little of them is padding. Several processes share each batch, so that the
+    steps are those of one; a last batch that is not full has rows of the first beside its own.
+
+    Args:
+        classifier: with its method attached.
+        splits: training and validation rows.
+        params: the settings.
+        device: what to run on.
+        checkpointed: without checkpoints it goes the same way and ends with its last weights.
+
+    Raises:
+        ParamsError: if several processes cannot share a batch.
+    """
 
     def __init__(
         self,
         classifier: Classifier,
         splits: tuple[Split, Split],
         params: Params,
-        plan: Plan,
         device: Device,
-        average: WeightAverage,
-        **options: Any,
+        checkpointed: bool = True,
     ) -> None:
-        super().__init__(model=classifier.model, **options)
-        self.classifier, self.params, self.plan = classifier, params, plan
-        self.device, self.average = device, average
-        self.train_ids, self.validation = splits[0].ids, splits[1]
-        self.validation_logits: Tensor
-        self.states = StatesOfBatch(classifier) if plan.contrastive else None
+        rows, self.validation = splits
+        settings = params.train
+        rank, size = processes.share()
+        share_of(settings.batch_size, size)
+        plan = plan_of(settings, rows.targets, len(self.validation.ids))
+        if plan.contrastive and size > 1:
+            raise ParamsError(
+                f"params.yaml: train.contrastive: its weight is {plan.contrastive:.2g} for these "
+                "rows, and it compares the rows of whole batches, which several processes share",
+                "set compute.processes to 1, or train.contrastive to 0",
+            )
+        self.classifier, self.params, self.plan, self.device = classifier, params, plan, device
+        self.average = WeightAverage(classifier.model, settings.ema_decay)
+        self.train_ids, self.validation_logits = rows.ids, Tensor()
+        encoded = encode(classifier.tokenizer, rows.texts, params.data.max_length)
+        dataset = TrainingRows(encoded, rows.targets)
+        stops = settings.patience and plan.chooses
+        stopping = [EarlyStoppingCallback(settings.patience)] if stops else []
+        super().__init__(
+            model=classifier.model,
+            args=_arguments(params, plan, device, checkpointed),
+            train_dataset=dataset,
+            eval_dataset=dataset,
+            data_collator=Collator(classifier.tokenizer.pad_token_id),
+            callbacks=[self.average, checkpoints.Seal(), Steps(), *stopping],
+        )
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(EvaluationLines)
+        if rank > 0:
+            self.add_callback(OwnRandomNumbers(params.seed, rank))
+        elif sys.stderr.isatty():
+            self.add_callback(LossBar)
+        if plan.contrastive:
+            encoder_of(classifier.model).register_forward_hook(self._keep_states)
+
+    def _keep_states(self, _: Any, __: Any, output: Any) -> None:
+        """Keep the state that the head reads, or else the first token's: (rows, hidden)."""
+        self.states = output.last_hidden_state[:, 0].float()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset: Any = train_dataset or self.train_dataset
@@ -391,8 +346,8 @@ class ClassifierTrainer(Trainer):
         loss: Tensor = (1 / len(targets)) * cross_entropy(
             logits, targets, by_class, reduction="sum", label_smoothing=smoothing
         )
-        if self.states:
-            loss = loss + self.plan.contrastive * contrastive_loss(self.states.last, targets)
+        if self.plan.contrastive:
+            loss = loss + self.plan.contrastive * contrastive_loss(self.states, targets)
         return loss
 
     def training_step(

@@ -7,7 +7,6 @@ import shutil
 from contextlib import chdir
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ from stages.rows.prepared import Split, read_split
 from stages.scoring.logits import predict_logits
 from stages.training import data, trainer
 from stages.training.curves import write_training_curves
-from stages.training.trainer import FirstLoss, Start, make_trainer, row_losses
+from stages.training.trainer import ClassifierTrainer, Start, row_losses
 from tests.support.tiny import COMPUTE, NAMES, changed
 
 LABELS = list(NAMES[:2])
@@ -172,7 +171,7 @@ def test_the_rate_climbs_and_falls_along_the_schedule(
     wanted = changed(
         params, train__schedule=schedule, train__warmup_fraction=0.125, train__patience=0
     )
-    made = make_trainer(start(wanted), splits(), wanted, set_up(COMPUTE))
+    made = ClassifierTrainer(start(wanted), splits(), wanted, set_up(COMPUTE))
     made.create_optimizer_and_scheduler(16)
     optimizer, scheduler = made.optimizer, made.lr_scheduler
     assert optimizer
@@ -260,18 +259,6 @@ def test_of_steps_without_a_mistake_the_surer_one_has_the_lower_scaled_loss() ->
     assert all(later < 0.5 * earlier for earlier, later in pairwise(losses))
 
 
-@pytest.mark.parametrize(("loss", "said"), [(0.02, True), (0.3, False)])
-def test_a_first_loss_that_leaves_nothing_to_learn_is_named(
-    loss: float, said: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = [{"loss": loss}]
-    FirstLoss().on_log(None, SimpleNamespace(log_history=log), None, log[-1])
-    log.append({"loss": 0.01})
-    FirstLoss().on_log(None, SimpleNamespace(log_history=log), None, log[-1])
-    told = capsys.readouterr().out.count("Fix: train.start: means")
-    assert told == (1 if said else 0)
-
-
 @pytest.mark.usefixtures("project")
 def test_the_contrastive_part_and_the_smoothing_change_what_is_learned(params: Params) -> None:
     once = changed(params, train__epochs=1)
@@ -297,7 +284,7 @@ def test_balanced_classes_weigh_the_same_in_loss_and_choice(params: Params) -> N
     logits = predict_logits(classifier, uneven.texts, 32, set_up(COMPUTE), "x")
     losses = cross_entropy(logits, torch.tensor(uneven.targets), reduction="none")
     by_class = [losses[torch.tensor(uneven.targets) == number].mean() for number in (0, 1)]
-    made = make_trainer(classifier, (uneven, validation), still, set_up(COMPUTE))
+    made = ClassifierTrainer(classifier, (uneven, validation), still, set_up(COMPUTE))
     assert made.plan.weights == tuple(len(few) / 2 / count for count in counts)
     made.train()
     first = made.state.log_history[0]
@@ -326,16 +313,16 @@ def test_a_training_that_continues_has_the_same_curve_with_its_last_steps(
     assert len(logged) > 6
     assert logged[-1] == max(entry["step"] for entry in whole if "eval_loss" in entry)
     shutil.rmtree(paths.CHECKPOINTS)
-    real, done = trainer.ClassifierTrainer.training_step, []
+    real, done = ClassifierTrainer.training_step, []
 
-    def step(self: trainer.ClassifierTrainer, *given: Any) -> torch.Tensor:
+    def step(self: ClassifierTrainer, *given: Any) -> torch.Tensor:
         done.append(1)
         if len(done) > steps:
             raise _KilledError
         return real(self, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer.ClassifierTrainer, "training_step", step)
+        patched.setattr(ClassifierTrainer, "training_step", step)
         with pytest.raises(_KilledError):
             train(short)
     again, resumed = train(short)
