@@ -1,7 +1,7 @@
-"""How the last run went: its inputs, its machine, and how long each stage took.
+"""How the last run went: its machine, its packages, and how long each stage took.
 
-No two runs agree on it, so it is not a metric, and neither git nor DVC tracks the file. The hash
-of dvc.lock is not in it: DVC writes that file after the stage; git names the revision.
+No two runs agree on it, so it is not a metric, and neither git nor DVC tracks the file. Hashes of
+what went in and came out are in dvc.lock and in the adapter's manifest.
 """
 
 import os
@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.core import paths
-from stages.core.artefacts import read_json, sha256_of, write_json
+from stages.core.artefacts import read_json, write_json
 from stages.core.errors import UserError, printable
 from stages.running.git import git_state
 
-LAST_STAGE = "compare"  # hashing the base's weights takes a moment, so it is done once a run
 LIBRARIES = [
     *("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "safetensors"),
     *("dvc", "numpy", "scipy", "scikit-learn", "statsmodels", "pandas", "pyarrow"),
@@ -35,32 +34,26 @@ def record(stage: str, seconds: float, facts: dict[str, str]) -> None:
         facts: what it says of itself, for example the device that it used.
     """
     try:
-        known = recorded()
         entry = {
             "seconds": round(seconds, 2),
             "peak_memory_mb": peak_memory_mb(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **facts,
         }
-        hashes = content_hashes() if stage == LAST_STAGE else known["sha256"]
-        write_json(
-            paths.PROVENANCE,
-            {"git": git_state(), "machine": machine(), "packages": packages(), "sha256": hashes}
-            | {"stages": {**known["stages"], stage: entry}},
-        )
+        content = {"git": git_state(), "machine": machine(), "packages": packages()}
+        write_json(paths.PROVENANCE, {**content, "stages": {**recorded(), stage: entry}})
     except Exception as error:  # the stage succeeded, whatever becomes of this
         print(f"warning: {paths.PROVENANCE}: not written: {printable(error)}", file=sys.stderr)
 
 
-def recorded() -> dict[str, dict[str, Any]]:
-    """Return what earlier stages recorded: `sha256`, `stages`; each empty if missing or damaged."""
+def recorded() -> dict[str, Any]:
+    """Return what was recorded of each stage, by its name; empty if missing or damaged."""
     content: Any = None
     if paths.PROVENANCE.exists():
         with suppress(UserError):
             content = read_json(paths.PROVENANCE)
-    known = content if isinstance(content, dict) else {}
-    parts = {name: known.get(name) for name in ("sha256", "stages")}
-    return {name: part if isinstance(part, dict) else {} for name, part in parts.items()}
+    stages = content.get("stages") if isinstance(content, dict) else None
+    return stages if isinstance(stages, dict) else {}
 
 
 def peak_memory_mb() -> float:
@@ -71,14 +64,6 @@ def peak_memory_mb() -> float:
                 return round(int(line.split()[1]) * 1024 / 1e6, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)  # bytes there, else KiB
-
-
-def content_hashes() -> dict[str, str]:
-    """Return the sha256 of the data, and of each file of base and adapter."""
-    files = [paths.TRAIN, paths.VALIDATION, paths.TEST]
-    for folder in (paths.BASE_MODEL, paths.ADAPTER):
-        files += sorted(folder.glob("*"))
-    return {file.as_posix(): sha256_of(file) for file in files if file.is_file()}
 
 
 def machine() -> dict[str, Any]:

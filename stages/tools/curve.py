@@ -52,7 +52,7 @@ def curve(params: Params, sizes: int, seeds: int) -> None:
     known = {(line["rows"], line["seed"]) for line in read_curve(name)}
     wanted = [(count, (params.seed + place) % 2**32) for place in range(seeds) for count in counts]
     missing = [each for each in wanted if each not in known]
-    whole = recorded()["stages"].get("train_lora", {}).get("seconds", 0)
+    whole = recorded().get("train_lora", {}).get("seconds", 0)
     minutes = sum(count for count, _ in missing) / len(rows) * whole / 60
     print(
         f"{len(wanted) - len(missing)} trainings done before, {len(missing)} to come"
