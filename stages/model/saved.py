@@ -6,25 +6,18 @@ is the only one that writes, reads and checks it.
 
 import json
 import math
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.random import fork_rng
-
 from stages.core import paths
 from stages.core.artefacts import require, sha256_of, write_json
-from stages.core.errors import ModelError, ParamsError, printable
-from stages.core.methods import facts_of
-from stages.core.params import Params
-from stages.model.classifier import FAILURES, Classifier, probe_batch, unchanged
+from stages.core.errors import ModelError, printable
+from stages.model.classifier import Classifier
 from stages.model.device import Device
 from stages.model.load import read_weights
-from stages.model.methods import METHODS, method_of
+from stages.model.methods import METHODS
 
 WEIGHTS = paths.ADAPTER_WEIGHTS.name
 CONFIG = paths.ADAPTER_CONFIG.name
@@ -194,86 +187,3 @@ def _check_hash(path: Path, expected: str | None, actual: str | None, fix: str) 
             f"{path}: sha256 {str(actual)[:12]}, the adapter's manifest says {str(expected)[:12]}",
             fix,
         )
-
-
-NOISE = 0.02  # on each weight that trains, as a training would change them
-# Values of the LoRA fields with which every adapter loads again.
-PLAIN: dict[str, Any] = {
-    "modules_to_save": None,
-    "init_lora_weights": True,
-    "use_dora": False,
-    "bias": "none",
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "layers_to_transform": None,
-    "target_modules": "attention",
-}
-
-
-def check_round_trip(
-    classifier: Classifier, params: Params, fresh_base: Callable[[], Classifier]
-) -> None:
-    """Check that a PEFT adapter of these params gives the same logits once saved and loaded.
-
-    The classifier and torch's random numbers are left as they were.
-
-    Args:
-        classifier: with the method attached.
-        params: the settings; methods that PEFT does not save are not checked.
-        fresh_base: loads what the method was attached to.
-
-    Raises:
-        ParamsError: if it does not, naming the fields of params.yaml that may cause it.
-    """
-    if facts_of(params).library != "peft":
-        return
-    with fork_rng():
-        fault = _fault(classifier, params, fresh_base)
-    if fault:
-        unusual = {
-            field: value for field, value in PLAIN.items() if vars(params.lora)[field] != value
-        }
-        plain = " or ".join(
-            f"lora.{field} to {json.dumps(value)}" for field, value in unusual.items()
-        )
-        raise ParamsError(
-            f"params.yaml: lora: an adapter like this cannot be loaded once it is saved: {fault}",
-            f"set {plain}" if plain else "use the fields that this project came with",
-        )
-
-
-def _fault(
-    classifier: Classifier, params: Params, fresh_base: Callable[[], Classifier]
-) -> str | None:
-    """Return in a few words why the adapter does not come back as it was, or None."""
-    trains = [p for p in classifier.model.parameters() if p.requires_grad]
-    before = [p.detach().clone() for p in trains]
-    noise = torch.Generator().manual_seed(0)
-    try:
-        with torch.no_grad(), tempfile.TemporaryDirectory() as temporary:
-            for parameter in trains:
-                parameter += NOISE * torch.randn(parameter.shape, generator=noise)
-            expected = _logits(classifier)
-            folder = Path(temporary) / "adapter"
-            method = method_of(params)
-            method.save(classifier, folder, paths.BASE_MODEL.as_posix())
-            saved = read_weights(folder / paths.ADAPTER_WEIGHTS.name, "")
-            loaded = _logits(method.load(fresh_base(), folder, saved))
-    except FAILURES as error:
-        return printable(error.args[0] if error.args else type(error).__name__, 150)
-    finally:
-        with torch.no_grad():
-            for parameter, value in zip(trains, before, strict=True):
-                parameter.copy_(value)
-    if not bool(torch.isfinite(expected).all()):
-        return None  # the training reports it
-    same = torch.allclose(loaded, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-    return None if same else "it gives other logits"
-
-
-def _logits(classifier: Classifier) -> Tensor:
-    """Return the logits of a few texts, without dropout."""
-    with unchanged(classifier.model):
-        classifier.model.eval()
-        logits: Tensor = classifier.model(**probe_batch(classifier.tokenizer)).logits
-    return logits

@@ -49,6 +49,9 @@ def lora(params: Params) -> LoraParams:
         {"init_lora_weights": False},
         {"inference_mode": True},
         {"modules_to_save": ["bert.pooler"], "target_modules": "all-linear"},
+        {"modules_to_save": ["embeddings"]},
+        {"modules_to_save": ["word_embeddings", "embeddings"]},
+        {"modules_to_save": ["bert.encoder.layer.1", "dense"]},
         {"layers_to_transform": [1], "rank_pattern": {"query": 2}, "alpha_pattern": {"key": 3.5}},
     ],
     ids=str,
@@ -68,6 +71,18 @@ def test_every_field_survives_saving(
     config = json.loads((paths.ADAPTER / CONFIG).read_text(encoding="utf-8"))
     for field in changes.keys() - {"inference_mode", "modules_to_save", "target_modules"}:
         assert config[field] == changes[field]
+
+
+def test_a_module_in_the_head_is_not_saved_twice(load_tiny_base: Any, lora: LoraParams) -> None:
+    inside = lora.model_copy(update={"modules_to_save": ["out_proj"]})
+    classifier = attach_lora(load_tiny_base("roberta"), inside)
+    assert set(classifier.model.peft_config["default"].modules_to_save) == {"classifier", "score"}
+    norms = lora.model_copy(update={"modules_to_save": ["norm"]})
+    modern = attach_lora(load_tiny_base("modernbert"), norms)
+    saved = modern.model.peft_config["default"].modules_to_save
+    assert "model.embeddings.norm" in saved
+    assert "head.norm" not in saved
+    assert torch.equal(logits(modern), logits(load_tiny_base("modernbert")))
 
 
 def test_another_process_gives_the_very_logits_of_the_training(
