@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import ComputeParams, Params
 from stages.running.processes import join
-from stages.running.run import World, threads_of, world
+from stages.running.run import threads_of, world
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,6 @@ def choose(wanted: str) -> Kind:
 
 
 TOLERANCE = 1e-3  # of float32 sums in another order; a wrong kernel is off by far more
-OTHERWISE = "set compute.device to cpu, or install another version of torch"
 TINY = BertConfig(
     vocab_size=50,
     hidden_size=128,
@@ -130,30 +129,26 @@ TINY = BertConfig(
 )
 
 
-def check_device(device: torch.device, attention: str | None) -> list[str]:
-    """Return what the device cannot do but training can do without, as lines for the user.
+@torch.random.fork_rng(devices=[])
+def check_device(device: torch.device, attention: str | None) -> str | None:
+    """Return what the device cannot do but training can do without, in words for the user.
 
     The processor's random numbers are as before afterwards.
 
     Args:
         device: what is tried.
-        attention: the kernel that will be used, as `Device.attention`.
+        attention: the kernel that will be used, as `Kind.attention`.
 
     Raises:
         HostError: if it lacks an operator, or its values differ from the processor's.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return _check(device, attention)
-
-
-def _check(device: torch.device, attention: str | None) -> list[str]:
-    notes = []
+    torch.manual_seed(0)
     made: Any = BertForSequenceClassification
     step: nn.Module = made._from_config(TINY, attn_implementation=attention)
     ids = torch.randint(TINY.vocab_size, (4, 16))
     mask = torch.arange(16) < torch.tensor([[16], [9], [5], [2]])
     expected = _loss_and_gradients(step, ids, mask)
+    note = fault = None
     try:
         try:
             got = _loss_and_gradients(step.to(device), ids.to(device), mask.to(device))
@@ -161,28 +156,25 @@ def _check(device: torch.device, attention: str | None) -> list[str]:
             if "determinis" not in str(error):
                 raise
             torch.use_deterministic_algorithms(True, warn_only=True)
-            notes.append(
+            note = (
                 f"{device.type} has an operator that is not deterministic, so two trainings may "
                 "differ in their last digits"
             )
             got = _loss_and_gradients(step, ids.to(device), mask.to(device))
         kept = float((dropout(torch.ones(1 << 12, device=device), 0.5) > 0).double().mean())
+        worst = max(float((a - b).abs().max()) for a, b in zip(expected, got, strict=True))
+        if not worst <= TOLERANCE:  # NaN too
+            fault = f"differs by {worst:.2g} from the processor's, more than {TOLERANCE:g}"
+        elif not 0.4 < kept < 0.6:
+            fault = f"keeps {kept:.0%} under a dropout of a half"
     except (RuntimeError, AssertionError) as error:  # NotImplementedError is one
+        fault = f"fails: {printable(error, 200)}"
+    if fault:
         raise HostError(
-            f"compute.device: {device.type}: a step on it fails: {printable(error, 200)}", OTHERWISE
-        ) from error
-    worst = max(float((a - b).abs().max()) for a, b in zip(expected, got, strict=True))
-    if not worst <= TOLERANCE:  # NaN too
-        raise HostError(
-            f"compute.device: {device.type}: a step on it differs by {worst:.2g} from the "
-            f"processor's, more than {TOLERANCE:g}",
-            OTHERWISE,
+            f"compute.device: {device.type}: a step on it {fault}",
+            "set compute.device to cpu, or install another version of torch",
         )
-    if not 0.4 < kept < 0.6:
-        raise HostError(
-            f"compute.device: {device.type}: dropout of a half keeps {kept:.0%}", OTHERWISE
-        )
-    return notes
+    return note
 
 
 def _loss_and_gradients(step: nn.Module, ids: Tensor, mask: Tensor) -> list[Tensor]:
@@ -251,24 +243,17 @@ def set_up(params: ComputeParams) -> Device:
         HostError: if the device is not here or computes wrongly, or the others do not join.
     """
     device = resolve(params)
-    place = world()
     torch.set_num_threads(device.threads)
     _reuse_freed_memory()
     if device.torch_device.index is not None:
         torch.get_device_module(device.torch_device).set_device(device.torch_device.index)
-    notes = []
-    if device.bf16 and not device.kind.native_bf16():
-        notes.append(
-            f"compute.precision: bf16: this {device.kind.name} has no bf16 units, so it is slower "
-            "than fp32 here"
-        )
     torch.use_deterministic_algorithms(True)
     # Filling every new tensor helps to find reads of uninitialised memory; there are none here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
     if not device.is_cpu:  # the processor is what others are compared with
-        notes += check_device(device.torch_device, device.kind.attention)
-    for note in notes if place.leads else []:
-        print(f"warning: {note}", file=sys.stderr)
+        note = check_device(device.torch_device, device.kind.attention)
+        if note and world().leads:
+            print(f"warning: {note}", file=sys.stderr)
     join(device.kind.messages)
     return device
 
@@ -277,7 +262,8 @@ def resolve(params: ComputeParams) -> Device:
     """Return the device that the params mean on this machine; `auto` is resolved.
 
     Raises:
-        HostError: if the device or the precision is requested and not available.
+        HostError: if the device or the precision is requested and not available, or the machine
+            has fewer devices than processes.
     """
     place = world()
     kind = choose(params.device)
@@ -285,26 +271,18 @@ def resolve(params: ComputeParams) -> Device:
         raise HostError(
             f"compute.precision: bf16: not reliable on {kind.name}", "set compute.precision to auto"
         )
+    own = torch.device(kind.name)
+    if place.size > 1 and kind.name != "cpu":  # each process on a machine has one of its own
+        kind.require(place.local_size)
+        own = torch.device(kind.name, place.local_rank)
     fastest: Precision = "bf16" if kind.native_bf16() else "fp32"
     return Device(
         kind=kind,
-        torch_device=_own_device(kind, place),
+        torch_device=own,
         precision=fastest if params.precision == "auto" else params.precision,
         threads=threads_of(params, place.local_size),
         processes=place.size,
     )
-
-
-def _own_device(kind: Kind, place: World) -> torch.device:
-    """Return the device of this process: each process on a machine has one of its own.
-
-    Raises:
-        HostError: if the machine has too few.
-    """
-    if place.size == 1 or kind.name == "cpu":
-        return torch.device(kind.name)
-    kind.require(place.local_size)
-    return torch.device(kind.name, place.local_rank)
 
 
 def _reuse_freed_memory() -> None:
@@ -323,9 +301,6 @@ def processes_of(params: Params) -> int:
         ParamsError: if a batch cannot be divided.
     """
     compute = params.compute
-    if compute.processes == 1:  # torch is not imported for that
-        return 1
-
     kind = choose(compute.device)
     count = kind.count() if compute.processes == "auto" else compute.processes
     kind.require(count)

@@ -141,11 +141,7 @@ def check_checkpoint(model: Any, info: dict[str, Any], folder: Path) -> set[str]
     shapes = {name: (list(found), list(needed)) for name, found, needed in info["mismatched_keys"]}
     fresh = {*info["missing_keys"], *shapes}
     lacks = {n for n in fresh if n.startswith(prefix) and not n.startswith(f"{prefix}pooler.")}
-    reshaped = {
-        f"{name}: it has {found}, not {needed}"
-        for name, (found, needed) in shapes.items()
-        if name in lacks
-    }
+    reshaped = {f"{n}: it has {shapes[n][0]}, not {shapes[n][1]}" for n in lacks & set(shapes)}
     left = {
         name
         for name in info["unexpected_keys"]
@@ -156,9 +152,7 @@ def check_checkpoint(model: Any, info: dict[str, Any], folder: Path) -> set[str]
     bad = {
         name
         for name, tensor in model.state_dict().items()
-        if name not in fresh
-        and tensor.is_floating_point()
-        and not bool(torch.isfinite(tensor).all())
+        if name not in fresh and not bool(torch.isfinite(tensor).all())
     }
     faults = [
         (lacks - set(shapes), "lacks {} weights of the encoder", COMPLETE),

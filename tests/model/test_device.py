@@ -53,9 +53,10 @@ def share_with(monkeypatch: pytest.MonkeyPatch, rank: int, size: int, local_size
     monkeypatch.setattr(module, "world", lambda: place)
 
 
-def test_torch_uses_as_many_threads_as_the_params_say() -> None:
-    device = set_up(wanted(threads=2))
-    assert device.threads == torch.get_num_threads() == 2
+def test_torch_is_deterministic_and_has_the_threads_of_the_params() -> None:
+    torch.use_deterministic_algorithms(False)
+    assert set_up(wanted(threads=2)).threads == torch.get_num_threads() == 2
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize(("threads", "processes", "own"), [(8, 4, 2), (7, 2, 3), (1, 4, 1)])
@@ -65,12 +66,6 @@ def test_processes_on_one_machine_divide_its_threads(
     share_with(monkeypatch, 0, 2 * processes, processes)
     device = resolve(wanted(threads=threads))
     assert (device.threads, device.processes) == (own, 2 * processes)
-
-
-def test_torch_is_deterministic() -> None:
-    torch.use_deterministic_algorithms(False)
-    set_up(wanted())
-    assert torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize(
@@ -169,22 +164,6 @@ def test_bf16_is_refused_where_it_cannot_be_trusted(monkeypatch: pytest.MonkeyPa
     with pytest.raises(HostError, match=r"compute.precision: bf16: not reliable on mps") as caught:
         resolve(wanted(device="auto", precision="bf16"))
     assert "set compute.precision to auto" in str(caught.value)
-
-
-def test_slow_bf16_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    set_up(wanted(precision="bf16"))
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err == (
-        "warning: compute.precision: bf16: this cpu has no bf16 units, so it is slower than fp32 "
-        "here\n"
-    )
-    set_up(wanted(precision="fp32"))
-    set_up(wanted(precision="auto"))
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

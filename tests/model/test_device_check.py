@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,23 +14,18 @@ from stages.model.device import check_device
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(True)
+def fail(error: Exception) -> Any:
+    def step(*_: Any) -> None:
+        raise error
+
+    return step
 
 
-def on_the_device(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
-    """Let the second step, that on the device, go through `change(loss and gradients)`."""
+def on_the_device(monkeypatch: pytest.MonkeyPatch, *steps: Any) -> None:
+    """Let the steps on the device, after that on the processor, be these; None is the real one."""
     own = device._loss_and_gradients
-    calls: list[int] = []
-
-    def twice(*arguments: Any) -> Any:
-        calls.append(1)
-        return own(*arguments) if len(calls) == 1 else change(lambda: own(*arguments), len(calls))
-
-    monkeypatch.setattr(device, "_loss_and_gradients", twice)
+    todo = [None, *steps]
+    monkeypatch.setattr(device, "_loss_and_gradients", lambda *given: (todo.pop(0) or own)(*given))
 
 
 @pytest.mark.parametrize("attention", ["eager", None])
@@ -40,54 +34,46 @@ def test_the_processor_agrees_with_itself_and_no_random_number_is_used_up(
 ) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    assert check_device(CPU, attention) == []
+    assert check_device(CPU, attention) is None
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("wrong", [0.01, float("nan")])
-def test_a_device_that_computes_wrongly_is_refused_with_the_difference(
-    monkeypatch: pytest.MonkeyPatch, wrong: float
+MISSING = "The operator 'aten::gelu' is not implemented for the MPS device"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kept", "message"),
+    [
+        (0.01, 0.5, "differs by 0.01 from the processor's"),
+        (float("nan"), 0.5, "differs by nan from the processor's"),
+        (fail(NotImplementedError(MISSING)), 0.5, f"fails: {MISSING}"),
+        (0.0, 0.0, "keeps 0% under a dropout of a half"),
+        (0.0, 1.0, "keeps 100% under a dropout of a half"),
+    ],
+)
+def test_a_device_that_errs_is_refused(
+    monkeypatch: pytest.MonkeyPatch, wrong: Any, kept: float, message: str
 ) -> None:
-    on_the_device(monkeypatch, lambda step, _: [step()[0] + wrong, *step()[1:]])
+    own = device._loss_and_gradients
+    step = wrong if callable(wrong) else lambda *given: [t + wrong for t in own(*given)]
+    on_the_device(monkeypatch, step)
+    monkeypatch.setattr(
+        device, "dropout", lambda ones, _: ones * (torch.linspace(0, 1, len(ones)) < kept)
+    )
     with pytest.raises(HostError) as caught:
         check_device(CPU, "eager")
-    message = str(caught.value)
-    assert (
-        f"compute.device: cpu: a step on it differs by {wrong:.2g} from the processor's" in message
-    )
-    assert "Fix: set compute.device to cpu" in message
-
-
-def test_a_device_without_an_operator_is_refused_with_its_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def missing(*_: Any) -> None:
-        raise NotImplementedError("The operator 'aten::gelu' is not implemented for the MPS device")
-
-    on_the_device(monkeypatch, missing)
-    with pytest.raises(HostError, match=r"a step on it fails: The operator 'aten::gelu' is not"):
-        check_device(CPU, "eager")
+    assert f"compute.device: cpu: a step on it {message}" in str(caught.value)
+    assert "Fix: set compute.device to cpu" in str(caught.value)
 
 
 def test_a_device_that_is_not_deterministic_is_used_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def strict(step: Any, call: int) -> Any:
-        if call == 2:
-            raise RuntimeError("aten::put_ does not have a deterministic implementation")
-        return step()
-
-    on_the_device(monkeypatch, strict)
-    (note,) = check_device(CPU, None)
-    assert "two trainings may differ" in note
-    assert torch.is_deterministic_algorithms_warn_only_enabled()
-
-
-@pytest.mark.parametrize("kept", [0.0, 1.0])
-def test_a_device_whose_dropout_drops_nothing_is_refused(
-    monkeypatch: pytest.MonkeyPatch, kept: float
-) -> None:
-    monkeypatch.setattr(device, "dropout", lambda ones, _: ones * kept)
-    with pytest.raises(HostError, match=f"dropout of a half keeps {kept:.0%}"):
-        check_device(CPU, "eager")
+    strict = fail(RuntimeError("aten::put_ does not have a deterministic implementation"))
+    on_the_device(monkeypatch, strict, None)
+    try:
+        assert "two trainings may differ" in str(check_device(CPU, None))
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(True)
