@@ -49,9 +49,9 @@ def _look(name: str, params: Params) -> None:
 
         check_in_experiment({SOURCES[name]: sources_of(params)[SOURCES[name]]})
     else:
-        from stages.rows.prepared import warn_if_data_changed, warn_if_source_changed
+        from stages.rows.prepared import warn_if_changed
 
-        (warn_if_data_changed if name == "evaluate_tfidf" else warn_if_source_changed)(params)
+        warn_if_changed(params, with_model=name != "evaluate_tfidf")
 
 
 def _processes(params: Params) -> int:

@@ -13,7 +13,7 @@ import pytest
 from stages.core.errors import ModelError
 from stages.core.params import Params, load_params
 from stages.fetch_base import fetch_base
-from tests.support.model_files import SAFETENSORS, safetensors, write_files
+from tests.support.model_files import SAFETENSORS, write_files
 from tests.support.tiny import changed, save_params, shipped
 
 ROOT = Path(__file__).parents[1]
@@ -54,16 +54,6 @@ def test_leaves_the_files_byte_for_byte_and_nothing_else(
     assert content_of(BASE) == MODEL
     assert capsys.readouterr().out == "models/base: local, 3 files, 0.0 MB\n"
     assert [path.name for path in Path("models").iterdir()] == ["base"]
-
-
-def test_says_that_weights_in_half_precision_are_widened_and_keeps_them(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    stored = safetensors({"a.weight": "BF16"})
-    fetch_base(params_for(model_in(Path("mine"), **{"model.safetensors": stored})))
-    assert content_of(BASE)["model.safetensors"] == stored
-    first, _ = capsys.readouterr().out.splitlines()
-    assert first == "mine: the weights are stored in bf16: widened to fp32, without loss"
 
 
 def test_may_read_the_folder_it_writes() -> None:

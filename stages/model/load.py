@@ -26,7 +26,7 @@ from stages.model.classifier import (
 )
 from stages.model.device import Device
 from stages.model.tokens import check_tokenizer, load_tokenizer
-from stages.sources.architectures import refuse_unsupported
+from stages.sources.model_folder import refuse_unsupported
 
 
 def read_weights(path: Path, fix: str) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def read_rows(
     understood: dict[str, list[str]] = {}
     tables, notes = [], list[str]()
     for split in source.splits:
-        for file in source.files(split):
+        for file in source.splits[split]:
             table, kind, said = _read_file(file, source, params, counts)
             notes += said
             understood.setdefault(kind, []).append(str(file) if source.is_local else file.name)
@@ -74,11 +74,10 @@ def read_rows(
     counts["rows_repeated"] += int(repeated.sum())
     rows = _without_leaks(rows[~repeated], params, counts)
     _check_groups(rows, params)
-    for split, file in source.splits.items():
+    for split, own in source.splits.items():
         if split not in set(rows["split"]):  # otherwise it would be drawn from the others
-            raise DataError(
-                f"{printable(file)}: no row is left", "give it complete rows of its own"
-            )
+            named = printable(", ".join(map(str, own)), 200)
+            raise DataError(f"{named}: no row is left", "give it complete rows of its own")
     return rows.assign(id=[row_id(text) for text in rows["text"]]), notes
 
 
@@ -102,8 +101,8 @@ def _read_file(
     rows = rows.drop(columns=unused)
     kinds = {"line": "int64", "rating": "float64"}
     rows = rows.astype({name: kinds[name] for name in rows if name in kinds})
-    if table.files:  # a row is a file
-        rows["file"] = [str(table.files[line - 1]) for line in rows["line"]]
+    if faults.names:  # a row is a file
+        rows["file"] = [str(file / faults.names[line - 1]) for line in rows["line"]]
         return rows.assign(line=1), table.understood, table.notes
     return rows.assign(file=str(file)), table.understood, table.notes
 
@@ -161,17 +160,10 @@ def _rows(
 def _read(read: Callable[[Any], str | None], value: Any, line: int, faults: Faults) -> str | None:
     """Return what `read` makes of a cell; note a fault of it, and return None."""
     try:
-        text = read(value)
+        return read(value)
     except NoValueError as error:
         faults.add(line, error.what, error.fix)
         return None
-    if text and "\x00" in text:
-        faults.add(line, "holds a NUL character", "remove it; the file may be binary")
-    elif text and not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        faults.add(line, "holds half of a surrogate pair", "write the complete character")
-    else:
-        return text
-    return None
 
 
 def _number(value: Any) -> float:
@@ -251,7 +243,6 @@ def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
     if shared:  # guard: group in two splits
         more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
         raise DataError(
-            f"{place}: {len(shared)} {'group is' if len(shared) == 1 else 'groups are'} in two "
-            f"splits: {', '.join(shared[:SHOWN])}{more}",
+            f"{place}: groups in two splits: {', '.join(shared[:SHOWN])}{more}",
             "keep the rows of a group in one split, or set data.group_column to null",
         )

@@ -35,6 +35,7 @@ IGNORABLE = re.compile(
 MANY = 0.05  # share of the rows from which a comma in the label is no chance
 LIST = re.compile(r"[\[({].*[\])}]", re.DOTALL)
 PARTS = re.compile(r"\s*[,;|#]\s*")  # doccano joins the labels of a text by #
+TO_UTF8 = "save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 
 
 class _Kept(dict[int, int | None]):
@@ -68,6 +69,11 @@ def fold_label(label: str) -> str:
     return fold(label)
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether no byte of a text was read as a surrogate, since it is not UTF-8."""
+    return text.isascii() or not any("\udc80" <= c <= "\udcff" for c in text)
+
+
 class NoValueError(ValueError):
     """A cell that is no single text, number or boolean: what it is, and the remedy."""
 
@@ -80,7 +86,7 @@ def text_of(value: Any) -> str | None:
     """Return a text verbatim, and a number or boolean as Python writes it; None for nothing.
 
     Raises:
-        NoValueError: if it is of another kind.
+        NoValueError: if it is of another kind, or holds what is no text.
     """
     return _plain(value, "text")
 
@@ -134,21 +140,22 @@ def _spelling(label: str) -> str:
 
 def _plain(value: Any, what: str) -> str | None:
     """Return a text, a number, a boolean or bytes as text; None for nothing, or NaN."""
-    if value is None or isinstance(value, str):
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise NoValueError("holds a NUL character", "remove it; the file may be binary")
+        if not is_utf8(value):
+            raise NoValueError("not UTF-8", TO_UTF8)
+        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            raise NoValueError("holds half of a surrogate pair", "write the complete character")
         return value
-    if isinstance(value, (float, Decimal)) and value != value:  # NaN alone differs from itself
+    if value is None or (isinstance(value, (float, Decimal)) and value != value):  # NaN
         return None
-    if isinstance(value, (bool, int)):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value)  # the shortest that is this number again
     if isinstance(value, Decimal):
         return format(value, "f")
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            raise NoValueError(f"the {what} is bytes that are not UTF-8", "write text") from None
+    if isinstance(value, (bool, int, float)):
+        return str(value)  # of a float the shortest that is this number again
     if isinstance(value, Mapping):
         names = printable(", ".join(map(str, value)), 60)
         raise NoValueError(
@@ -180,10 +187,8 @@ def name_labels(
     if isinstance(given, str):
         place = f"{place}: {printable(given)}"
         names, numbers = _names_in(Path(given), place, fix)
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{place}: {printable(twice[0])} is there twice", fix)
-    if len(names) < 2:
-        raise DataError(f"{place}: holds fewer than two names", fix)
+    if len(set(names)) < max(2, len(names)):
+        raise DataError(f"{place}: expected two or more names, each of them once", fix)
     found = set(rows["label"])
     if not numbers:
         first = int("0" not in found and str(len(names)) in found)
@@ -256,7 +261,7 @@ def label_list(rows: pd.DataFrame, source: DataSource) -> list[str]:
             validation or test but not in train.
     """
     counted = Counter(rows["label"])
-    files = ", ".join(printable(file) for file in source.splits.values())
+    files = printable(", ".join(str(file) for own in source.splits.values() for file in own), 200)
     if len(counted) < 2:
         raise DataError(
             f"{files}: label: only one class, {printable(next(iter(counted), 'none'))}",
@@ -290,17 +295,9 @@ def _check_spelling(rows: pd.DataFrame, counted: Counter[str]) -> None:
         first = rows[rows["label"] == label].iloc[0]
         where = f"{printable(first['file'])}: line {first['line']}"
         hint = f", did you mean {printable(close)}?" if close else ""
-        if label not in known:
-            why = "is not in train"
-        elif close and close.casefold() == label.casefold():
-            why = "differs from another in case only"
-        else:
-            why = "differs from another in spaces, width or unseen characters only"
-        faults.append(
-            (
-                f"{where}: label {printable(label)} {why}{hint}",
-                "spell each class in one way, and give train rows of every class",
-            )
-        )
+        alone = "differs from another in case, spaces or unseen characters alone"
+        why = alone if label in known else "is not in train"
+        fix = "spell each class in one way, and give train rows of every class"
+        faults.append((f"{where}: label {printable(label)} {why}{hint}", fix))
     if faults:
         raise DataError.from_faults(faults)

@@ -8,7 +8,6 @@ where two disagree; answers that were skipped are counted and left out.
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from stages.core.errors import printable
@@ -63,35 +62,31 @@ def takes_one_of_several(row: Mapping[str, Any], name: str) -> bool:
     return any(isinstance(found, list) and len(found) > 1 for found in lists)
 
 
-# Annotation tools
+# Annotation tools. Each reader yields the answers of one row: the question, the labels that were
+# chosen, and why the answer is none ("" where it is one).
 
-
-@dataclass
-class Answers:
-    """What the annotators said of one text.
-
-    Attributes:
-        fields: the row as it is, with the fields of the text on top.
-        given: by question, what each annotator who answered it chose.
-        left_out: answers that are none, counted by the reason.
-    """
-
-    fields: Mapping[str, Any]
-    given: dict[str, list[list[Any]]] = field(default_factory=lambda: defaultdict(list))
-    left_out: Counter[str] = field(default_factory=Counter)
+Answers = Iterator[tuple[str, list[Any], str]]
+Row = Mapping[str, Any]
+Fault = Callable[[int, str, str], None]  # takes line, fault and remedy
 
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _label_studio(row: Mapping[str, Any], _: str) -> Answers:
-    """Read a task: its data, and annotations with results to several questions each."""
-    where = "annotations" if "annotations" in row else "completions"
-    kept = [one for one in row[where] if not (one.get("was_cancelled") or one.get("skipped"))]
-    answers = Answers({**row["data"], **row, where: kept})
-    answers.left_out["skipped"] += len(row[where]) - len(kept)
-    for one in kept:
+def _tasks(row: Row) -> str:
+    return "annotations" if "annotations" in row else "completions"
+
+
+def _is_skipped(annotation: Row) -> bool:
+    return bool(annotation.get("was_cancelled") or annotation.get("skipped"))
+
+
+def _label_studio(row: Row, _: str) -> Answers:
+    for one in row[_tasks(row)]:
+        if _is_skipped(one):
+            yield "", [], "skipped"
+            continue
         chosen = defaultdict[str, list[Any]](list)
         for result in _as_list(one.get("result")):
             kind, value = result.get("type"), result.get("value") or {}
@@ -100,116 +95,82 @@ def _label_studio(row: Mapping[str, Any], _: str) -> Answers:
                     "/".join(map(str, one)) if kind == "taxonomy" and isinstance(one, list) else one
                     for one in _as_list(value.get(kind))
                 ]
-        for question, labels in chosen.items():
-            answers.given[question].append(labels)
-    return answers
+        yield from ((question, labels, "") for question, labels in chosen.items())
 
 
-def _label_studio_table(row: Mapping[str, Any], column: str) -> Answers:
+def _label_studio_table(row: Row, column: str) -> Answers:
     """Read a row of JSON-MIN or CSV, where several choices are an object, maybe written as text."""
-    answers, value = Answers(row), row.get(column, MISSING)
+    value = row.get(column, MISSING)
     if isinstance(value, str) and value.startswith('{"choices"'):
         value = json.loads(value)
     if isinstance(value, Mapping) and "choices" in value:
         value = value["choices"]
     if value is not MISSING:
-        answers.given[column].append(_as_list(value))
-    return answers
+        yield column, _as_list(value), ""
 
 
-def _doccano(row: Mapping[str, Any], _: str) -> Answers:
+def _doccano(row: Row, _: str) -> Answers:
     """Read doccano's older export: annotations, each with a label and the user who gave it."""
-    answers, by_user = Answers(row), defaultdict[Any, list[Any]](list)
+    by_user = defaultdict[Any, list[Any]](list)
     for one in row["annotations"]:
         by_user[one.get("user")].append(one.get("label"))
-    if by_user:
-        answers.given["label"] = list(by_user.values())
-    return answers
+    yield from (("label", labels, "") for labels in by_user.values())
 
 
-def _prodigy(row: Mapping[str, Any], column: str) -> Answers:
+def _prodigy(row: Row, column: str) -> Answers:
     """Read an example: a label, or the options that were accepted, and what was answered to it."""
-    answers = Answers(row)
     if row["answer"] == "ignore":
-        answers.left_out["skipped"] += 1
+        yield column, [], "skipped"
     elif column == "answer":
-        answers.given[column].append([row["answer"]])
-    elif column in ("label", "accept"):
-        if row["answer"] == "reject":
-            answers.left_out["rejected"] += 1
-        elif "accept" in row or "label" in row:
-            answers.given[column].append(_as_list(row["accept" if "accept" in row else "label"]))
-    return answers
+        yield column, [row["answer"]], ""
+    elif column in ("label", "accept") and row["answer"] == "reject":
+        yield column, [], "rejected"
+    elif column in ("label", "accept") and {"label", "accept"} & set(row):
+        yield column, _as_list(row["accept" if "accept" in row else "label"]), ""
 
 
-def _argilla(row: Mapping[str, Any], _: str) -> Answers:
-    """Read a record: its fields, and the users' responses, some of them drafts."""
-    answers = Answers({**(row.get("fields") or row.get("inputs") or {}), **row})
-    for name, value, status in _responses(row):
-        if status in ("discarded", "draft"):
-            answers.left_out["skipped"] += 1
-        elif value is not None:
-            answers.given[name].append(_as_list(value))
-    return answers
-
-
-def _responses(row: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield question, value and status of each response in a record of any version of Argilla."""
-    if "annotation" in row:  # 1.x, one label a record
-        yield "annotation", row["annotation"], str(row["status"]).lower()
+def _argilla(row: Row, _: str) -> Answers:
+    """Read a record of version 2, nested or flat, or of version 1; some responses are drafts."""
     responses = row.get("responses") or {}
-    if isinstance(responses, list):  # 1.x, a response with answers to all questions
+    found: list[tuple[str, Any, Any]] = []
+    if isinstance(responses, list):  # version 1: a response with answers to all questions
         for one in responses:
-            for name, answer in (one.get("values") or {}).items():
-                yield name, answer.get("value"), one.get("status")
-        return
-    # 2.x, or a column of a data set
-    lists = {**responses, **{name: value for name, value in row.items() if _is_responses(value)}}
-    for name, given in lists.items():
-        yield from ((name, one.get("value"), one.get("status")) for one in given)
+            values = (one.get("values") or {}).items()
+            found += [(name, answer.get("value"), one.get("status")) for name, answer in values]
+    else:
+        for name, given in responses.items():
+            found += [(name, one.get("value"), one.get("status")) for one in given]
     for key in row:
         if key.endswith(".responses"):  # flat: the values, and their status beside them
             values = _as_list(row[key])
             status = _as_list(row.get(f"{key}.status")) or [None] * len(values)
             name = key.removesuffix(".responses")
-            yield from ((name, *pair) for pair in zip(values, status, strict=False))
+            found += [(name, *pair) for pair in zip(values, status, strict=False)]
+    for name, value, status in found:
+        if status in ("discarded", "draft"):
+            yield name, [], "skipped"
+        elif value is not None:
+            yield name, _as_list(value), ""
 
 
-def _is_responses(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and isinstance(value[0], Mapping)
-        and {"user_id", "value"} <= set(value[0])
+def _is_argilla(row: Row) -> bool:
+    nested = isinstance(row.get("fields"), Mapping) and isinstance(
+        row.get("responses"), (Mapping, list)
     )
+    return nested or any(name.endswith(".responses") for name in row)
 
 
-def _is_argilla(row: Mapping[str, Any]) -> bool:
-    if isinstance(row.get("fields"), Mapping):
-        return isinstance(row.get("responses"), (Mapping, list))
-    if "annotation" in row:
-        return str(row.get("status")) in ("Validated", "Default", "Discarded")
-    return any(name.endswith(".responses") for name in row) or any(map(_is_responses, row.values()))
-
-
-Signature = Callable[[Mapping[str, Any]], bool]
-Reader = Callable[[Mapping[str, Any], str], Answers]
-TOOLS: dict[str, tuple[Signature, Reader]] = {
+# By its name, how a tool's row is recognised and read.
+TOOLS: dict[str, tuple[Callable[[Row], bool], Callable[[Row, str], Answers]]] = {
     "Label Studio": (
-        lambda row: (
-            isinstance(row.get("data"), Mapping)
-            and isinstance(row.get("annotations", row.get("completions")), list)
-        ),
+        lambda row: isinstance(row.get("data"), Mapping) and isinstance(row.get(_tasks(row)), list),
         _label_studio,
     ),
     "Label Studio's table": (
         lambda row: "annotation_id" in row and ("annotator" in row or "lead_time" in row),
         _label_studio_table,
     ),
-    "doccano": (
-        lambda row: "text" in row and isinstance(row.get("annotations"), list),
-        _doccano,
-    ),
+    "doccano": (lambda row: "text" in row and isinstance(row.get("annotations"), list), _doccano),
     "Prodigy": (
         lambda row: row.get("answer") in ("accept", "reject", "ignore") and "text" in row,
         _prodigy,
@@ -218,9 +179,18 @@ TOOLS: dict[str, tuple[Signature, Reader]] = {
 }
 
 
-def tool_of(row: Mapping[str, Any]) -> str | None:
+def tool_of(row: Row) -> str | None:
     """Return the annotation tool that wrote a row, or None."""
     return next((name for name, (matches, _) in TOOLS.items() if matches(row)), None)
+
+
+def _fields(row: Row, tool: str) -> dict[str, Any]:
+    """Return a row with the fields of its text on top."""
+    inner = next((row[name] for name in ("data", "fields") if name in row), None)
+    fields = {**inner, **row} if isinstance(inner, Mapping) else {**row}
+    if tool == "Label Studio":  # a dotted name does not lead to a skipped answer
+        fields[_tasks(row)] = [one for one in row[_tasks(row)] if not _is_skipped(one)]
+    return fields
 
 
 def answered(
@@ -228,7 +198,7 @@ def answered(
     tool: str,
     column: str | None,
     left_out: Counter[str],
-    fault: Callable[[int, str, str], None],
+    fault: Fault,
 ) -> Iterator[Fields]:
     """Yield a row for each answer that an export holds.
 
@@ -238,8 +208,7 @@ def answered(
         column: the column of the label: a question of the tool (of a single one any name will do),
             or a field of its rows. None yields each text once.
         left_out: takes the answers that are none, by the reason.
-        fault: takes line, fault and remedy of a row of another layout, or whose question is not
-            clear.
+        fault: takes a row of another layout, or whose question is not clear.
     """
     matches, read = TOOLS[tool]
     base, _, place = (column or "").rpartition(".")
@@ -250,33 +219,40 @@ def answered(
         if not matches(row):
             fault(line, f"no row of {tool}, as the first is", "keep one layout in a file")
             continue
-        answers = read(row, question)
+        fields = _fields(row, tool)
         if column is None:
-            yield line, answers.fields
+            yield line, fields
             continue
-        left_out.update(answers.left_out)
+        given, reasons = defaultdict[str, list[list[Any]]](list), list[str]()
+        for name, labels, why in read(row, question):
+            if why:
+                reasons.append(why)
+            else:
+                given[name].append(labels)
+        left_out.update(reasons)
         offered[row.get("answer")].add(str(row.get("label")))
-        given = answers.given.get(question)
-        if given is None and field_of(answers.fields, column) is MISSING and answers.given:
-            given, *others = answers.given.values()
-            if others:
-                names = printable(", ".join(answers.given), 200)
-                fix = f"set data.label_column to one of them: {names}"
-                fault(line, f"answers to several questions: {names}", fix)
-                continue
-        for labels in given or ():
-            yield line, {**answers.fields, question: labels}
-        if given is None and (answers.given or not answers.left_out.total()):
-            yield line, answers.fields
-    if tool == "Prodigy" and question == "label" and offered["reject"]:
-        about = offered["reject"] | offered["accept"]
-        if len(about) == 1 and about != {"None"}:
-            what = f"all answers are about one label, {printable(about.pop())}"
-            fault(
-                line,
-                f"{what}: the classes are accept and reject",
-                "set data.label_column to answer",
-            )
+        if question in given or not given or field_of(fields, column) is not MISSING:
+            chosen = given.get(question)
+        elif len(given) == 1:
+            (chosen,) = given.values()
+        else:
+            questions = printable(", ".join(given), 200)
+            fix = f"set data.label_column to one of them: {questions}"
+            fault(line, f"answers to several questions: {questions}", fix)
+            continue
+        yield from ((line, {**fields, question: labels}) for labels in chosen or ())
+        if chosen is None and (given or not reasons):
+            yield line, fields
+    if tool == "Prodigy" and question == "label":
+        _check_binary(offered, line, fault)
+
+
+def _check_binary(offered: dict[Any, set[str]], line: int, fault: Fault) -> None:
+    """Note a fault if Prodigy asked of each text whether one and the same label holds."""
+    about = offered["reject"] | offered["accept"]
+    if offered["reject"] and len(about) == 1 and about != {"None"}:
+        what = f"all answers are about one label, {printable(about.pop())}: the classes are "
+        fault(line, f"{what}accept and reject", "set data.label_column to answer")
 
 
 # Wrapped JSON
@@ -308,8 +284,13 @@ def unwrapped(content: dict[str, Any], names: list[str]) -> tuple[str, list[Any]
     objects = all(isinstance(value, dict) for value in values)
     named = any(name in content for name in names)
     by_row = objects and not named and any(field_of(values[0], n) is not MISSING for n in names)
-    if objects and (named or by_row or not tables):  # pandas: columns, or index
-        return _by_name(content, by_row or (not named and all(map(str.isdecimal, content))))
+    if objects and (by_row or (not named and all(map(str.isdecimal, content)))):  # pandas: index
+        return "objects by row", values
+    if objects and (named or not tables):  # pandas: columns
+        keys = dict.fromkeys(key for column in values for key in column)
+        return "objects by column", [
+            {name: column.get(key) for name, column in content.items()} for key in keys
+        ]
     if all(isinstance(value, list) for value in values) and (named or not tables):
         if len({len(value) for value in values}) > 1:
             sizes = ", ".join(f"{printable(name)} {len(value)}" for name, value in content.items())
@@ -330,16 +311,6 @@ def _has_one_of(names: list[str], key: str, row: Any) -> bool:
     """Return whether a table's row has one of the columns, or one's name leads to the table."""
     leads = any(name.startswith(f"{key}.") for name in names)
     return leads or any(field_of(row, name) not in (MISSING, None) for name in names)
-
-
-def _by_name(content: dict[str, Any], by_row: bool) -> tuple[str, list[Any]]:
-    """Return the rows of an object of objects: a row each, or a column each."""
-    if by_row:
-        return "objects by row", list(content.values())
-    keys = dict.fromkeys(key for column in content.values() for key in column)
-    return "objects by column", [
-        {name: column.get(key) for name, column in content.items()} for key in keys
-    ]
 
 
 def tables_in(content: dict[str, Any], depth: int = DEPTH) -> dict[str, list[Any]]:

@@ -81,37 +81,26 @@ PREPARE = "run `dvc repro -f prepare`, or keep it under data/raw, which DVC watc
 REFETCH = "run `dvc repro -f fetch_base`"
 
 
-def warn_if_source_changed(params: Params) -> None:
-    """Print a warning on stderr if data or model are not what stages prepare and fetch_base read.
-
-    For the stages that read the outputs of both, which run after them.
-    """
-    for change in source_changes(params):
+def warn_if_changed(params: Params, with_model: bool) -> None:
+    """Print a warning on stderr for each source that changed; see `source_changes`."""
+    for change in source_changes(params, with_model):
         print(f"warning: {change}", file=sys.stderr)
 
 
-def warn_if_data_changed(params: Params) -> None:
-    """Print a warning on stderr if the data are not what stage prepare read.
+def source_changes(params: Params, with_model: bool = True) -> Iterator[str]:
+    """Yield a line for each local source that is not what stage prepare or fetch_base read.
 
-    For a stage that reads the prepared rows alone and may run before fetch_base.
+    Args:
+        params: what names the sources.
+        with_model: not for a stage that reads the rows alone, and may run before fetch_base.
     """
-    for change in _data_changes(params):
-        print(f"warning: {change}", file=sys.stderr)
-
-
-def source_changes(params: Params) -> Iterator[str]:
-    """Yield a line for each local source that is not what stage prepare or fetch_base read."""
-    yield from _data_changes(params)
-    with suppress(UserError, OSError):
-        if change := model_change(params.model.source):
-            yield change
-
-
-def _data_changes(params: Params) -> Iterator[str]:
     with suppress(UserError, OSError):  # a warning stops nothing: a stage checks what it needs
         summary = read_json(paths.DATA_SUMMARY)
         recorded = summary.get("source_sha256") if isinstance(summary, dict) else None
         if recorded and (change := source_change(params.data, recorded)):
+            yield change
+    with suppress(UserError, OSError):
+        if with_model and (change := model_change(params.model.source)):
             yield change
 
 
@@ -123,7 +112,7 @@ def source_change(params: DataParams, recorded: str) -> str | None:
         if not is_local(params.source, "data"):
             return None
         now = locate_data(params.source, Path()).sha256
-    except ParamsError:  # it, or a split of it, no longer exists
+    except (ParamsError, DataError):  # it, or a split of it, no longer exists
         return f"{printable(params.source)} no longer exists; the prepared rows come from it"
     if now != recorded:
         return f"{printable(params.source)} has changed since the data were prepared: {PREPARE}"

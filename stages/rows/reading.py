@@ -23,7 +23,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -33,6 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.core.errors import DataError, HostError, printable
+from stages.rows.labels import TO_UTF8, is_utf8
 from stages.rows.layouts import (
     MISSING,
     Fields,
@@ -49,10 +49,10 @@ from stages.sources.locate import (
     ALIASES,
     SPLITS,
     DataSource,
+    a_class_each,
     class_folders,
     compression_of,
     format_of,
-    is_texts,
     labels_beside,
 )
 
@@ -61,6 +61,11 @@ KINDS = 20  # kinds of fault that one message names
 SAMPLE = 100  # rows whose names a message offers, and
 DEPTH = 10  # levels of nesting of these names
 
+OPENERS: dict[str | None, Callable[..., Any]] = {
+    "gzip": gzip.open,
+    "bzip2": bz2.open,
+    "xz": lzma.open,
+}
 MARKS = (  # the longer first: UTF-32's begins as that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -74,10 +79,8 @@ SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 QUOTES = {'"': "", "": ", without quoting", "'": ", quoted by '"}
 FASTTEXT = "__label__"
 EXCEL_HINT = re.compile(r'"?sep=(.)"?\r?\n?')  # a first line that Excel writes and reads
-TWICE = 'write a quote inside a quoted cell twice: ""'
 ONE_OBJECT = "one object to a line"
-TO_UTF8 = "save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
-TOOL_COLUMNS = {"annotations", "completions", "annotation", "answer", "annotation_id", "responses"}
+TOOL_COLUMNS = {"annotations", "completions", "answer", "annotation_id", "responses"}
 BATCH = 8192  # rows of parquet that are read at once
 # What XML cannot hold is written so: _x000D_ is a carriage return, _x005F_ an underscore.
 ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
@@ -104,21 +107,17 @@ class Faults:
         Raises:
             DataError: with one message for each kind of fault.
         """
-        if not self.lines:
-            return
-        kinds = [
-            (f"{printable(self.path)}: {self._places(lines)}: {what}", fix)
-            for (what, fix), lines in self.lines.items()
-        ]
-        if (more := len(kinds) - KINDS) > 0:
-            rest = f"{printable(self.path)}: {more} more faults like these"
+        kinds = []
+        for (what, fix), places in self.lines.items():
+            more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+            called = "" if self.names else f"line{'s' * (len(places) > 1)} "
+            at = f"{called}{printable(', '.join(places[:SHOWN]), 400)}{more}"
+            kinds.append((f"{printable(self.path)}: {at}: {what}", fix))
+        if (more_kinds := len(kinds) - KINDS) > 0:
+            rest = f"{printable(self.path)}: {more_kinds} more faults like these"
             kinds[KINDS:] = [(rest, "correct these first")]
-        raise DataError.from_faults(kinds)
-
-    def _places(self, places: list[str]) -> str:
-        more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-        what = "" if self.names else f"line{'s' * (len(places) > 1)} "
-        return f"{what}{printable(', '.join(places[:SHOWN]), 400)}{more}"
+        if kinds:
+            raise DataError.from_faults(kinds)
 
 
 # The line, from 1 as an editor counts (parquet and .json: the row; a folder: the file), and cells.
@@ -130,7 +129,7 @@ class _Content:
     """What a format hands on.
 
     `header`, on `line`, is None where each row has names of its own; `sample` are the first lines
-    from it on; `files` are those of the rows, where a row is a file.
+    from it on.
     """
 
     understood: str
@@ -138,7 +137,6 @@ class _Content:
     header: list[str] | None = None
     line: int = 1
     sample: list[list[Any]] = field(default_factory=list)
-    files: Sequence[Path] = ()
 
 
 class Table:
@@ -148,7 +146,6 @@ class Table:
         understood: format, separator, encoding and layout, for a person.
         rows: each row's line and its cells in the order of the names that were asked for; an empty
             cell is None. To pass through once.
-        files: the file of each row, where a row is a file.
         left_out: answers of annotators that are none, by the reason, once the rows are read.
         notes: what else there is to say then.
     """
@@ -156,18 +153,17 @@ class Table:
     def __init__(
         self, content: _Content, names: list[str], label: str | None, faults: Faults
     ) -> None:
-        path = faults.path
         first = next(content.rows, None)
         rows = content.rows if first is None else chain([first], content.rows)
         tool = tool_of(first[1]) if first else None
-        about = [content.understood, *filter(None, [tool, compression_of(path)])]
-        self.understood, self.files = ", ".join(about), content.files
+        about = [content.understood, *filter(None, [tool, compression_of(faults.path)])]
+        self.understood = ", ".join(about)
         self.left_out, self.notes = Counter[str](), list[str]()
-        self.rows = self._rows(
-            answered(rows, tool, label, self.left_out, faults.add) if tool else rows, names, label
-        )
         self._faults, self._first = faults, list[Mapping[str, Any]]()
         self._absent = dict.fromkeys(names if content.header is None else ())
+        if tool:
+            rows = answered(rows, tool, label, self.left_out, faults.add)
+        self.rows = self._rows(rows, names, label)
 
     def check(self) -> None:
         """Raise a DataError if no row so far has a column.
@@ -178,7 +174,7 @@ class Table:
             raise _no_nested_column(self._faults.path, name, self._first)
 
     def _rows(self, rows: Iterator[Fields], names: list[str], label: str | None) -> Iterator[Row]:
-        path, count, several = self._faults.path, 0, 0
+        count = several = 0
         picks = label is not None and any(part.isdecimal() for part in label.split(".")[1:])
         for count, (line, fields) in enumerate(rows, start=1):  # read below
             cells = [field_of(fields, name) for name in names]
@@ -193,7 +189,8 @@ class Table:
             yield line, [None if cell is MISSING else cell for cell in cells]
         if not count:
             self._faults.check()
-            raise _empty(path, "no answer is left" if self.left_out else "no rows")
+            what = "no answer is left" if self.left_out else "no rows"
+            raise _empty(self._faults.path, what)
         self.check()
         if several:
             what = f"{several:,} of {count:,} rows have more than one label or answer"
@@ -223,52 +220,56 @@ def open_table(
         DataError: if it is not of its format, has no row, or lacks a column; while the rows are
             read, too.
     """
-    reader = READERS[_kind_of(path)] if columns is None else partial(_read_plain, columns)
-    content = reader(path, names, faults, header)
+    if columns is not None:
+        content = _read_plain(path, columns, faults)
+    else:
+        kind = "json" if path.parent.is_file() else str(format_of(path))
+        content = READERS["folder" if path.is_dir() else kind](path, names, faults, header)
     if content.header is not None:
         _check_names(path, content, names, header and labelled)
     return Table(content, names, names[1] if labelled else None, faults)
 
 
-def _kind_of(path: Path) -> str:
-    if path.is_dir():
-        return "folder"
-    return "json" if path.parent.is_file() else str(format_of(path))
-
-
 def own_splits(source: DataSource) -> DataSource:
     """Return a source with the splits that its one .json file holds: {"train": [...], ...}.
 
-    The path of each is that of the file and the split's key.
+    A split is a list of rows, or an object with a list for each column. The path of each is that
+    of the file and the split's key.
 
     Raises:
         DataError: if it holds train or test alone, or one of them twice.
     """
-    file = source.splits.get("all")
-    if file is None or source.parts or format_of(file) != "json":
+    file, *more = source.splits.get("all", (Path(),))
+    if more or format_of(file) != "json":
         return source
-    content, _ = _load_json(file)
-    if not isinstance(content, dict):
+    lines, content, _ = _load_json(file)
+    if lines or not isinstance(content, dict):
         return source
-    tables = [key for key, rows in content.items() if isinstance(rows, list) and rows]
-    tables = [key for key in tables if isinstance(content[key][0], (dict, list))]
-    if not {"train", "test"} & set(tables):
+    tables = [key for key, rows in content.items() if _is_table(rows)]
+    splits: dict[str, tuple[Path, ...]] = {
+        ALIASES[key]: (file / key,) for key in tables if key in ALIASES
+    }
+    if not {"train", "test"} & set(splits):
         return source
-    splits: dict[str, Path] = {}
-    for key in tables:
-        split = ALIASES.get(key)
-        if split is None:
+    named = [ALIASES.get(key, key) for key in tables]
+    for key, split in zip(tables, named, strict=True):
+        if split not in SPLITS:
             print(f"ignored: {printable(file / key)} is none of {', '.join(SPLITS)}", flush=True)
-        elif split in splits:
+        elif named.count(split) > 1:
             raise DataError(f"{printable(file)}: {split} is there twice", "keep one of the two")
-        else:
-            splits[split] = file / key
     if missing := [split for split in ("train", "test") if split not in splits]:
         raise DataError(
             f"{printable(file)}: has no {missing[0]}, but {', '.join(splits)}",
             "add it, or give all rows as one list, which is then split",
         )
     return replace(source, splits=splits)
+
+
+def _is_table(value: Any) -> bool:
+    """Return whether a value is a list of rows, or an object with a list for each column."""
+    if isinstance(value, dict):
+        return bool(value) and all(isinstance(column, list) for column in value.values())
+    return isinstance(value, list) and bool(value) and isinstance(value[0], (dict, list))
 
 
 def _empty(path: Path, what: str = "the file is empty") -> DataError:
@@ -298,13 +299,6 @@ def _check_names(path: Path, content: _Content, names: list[str], may_lack_heade
         first_of = name.removesuffix(".0") if tool_of(dict.fromkeys(header)) else name
         if first_of in header:
             continue
-        below = enumerate(content.sample[1:], start=content.line + 1)
-        if at := next((line for line, cells in below if set(names) <= set(cells)), None):
-            raise DataError(
-                f"{printable(path)}: line {content.line}: no column {printable(name)}, but line "
-                f"{at} has it",
-                "remove what stands above the line with the names",
-            )
         if may_lack_header and len(header) > 1 and looks_like_data(content.sample):
             text, label = guessed_columns(content.sample)
             raise DataError(
@@ -331,13 +325,13 @@ def _no_nested_column(path: Path, name: str, rows: list[Mapping[str, Any]]) -> D
             f"set data.text_column to {text} and data.label_column to {label}",
         )
     names = dict.fromkeys(found for row in rows for found in islice(_names_of(row), SAMPLE))
-    if not names:
-        return _empty(path, "no rows")
-    return _no_column(path, 1, name, list(names))
+    return _no_column(path, 1, name, list(names)) if names else _empty(path, "no rows")
 
 
 def _no_column(path: Path, line: int, name: str, there: list[str]) -> DataError:
     """Return the error for a column that a file does not have, with a guess."""
+    if not all(map(is_utf8, there)):
+        return DataError(f"{printable(path)}: line {line}: not UTF-8", TO_UTF8)
     ends = [other for other in there if other.rpartition(".")[2] == name]
     close = ends[:1] or difflib.get_close_matches(name, there, n=1)
     hint = f", did you mean {printable(close[0])}?" if close else ""
@@ -353,13 +347,8 @@ def _no_column(path: Path, line: int, name: str, there: list[str]) -> DataError:
 def _open_bytes(path: Path) -> BinaryIO:
     """Return the unpacked bytes of a file; see `_faults_of` for the errors of reading them."""
     kind = compression_of(path)
-    openers: dict[str | None, Callable[..., Any]] = {
-        "gzip": gzip.open,
-        "bzip2": bz2.open,
-        "xz": lzma.open,
-    }
-    if kind in openers:
-        return cast(BinaryIO, openers[kind](path, "rb"))
+    if kind in OPENERS:
+        return cast(BinaryIO, OPENERS[kind](path, "rb"))
     if kind == "zstd":
         # Read from our own handle, since pyarrow reports a missing file in words of its own.
         unpacked = pa.CompressedInputStream(path.open("rb"), "zstd")
@@ -367,8 +356,10 @@ def _open_bytes(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _open_text(path: Path, newline: str) -> tuple[IO[str], str]:
+def _open_text(path: Path, newline: str = "\n") -> tuple[IO[str], str]:
     """Return the decoded file and its encoding: by its byte-order mark or its NULs, or UTF-8.
+
+    A byte that is not UTF-8 becomes a surrogate, which the check of its cell finds.
 
     Args:
         path: the file.
@@ -383,7 +374,8 @@ def _open_text(path: Path, newline: str) -> tuple[IO[str], str]:
     if not encoding:  # pandas packs UTF-16 without a mark; the first two are letters of the header
         unmarked = {"0101": "utf-16-le", "1010": "utf-16-be"}
         encoding = unmarked.get("".join("10"[bool(byte)] for byte in head), "utf-8")
-    return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline=newline), encoding
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
+    return io.TextIOWrapper(_open_bytes(path), encoding, errors, newline), encoding
 
 
 def _named(encoding: str) -> str:
@@ -391,20 +383,17 @@ def _named(encoding: str) -> str:
 
 
 @contextmanager
-def _faults_of(path: Path, encoding: str = "utf-8") -> Iterator[None]:
-    """Turn what reading a file may raise into an error that names the file and the line.
+def _faults_of(path: Path) -> Iterator[None]:
+    """Turn what reading a file may raise into an error that names the file.
 
     Raises:
         DataError: if the bytes are not of the encoding, or not those of the compression.
     """
     try:
         yield
-    except UnicodeDecodeError:
-        line, offset = _not_decoded(path, encoding)
-        raise DataError(
-            f"{printable(path)}: line {line}: byte {offset} is not {_named(encoding)}",
-            TO_UTF8,
-        ) from None
+    except UnicodeDecodeError as error:
+        what = f"not {_named(error.encoding)}: {error.reason}"
+        raise DataError(f"{printable(path)}: {what}", TO_UTF8) from None
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's own
             raise
@@ -412,20 +401,6 @@ def _faults_of(path: Path, encoding: str = "utf-8") -> Iterator[None]:
             f"{printable(path)}: not a complete {compression_of(path)} file: {printable(error)}",
             "write it again",
         ) from None
-
-
-def _not_decoded(path: Path, encoding: str) -> tuple[int, int]:
-    """Return line and offset of the first byte that is not of the encoding."""
-    line, offset, wide = 1, 0, not encoding.startswith("utf-8")
-    with _open_bytes(path) as file:
-        for content in [file.read()] if wide else file:
-            try:
-                content.decode(encoding if wide else "utf-8")
-            except UnicodeDecodeError as error:
-                before = content[: error.start].decode(encoding, "ignore")
-                return line + before.count("\n"), offset + error.start
-            line, offset = line + 1, offset + len(content)
-    return line, offset
 
 
 @contextmanager
@@ -458,14 +433,12 @@ def _without_empty_end(rows: Iterator[Row]) -> Iterator[Row]:
 # The formats
 
 
-def _read_plain(
-    columns: tuple[str, ...], path: Path, _: list[str], faults: Faults, __: bool = False
-) -> _Content:
+def _read_plain(path: Path, columns: tuple[str, ...], faults: Faults) -> _Content:
     """Read lines of cells separated by tabs, without header and quoting."""
-    file, encoding = _open_text(path, newline="\n")
+    file, encoding = _open_text(path)
 
     def rows() -> Iterator[Fields]:
-        with file, _faults_of(path, encoding):
+        with file, _faults_of(path):
             for number, line in enumerate(file, start=1):
                 cells = line.rstrip("\r\n").split("\t")
                 if len(cells) == len(columns):
@@ -474,8 +447,7 @@ def _read_plain(
                     what = f"{len(cells)} cells where there should be {len(columns)}"
                     faults.add(number, what, "separate the cells by single tabs")
 
-    understood = f"text separated by tabs, {_named(encoding)}"
-    return _Content(understood, rows(), list(columns))
+    return _Content(f"text separated by tabs, {_named(encoding)}", rows(), list(columns))
 
 
 def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) -> _Content:
@@ -486,42 +458,42 @@ def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     """
     csv.field_size_limit(CELL_LIMIT)
     file, encoding = _open_text(path, newline="")
-    with _faults_of(path, encoding):
+    with _faults_of(path):
         head = list(islice(file, HEADER_LINES))
     hint = EXCEL_HINT.fullmatch(head[0]) if head else None
     above = next((n for n, line in enumerate(head) if line.strip() and (n or not hint)), len(head))
     if above == len(head):
         raise _empty(path)
     if head[above].startswith((FASTTEXT, '{"', '[{"')):  # whatever the ending says
-        read = _read_fasttext if head[above].startswith(FASTTEXT) else _read_jsonl
+        read = _read_fasttext if head[above].startswith(FASTTEXT) else _read_json
         return read(path, names, faults, has_header)
     own = "," if format_of(path) == "csv" else "\t"
-    samples = {
-        sign: _sample(head[above:], sign, names if has_header else [])
-        for sign in (hint[1] if hint else SIGNS)
-    }
+
+    wanted = set(names if has_header else [])
+    signs = hint[1] if hint else SIGNS
+    samples = {sign: _sample(head[above:], sign, wanted) for sign in signs}
 
     def fit(sign: str) -> tuple[int, bool, bool, int]:
         first, *below = samples[sign][1]
-        found, width = len(set(names) & set(first)) if has_header else 0, len(first)
+        width = len(first)
         even = not has_header and width > 1 and all(len(row) == width for row in below)
-        return found, even, sign == own and width > 1, width
+        return len(wanted & set(first)), even, sign == own and width > 1, width
 
     sign = max(sorted(samples, key=lambda sign: sign != own), key=fit)
     quote, sample = samples[sign]
     header = sample[0] if has_header else [str(n + 1) for n in range(len(sample[0]))]
-    if quote != "'":
-        with _faults_of(path, encoding):
-            quote = _quote_of(path, sign, len(header), above, sample)
-        sample = _cells(head[above:], sign, quote) or sample
     width = len(header)
+    if quote != "'":
+        with _faults_of(path):
+            quote = _quote_of(path, sign, width, above, sample)
+        sample = _cells(head[above:], sign, quote) or sample
 
     def rows() -> Iterator[Fields]:
-        with file, _faults_of(path, encoding):
+        with file, _faults_of(path):
             lines = _csv_rows(path, chain(head[above:], file), sign, quote, above)
             if has_header:
                 next(lines)
-            for line, cells in _without_empty_end(lines) if len(header) > 1 else lines:
+            for line, cells in _without_empty_end(lines) if width > 1 else lines:
                 while len(cells) > width and cells[-1] is None:  # Excel's empty columns
                     cells.pop()
                 if len(cells) == width:
@@ -531,9 +503,8 @@ def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) ->
                     what = f"{len(cells)} cells where {first} has {width}"
                     faults.add(line, what, "quote cells that hold the separator or a line break")
 
-    understood = (
-        f"csv separated by {SIGNS.get(sign, repr(sign))}{QUOTES[quote]}, {_named(encoding)}"
-    )
+    by = SIGNS.get(sign, repr(sign))
+    understood = f"csv separated by {by}{QUOTES[quote]}, {_named(encoding)}"
     return _Content(understood, rows(), header, above + 1, sample)
 
 
@@ -551,12 +522,10 @@ def _cells(head: list[str], sign: str, quote: str) -> list[list[str]]:
     return rows
 
 
-def _sample(head: list[str], sign: str, names: list[str]) -> tuple[str, list[list[str]]]:
+def _sample(head: list[str], sign: str, wanted: set[str]) -> tuple[str, list[list[str]]]:
     """Return a quote under which the first row is valid and has the most names, and the rows."""
-    read = {quote: _cells(head, sign, quote) or [[]] for quote in QUOTES}
-    found = {quote: len(set(names) & set(rows[0])) for quote, rows in read.items()}
-    quote = max((quote for quote in read if read[quote][0]), key=lambda quote: found[quote])
-    return quote, read[quote]
+    read = {quote: rows for quote in QUOTES if (rows := _cells(head, sign, quote))}
+    return max(read.items(), key=lambda each: len(wanted & set(each[1][0])))
 
 
 def _quote_of(path: Path, sign: str, width: int, above: int, sample: list[list[str]]) -> str:
@@ -566,22 +535,17 @@ def _quote_of(path: Path, sign: str, width: int, above: int, sample: list[list[s
     line has it without any quoting, a quotation mark is a part of the text; so it is where quoted
     cells join lines that are whole, in a table with tabs, which is seldom quoted.
     """
-    single = _fits(path, sign, "'", width, above) if _quoted_by(sample, "'", width) else None
-    quoted, joins, _ = _fits(path, sign, '"', width, above)
-    if single and single[0]:
+    columns = [[row[n] for row in sample[1:] if n < len(row)] for n in range(width)]
+    throughout = any(cells and all(_wrapped(cell, "'") for cell in cells) for cells in columns)
+    if throughout and _fits(path, sign, "'", width, above)[0]:
         return "'"
+    quoted, joins, _ = _fits(path, sign, '"', width, above)
     if (quoted and not (joins and sign == "\t")) or width == 1:
         return '"'
     plain, _, wrapped = _fits(path, sign, "", width, above)
     if plain:
         return "" if wrapped < 0.5 else '"'  # most are quoted: one of them is not as it should be
     return "'" if not quoted and _fits(path, sign, "'", width, above)[0] else '"'
-
-
-def _quoted_by(sample: list[list[str]], quote: str, width: int) -> bool:
-    """Return whether a column of the sample is in quotes throughout."""
-    columns = [[row[n] for row in sample[1:] if n < len(row)] for n in range(width)]
-    return any(cells and all(_wrapped(cell, quote) for cell in cells) for cells in columns)
 
 
 def _fits(path: Path, sign: str, quote: str, width: int, above: int) -> tuple[bool, bool, float]:
@@ -591,18 +555,15 @@ def _fits(path: Path, sign: str, quote: str, width: int, above: int) -> tuple[bo
     """
     file, _ = _open_text(path, newline="")
     rows = wrapped = 0
-    with file:
+    with file, suppress(csv.Error):
         reader = _reader(islice(file, above, None), sign, quote)
-        try:
-            for cells in reader:
-                rows += 1
-                if len(cells) != width and cells and (len(cells) < width or any(cells[width:])):
-                    return False, False, 0
-                if not quote:
-                    wrapped += any(_wrapped(cell, '"') for cell in cells)
-        except csv.Error:
-            return False, False, 0
+        for cells in reader:
+            rows += 1
+            if len(cells) != width and cells and (len(cells) < width or any(cells[width:])):
+                return False, False, 0
+            wrapped += not quote and any(_wrapped(cell, '"') for cell in cells)
         return True, reader.line_num > rows, wrapped / max(rows, 1)
+    return False, False, 0
 
 
 def _wrapped(cell: str, quote: str) -> bool:
@@ -626,7 +587,7 @@ def _csv_rows(path: Path, lines: Iterable[str], sign: str, quote: str, above: in
         raise DataError(
             f"{printable(path)}: line {above + reader.line_num}: not valid csv: "
             f"{printable(error)}, in the row that starts on line {above + start}",
-            TWICE,
+            'write a quote inside a quoted cell twice: ""',
         ) from None
 
 
@@ -634,27 +595,23 @@ def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     """Read fastText's lines, texts with their labels in a second file, or a table as in .tsv."""
     if labels := labels_beside(path):
         return _read_pair(path, labels)
-    if is_texts(path):
-        stem = re.sub("texts?", "labels", path.name.partition(".")[0])
-        raise DataError(
-            f"{printable(path)}: the file with its labels is missing",
-            f"put {printable(stem)}.txt with a label on each line beside it",
-        )
     content = _read_csv(path, names, faults, has_header)
     if content.header is not None and len(content.header) < 2:
+        stem = path.name.partition(".")[0]
+        beside = re.sub("texts?$", "labels", stem) if "text" in stem else f"{stem}_labels"
         raise DataError(
             f"{printable(path)}: line 1: neither fastText ({FASTTEXT}x text) nor a table with tabs",
             "give a label and a text on each line with a tab between them, or the labels in a "
-            f"second file: {printable(path.stem)}_labels{path.suffix}",
+            f"second file, {printable(beside)}.txt; {a_class_each(path.parent)}",
         )
     return content
 
 
 def _read_fasttext(path: Path, _: list[str], __: Faults, ___: bool) -> _Content:
-    file, encoding = _open_text(path, newline="\n")
+    file, encoding = _open_text(path)
 
     def rows() -> Iterator[Fields]:
-        with file, _faults_of(path, encoding):
+        with file, _faults_of(path):
             for number, line in enumerate(file, start=1):
                 labels, text = [], line.rstrip("\r\n")
                 while (rest := text.lstrip()).startswith(FASTTEXT):
@@ -669,25 +626,24 @@ def _read_fasttext(path: Path, _: list[str], __: Faults, ___: bool) -> _Content:
 
 def _read_pair(path: Path, beside: Path) -> _Content:
     """Read texts and labels of two files, a row to a line."""
-    file, encoding = _open_text(path, newline="\n")
-    labels, its_encoding = _open_text(beside, newline="\n")
+    file, encoding = _open_text(path)
+    labels, _ = _open_text(beside)
 
     def rows() -> Iterator[Fields]:
-        with file, labels, _faults_of(path, encoding), _faults_of(beside, its_encoding):
+        with file, labels, _faults_of(path), _faults_of(beside):
             pairs = zip_longest(file, labels)
-            for number, pair in enumerate(pairs, start=1):
-                if None in pair:
-                    short, long = (path, beside) if pair[0] is None else (beside, path)
-                    over = [pair, *pairs]
-                    if any(line and line.strip() for both in over for line in both):
-                        raise DataError(
-                            f"{printable(short)}: line {number}: {number - 1:,} lines, but "
-                            f"{printable(long.name)} has {number - 1 + len(over):,}",
-                            "give one text and one label for each row, each on its line",
-                        )
-                    return
-                text, label = (line.rstrip("\r\n") for line in pair)
-                yield number, {"text": text, "label": label}
+            for number, (text, label) in enumerate(pairs, start=1):
+                if text is not None and label is not None:
+                    yield number, {"text": text.rstrip("\r\n"), "label": label.rstrip("\r\n")}
+                    continue
+                short, long = (path, beside) if text is None else (beside, path)
+                over = [(text, label), *pairs]
+                if any(line and line.strip() for pair in over for line in pair):
+                    raise DataError(
+                        f"{printable(short)}: line {number}: {number - 1:,} lines, but "
+                        f"{printable(long.name)} has {number - 1 + len(over):,}",
+                        "give one text and one label for each row, each on its line",
+                    )
 
     understood = f"texts, with their labels in {printable(beside.name)}, {_named(encoding)}"
     return _Content(understood, rows(), ["text", "label"])
@@ -697,7 +653,7 @@ def _read_folder(path: Path, _: list[str], faults: Faults, __: bool) -> _Content
     """Read a folder for each class, in which each file is a text."""
     classes = class_folders(path)
     files = [file for own in classes.values() for file in own]
-    faults.names = [f"{file.parent.name}/{file.name}" for file in files]
+    faults.names = [str(file.relative_to(path)) for file in files]
     if empty := [name for name, own in classes.items() if not own]:
         raise DataError(
             f"{printable(path / empty[0])}: holds no text file",
@@ -706,69 +662,27 @@ def _read_folder(path: Path, _: list[str], faults: Faults, __: bool) -> _Content
 
     def rows() -> Iterator[Fields]:
         for number, file in enumerate(files, start=1):
-            try:
-                text = file.read_bytes().decode("utf-8-sig").removesuffix("\n")
-            except UnicodeDecodeError as error:
-                faults.add(number, f"not UTF-8 (first at byte {error.start})", TO_UTF8)
-            else:
-                yield number, {"text": text.removesuffix("\r"), "label": file.parent.name}
+            text = file.read_bytes().decode("utf-8-sig", "surrogateescape").removesuffix("\n")
+            yield number, {"text": text.removesuffix("\r"), "label": file.parent.name}
 
     understood = f"a folder for each of {len(classes)} classes, {len(files):,} files"
-    return _Content(understood, rows(), ["text", "label"], files=files)
-
-
-def _read_jsonl(path: Path, names: list[str], faults: Faults, _: bool) -> _Content:
-    """Read one JSON object to a line, or what is one JSON value after all."""
-    if _is_one_value(path):
-        return _read_json(path, names, faults, False)
-    file, encoding = _open_text(path, newline="\n")
-
-    def values() -> Iterator[tuple[int, Any]]:
-        with file, _faults_of(path, encoding):
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    yield number, json.loads(line, object_pairs_hook=_unique)
-                except (ValueError, RecursionError) as error:
-                    faults.add(number, f"not valid JSON: {_reason(error)}", ONE_OBJECT)
-
-    understood = f"one JSON object to a line, {_named(encoding)}"
-    return _Content(understood, _objects(values(), names, faults))
-
-
-def _is_one_value(path: Path) -> bool:
-    """Return whether the whole file is one JSON value that holds rows."""
-    file, encoding = _open_text(path, newline="\n")
-    with file, _faults_of(path, encoding):
-        lines = (line for line in file if line.strip())
-        first = next(lines, "")
-        with suppress(ValueError, RecursionError):
-            value = json.loads(first)
-            rows = isinstance(value, list) and value and isinstance(value[0], dict)
-            wraps = isinstance(value, dict) and tool_of(value) is None and tables_in(value)
-            return bool(rows or wraps) and next(lines, None) is None
-        with suppress(ValueError, RecursionError):
-            return isinstance(json.loads("".join([first, *lines])), (list, dict))
-    return False
+    return _Content(understood, rows(), ["text", "label"])
 
 
 def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> _Content:
     """Read an array of objects, each found by its place from 1, what wraps one, or JSON lines.
 
-    A path inside a file is one of the lists in it.
+    A path inside a file is one of the tables in it.
     """
     key = path.name if path.parent.is_file() else None
-    file = path.parent if key else path
-    content, encoding = _load_json(file)
-    if content is None:
-        return _read_jsonl(path, names, faults, False)
-    wrapped, rows = "", content
-    if key:
-        rows = content[key]
-    elif isinstance(content, dict):
+    lines, content, encoding = _load_json(path.parent if key else path)
+    if lines:
+        understood = f"one JSON object to a line, {_named(encoding)}"
+        return _Content(understood, _objects(_json_lines(path, faults), names, faults))
+    wrapped, rows = "", content[key] if key else content
+    if isinstance(rows, dict):
         try:
-            wrapped, rows = unwrapped(content, names)
+            wrapped, rows = unwrapped(rows, names)
         except ValueError as error:
             what, fix = error.args
             raise DataError(f"{printable(path)}: line 1: {what}", fix) from None
@@ -785,23 +699,49 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
     return {first: _nested(rest, value) if rest else value}
 
 
-def _load_json(path: Path) -> tuple[Any, str]:
-    """Return what a .json file holds, None if it is one value to a line; and its encoding."""
+def _load_json(path: Path) -> tuple[bool, Any, str]:
+    """Return whether a file is one JSON value to a line; else its one value; and the encoding.
+
+    Raises:
+        DataError: if it is empty, or a .json that is neither.
+    """
     file, encoding = _open_text(path, newline="")
-    with file, _faults_of(path, encoding):
+    with file, _faults_of(path):
+        filled = (line for line in file if line.strip())
+        first, second = next(filled, ""), next(filled, "")
+        if not first:
+            raise _empty(path)
+        with suppress(ValueError, RecursionError):
+            value = json.loads(first, object_pairs_hook=_unique)
+            wraps = isinstance(value, dict) and tool_of(value) is None and tables_in(value)
+            rows = isinstance(value, list) and (not value or isinstance(value[0], (dict, list)))
+            one = format_of(path) == "json" or wraps or rows
+            return bool(second) or not one, value, encoding
+    file, _ = _open_text(path, newline="")
+    with file, _faults_of(path):
         text = file.read()
-    if not text.strip():
-        raise _empty(path)
     try:
-        return json.loads(text, object_pairs_hook=_unique), encoding
+        return False, json.loads(text, object_pairs_hook=_unique), encoding
     except (ValueError, RecursionError) as error:
-        if not text.lstrip().startswith("[") and "Extra data" in str(error):
-            return None, encoding
+        if format_of(path) != "json":
+            return True, None, encoding
         raise DataError(
             f"{printable(path)}: line {getattr(error, 'lineno', 1)}: not valid JSON: "
             f"{_reason(error)}",
             f"give an array of objects, or {ONE_OBJECT}",
         ) from None
+
+
+def _json_lines(path: Path, faults: Faults) -> Iterator[tuple[int, Any]]:
+    file, _ = _open_text(path)
+    with file, _faults_of(path):
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield number, json.loads(line, object_pairs_hook=_unique)
+            except (ValueError, RecursionError) as error:
+                faults.add(number, f"not valid JSON: {_reason(error)}", ONE_OBJECT)
 
 
 def _objects(
@@ -845,19 +785,19 @@ def _read_parquet(path: Path, names: list[str], _: Faults, __: bool) -> _Content
     with _faults_of_library(*broken):
         parquet = pq.ParquetFile(file)
         header = parquet.schema_arrow.names
-    wanted = [top for top in header if any(f"{name}.".startswith(f"{top}.") for name in names)]
-    others = [n for n in names if not any(f"{n}.".startswith(f"{top}.") for top in header)]
+    wanted = {name: [top for top in header if f"{name}.".startswith(f"{top}.")] for name in names}
+    read: list[str] | None = [top for tops in wanted.values() for top in tops]
     # The layout of an annotation tool is recognised by more than the wanted columns.
-    if others or TOOL_COLUMNS & {name.rpartition(".")[2] for name in header}:
-        wanted = []
-    for top in wanted:
+    if not all(wanted.values()) or TOOL_COLUMNS & {name.rpartition(".")[2] for name in header}:
+        read = None
+    for top in read or []:
         if header.count(top) > 1:
             raise _twice(path, 1, top)
 
     def rows() -> Iterator[Fields]:
         line = 0
         with file:
-            batches = parquet.iter_batches(BATCH, columns=wanted or None)
+            batches = parquet.iter_batches(BATCH, columns=read)
             while True:
                 with _faults_of_library(*broken):
                     batch = next(batches, None)
@@ -890,55 +830,47 @@ def _read_xlsx(path: Path, names: list[str], _: Faults, has_header: bool) -> _Co
         ) from error
     with _faults_of(path):
         content = io.BytesIO(_open_bytes(path).read())
-    broken = path, "not an .xlsx file", "save it again as .xlsx, or as .csv"
-    with _faults_of_library(*broken):
+    with _faults_of_library(path, "not an .xlsx file", "save it again as .xlsx, or as .csv"):
         book = openpyxl.load_workbook(content, read_only=True, data_only=True)
-        sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
-        heads = [_xlsx_head(sheet) for sheet in sheets]
-    headers = [
-        [str(n + 1) for n in range(len(cells[0]))]
-        if not has_header
-        else ["" if cell is None else str(cell) for cell in cells[0]]
-        for _, cells in heads
-    ]
-    found = [len(set(names) & set(header)) for header in headers]
-    best = found.index(max(found))
-    if found.count(len(set(names))) > 1:
-        titles = ", ".join(
-            printable(sheet.title)
-            for sheet, count in zip(sheets, found, strict=True)
-            if count == found[best]
-        )
+        visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+        sheets = {sheet.title: list(_xlsx_rows(sheet)) for sheet in visible}
+        book.close()
+    headers = {
+        title: [
+            str(number) if not has_header else "" if cell is None else str(cell)
+            for number, cell in enumerate(rows[0][1] if rows else [], start=1)
+        ]
+        for title, rows in sheets.items()
+    }
+    found = {title: len(set(names) & set(header)) for title, header in headers.items()}
+    best = max(found, key=lambda title: found[title])
+    complete = [printable(title) for title in found if found[title] == len(set(names))]
+    if len(complete) > 1:
         raise DataError(
-            f"{printable(path)}: the sheets {titles} all have the columns {', '.join(names)}",
+            f"{printable(path)}: the sheets {', '.join(complete)} all have the columns "
+            f"{', '.join(names)}",
             "keep one of them in the file, or save each as a file of its own",
         )
-    (at, sample), header = heads[best], headers[best]
-    if not header:
+    rows, header = sheets[best], headers[best]
+    if not rows:
         raise _empty(path)
-
-    def rows() -> Iterator[Fields]:
-        with _faults_of_library(*broken):
-            below = (row for row in _xlsx_rows(sheets[best]) if row[0] >= at + has_header)
-            for line, cells in _without_empty_end(below):
-                cells += [None] * (len(header) - len(cells))
-                yield line, dict(zip(header, cells, strict=False))
-            book.close()
-
-    return _Content(f"xlsx, sheet {printable(sheets[best].title)}", rows(), header, at, sample)
-
-
-def _xlsx_head(sheet: Any) -> tuple[int, list[list[Any]]]:
-    """Return the first line that is not empty, and the cells of the lines from it on."""
-    sheet.reset_dimensions()  # some writers state the wrong ones
-    rows = ((line, cells) for line, cells in _xlsx_rows(sheet) if any(c is not None for c in cells))
-    first = list(islice(rows, SAMPLE))
-    return (first[0][0], [cells for _, cells in first]) if first else (1, [[]])
+    below = (
+        (line, dict(zip(header, cells + [None] * (len(header) - len(cells)), strict=False)))
+        for line, cells in _without_empty_end(iter(rows[has_header:]))
+    )
+    sample = [cells for _, cells in rows[:SAMPLE]]
+    return _Content(f"xlsx, sheet {printable(best)}", below, header, rows[0][0], sample)
 
 
 def _xlsx_rows(sheet: Any) -> Iterator[Row]:
+    """Yield line and cells from the first line on that is not empty."""
+    sheet.reset_dimensions()  # some writers state the wrong ones
+    above = True
     for line, row in enumerate(sheet.iter_rows(), start=1):
-        yield line, [None if cell.data_type == "e" else _xlsx_value(cell.value) for cell in row]
+        cells = [None if cell.data_type == "e" else _xlsx_value(cell.value) for cell in row]
+        above = above and all(cell is None for cell in cells)
+        if not above:
+            yield line, cells
 
 
 def _xlsx_value(value: Any) -> Any:
@@ -952,7 +884,7 @@ READERS: dict[str, Callable[[Path, list[str], Faults, bool], _Content]] = {
     "csv": _read_csv,
     "tsv": _read_csv,
     "txt": _read_txt,
-    "jsonl": _read_jsonl,
+    "jsonl": _read_json,
     "json": _read_json,
     "parquet": _read_parquet,
     "xlsx": _read_xlsx,

@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from stages.core.errors import DataError, printable
 from stages.core.params import DataParams
-from stages.rows.labels import MANY, fold_label
+from stages.rows.labels import fold_label
 from stages.rows.prepared import SPLITS
 from stages.rows.reading import SHOWN
 
@@ -218,11 +218,6 @@ COUNTS = (
     "not_sampled",
 )
 PIECE = re.compile(r"\w+|[^\w\s]")
-HTML = re.compile(
-    r"&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
-    r"|</?(?:a|b|br|div|em|font|h[1-6]|i|img|li|p|pre|span|strong|table|td|tr|u|ul)(?:\s[^<>]*)?/?>",
-    re.IGNORECASE,
-)
 NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
 FEW_ROWS = 10  # of a class
 MOST_CLASSES = 8  # that one line names
@@ -331,12 +326,6 @@ def _decided(
 
 def _notes(splits: dict[str, pd.DataFrame], labels: list[str], repeated: int) -> Iterator[str]:
     texts = [text for part in splits.values() for text in part["text"]]
-    with_html = [found[0] for text in texts if (found := HTML.search(text))]
-    if len(with_html) > MANY * len(texts):
-        yield (
-            f"{100 * len(with_html) / len(texts):.0f} % of the texts hold html, such as "
-            f"{printable(with_html[0], 40)}; they are read as they are"
-        )
     numbers = sum(bool(NUMBER.fullmatch(text.strip())) for text in texts)
     if numbers > len(texts) / 2:
         yield f"{numbers:,} of {len(texts):,} texts are numbers: is data.text_column the right one?"
@@ -357,29 +346,12 @@ def _notes(splits: dict[str, pd.DataFrame], labels: list[str], repeated: int) ->
                 f"classes without a row in {name}: {_shown([printable(x, 40) for x in absent])}; "
                 f"nothing that {name} chooses or measures speaks of them"
             )
-    groups = [part["group"].is_unique for part in splits.values() if "group" in part]
-    if groups and all(groups):
-        yield "data.group_column: each row has a group of its own, so it changes nothing"
-    if twins := _twins(labels):
-        yield f"classes that differ in spaces or signs alone: {_shown(twins)}"
     if (rows := len(splits["test"])) < FEWEST_TEST_ROWS:
         yield (
             f"the test set of {rows} rows is too small to show a gain of ten points "
             f"(p below 0.05 takes {FEWEST_TEST_ROWS} rows or more): give more rows, or raise "
             "data.test_fraction"
         )
-
-
-def _twins(labels: list[str]) -> list[str]:
-    """Return the pairs of classes that are the same letters and digits."""
-    first: dict[str, str] = {}
-    pairs = []
-    for label in labels:
-        letters = "".join(c for c in label.casefold() if c.isalnum())
-        if letters and letters in first:
-            pairs.append(f"{printable(repr(first[letters]))} and {printable(repr(label))}")
-        first.setdefault(letters, label)
-    return pairs
 
 
 def _shown(names: list[str]) -> str:

@@ -82,13 +82,6 @@ class _Catalogue(_Section):
     models: dict[str, Entry]
     data: dict[str, Entry]
 
-    @model_validator(mode="after")
-    def _data_is_one_file(self) -> Self:
-        for name, entry in self.data.items():
-            if len(entry.files) > 1:
-                raise ValueError(f"data.{name}: expected one file, got {len(entry.files)}")
-        return self
-
 
 Kind = Literal["models", "data"]
 

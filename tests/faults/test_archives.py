@@ -7,18 +7,17 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stages.core.errors import DataError, HostError
 from stages.core.params import Params
 from stages.sources.locate import locate_data
+from stages.sources.packages import open_member
 from tests.support.faults import assert_refused, call, code_of_stage
-from tests.support.hub_server import REVISION, ask, hub
-from tests.support.model_files import MODEL, sha256
+from tests.support.hub_server import REVISION
+from tests.support.model_files import sha256
 from tests.support.package_index import catalogue, mirror, wheel
 from tests.support.tiny import ROOT, changed, save_params
 
@@ -72,35 +71,36 @@ def member_of(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfi
 
 
 GOOD = (member_of("in/rows.txt"), ROWS)
-TRICKS: dict[str, Callable[[Path], Any]] = {
-    "dots": lambda _: member_of("../../evil"),
-    "root": lambda _: member_of("/tmp/evil-member"),  # noqa: S108  # must not be written
-    "drive": lambda _: member_of("C:\\evil"),
-    "link out": lambda at: member_of("in/link", tarfile.SYMTYPE, str(at / "target")),
-    "hard link": lambda at: member_of("in/hard", tarfile.LNKTYPE, str(at / "target")),
-    "device": lambda _: member_of("in/device", tarfile.CHRTYPE),
-}
 
 
-@pytest.mark.parametrize("trick", TRICKS)
-def test_archive_members_that_point_outside_are_not_extracted(
-    trick: str, tmp_path: Path, index: Path
-) -> None:
-    written = locate(tar((TRICKS[trick](tmp_path), b""), GOOD), tmp_path, index)
-    assert {Path(name).name for name in written} >= {"rows.txt"}
-    tricks = ("evil", "link", "hard", "device")
-    assert not [name for name in written if any(trick in name for trick in tricks)]
+def test_archive_members_that_point_outside_are_not_extracted(tmp_path: Path, index: Path) -> None:
+    tricks = [
+        member_of("../../evil"),
+        member_of("/tmp/evil-member"),  # noqa: S108  # must not be written
+        member_of("C:\\evil"),
+        member_of("in/link", tarfile.SYMTYPE, str(tmp_path / "target")),
+        member_of("in/hard", tarfile.LNKTYPE, str(tmp_path / "target")),
+        member_of("in/device", tarfile.CHRTYPE),
+    ]
+    written = locate(tar(*((trick, b"") for trick in tricks), GOOD), tmp_path, index)
+    names = {Path(name).name for name in written}
+    assert "rows.txt" in names
+    assert not any(trick in name for name in names for trick in ("evil", "link", "hard", "device"))
 
 
 @pytest.mark.guard("regular member")
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
 def test_an_archive_member_that_is_not_a_regular_file_is_refused(
-    kind: bytes, tmp_path: Path, index: Path
+    kind: bytes, tmp_path: Path
 ) -> None:
     target = "in/there.txt" if kind == tarfile.LNKTYPE else "there.txt"  # the rows
     members = [(member_of("in/there.txt"), ROWS), (member_of("in/rows.txt", kind, target), b"")]
-    with pytest.raises(DataError, match=r"holds no regular file in/rows\.txt"):
-        locate(tar(*members), tmp_path, index)
+    (tmp_path / "a.tar.gz").write_bytes(tar(*members))
+    with (
+        pytest.raises(DataError, match=r"a.tar.gz: holds no regular file in/rows\.txt"),
+        open_member(tmp_path / "a.tar.gz", "in/rows.txt", DataError),
+    ):
+        pass
 
 
 @pytest.mark.guard("hash of a member")
@@ -111,28 +111,15 @@ def test_the_last_of_two_members_of_one_name_must_have_the_hash(
         locate(tar(GOOD, (member_of("in/rows.txt"), b"1\t0.5\ty")), tmp_path, index)
 
 
-def zipped(name: str, content: bytes, members: int = 1) -> bytes:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for number in range(members - 1):
-            file.writestr(f"../{number}", b"")
-        file.writestr(name, content)
-    return archive.getvalue()
-
-
 @pytest.mark.guard("size of a member")
 def test_a_zip_bomb_stops_at_the_size_in_the_catalogue(tmp_path: Path, index: Path) -> None:
-    bomb = zipped("in/rows.txt", bytes(200_000_000))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("in/rows.txt", bytes(200_000_000))
+    bomb = archive.getvalue()
     with pytest.raises(DataError, match=f"expected {len(ROWS)} bytes, got more"):
         locate(bomb, tmp_path, index, size=len(bomb))
     assert sum(map(len, contents(tmp_path / "temp").values())) < 3 * len(bomb)
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_members_are_not_unpacked(tmp_path: Path, index: Path) -> None:
-    archive = zipped("in/rows.txt", ROWS, members=100_000)
-    written = locate(archive, tmp_path, index, size=len(archive))
-    assert len(written) < 10
 
 
 def test_a_package_is_neither_installed_nor_imported(tmp_path: Path, index: Path) -> None:
@@ -141,7 +128,7 @@ def test_a_package_is_neither_installed_nor_imported(tmp_path: Path, index: Path
     package = wheel(index, "rows", {**members, "rows/__init__.py": evil.encode()})
     known = catalogue(tmp_path, [mirror(package)], {"rows.txt": ROWS})
     (tmp_path / "temp").mkdir()
-    assert locate_data("mine", tmp_path / "temp", known).splits["all"].read_bytes() == ROWS
+    assert locate_data("mine", tmp_path / "temp", known).splits["all"][0].read_bytes() == ROWS
     assert not CANARY.exists()
     imported = subprocess.run([sys.executable, "-c", "import rows"], capture_output=True)
     assert b"No module named 'rows'" in imported.stderr
@@ -184,19 +171,6 @@ def test_a_model_that_is_not_cached_is_reported_without_a_connection(params: Par
     assert "CONNECT" not in output
 
 
-@pytest.mark.parametrize("behaviour", ["hang", "500"])
-def test_a_hub_that_hangs_or_fails_ends_in_one_line(behaviour: str, tmp_path: Path) -> None:
-    with hub({"models/owner/name": MODEL}, behaviour) as server:
-        source = f"owner/name@{REVISION}"
-        done = ask(server, "locate_model", source, tmp_path, HF_HUB_ETAG_TIMEOUT="1")
-    assert done.returncode == 5
-    place = f"error: params.yaml: model.source: {source}"
-    assert done.stderr.startswith(f"{place}: the Hub did not give it")
-    assert done.stderr.count("\n") == 1
-    assert len(server.asked) < 10
-    assert not list((tmp_path / "hf").rglob("*.safetensors*"))
-
-
 HASHED = ROOT / ".github/requirements.txt"
 
 
@@ -212,14 +186,3 @@ def test_every_package_is_pinned_and_hashed() -> None:
     versions = {line for line in constraints if line and not line.startswith("#")}
     unpinned = {name.partition("==")[0] for name, *_ in pinned if name not in versions}
     assert unpinned == {"pip", "setuptools"}  # what pip freeze leaves out
-
-
-def test_one_changed_digit_of_a_hash_is_refused(index: Path) -> None:
-    requirement, sha = wheel(index, "rows", {"rows.py": b""})
-    wrong = ("1" if sha[0] == "0" else "0") + sha[1:]
-    command = [sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "-d", "got", "-r"]
-    for given, works in ((sha, True), (wrong, False)):
-        Path("wanted.txt").write_text(f"{requirement} --hash=sha256:{given}\n", encoding="utf-8")
-        done = subprocess.run([*command, "wanted.txt"], capture_output=True, text=True)
-        assert (done.returncode == 0) is works, done.stderr
-        assert works or "rows==1.0" in done.stderr

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.params import Params
-from tests.support.faults import Run, assert_refused, assert_succeeded, stage
+from tests.support.faults import assert_refused, assert_succeeded, stage
 from tests.support.tiny import changed, save_params
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -86,13 +86,6 @@ def test_another_base_of_the_same_shape_is_refused() -> None:
     )
     assert before[:12] in output
     assert sha256_of(WEIGHTS)[:12] in output
-
-
-def test_another_base_of_another_shape_is_refused(models: dict[str, Path]) -> None:
-    shutil.rmtree(paths.BASE_MODEL)
-    shutil.copytree(models["electra"], paths.BASE_MODEL)
-    output = assert_refused(stage("evaluate_adapter"), 4, "models/base")
-    assert "size mismatch" not in output
 
 
 @pytest.mark.guard("base of the adapter")
@@ -211,78 +204,3 @@ def test_code_beside_a_model_that_transformers_knows_is_not_run(params: Params) 
     assert "config.json names code of its own (auto_map), which is not run" in output
     assert_succeeded(stage("evaluate_base"))
     assert not CANARY.exists()
-
-
-def test_a_model_folder_that_changed_is_reported(params: Params) -> None:
-    mine = Path("mine")
-    shutil.copytree(paths.BASE_MODEL, mine)
-    save_params(changed(params, model__source=str(mine)))
-    assert "has changed" not in assert_succeeded(stage("evaluate_base"))
-    edit_tensors(mine / WEIGHTS.name, lambda tensors: tensors["embeddings.LayerNorm.bias"].add_(1))
-    output = assert_succeeded(stage("evaluate_base"))
-    assert "warning: mine has changed since models/base was copied from it (model.safe" in output
-    assert "dvc repro -f fetch_base" in output
-
-
-def test_weights_of_the_base_that_are_not_finite_are_named() -> None:
-    def poison(tensors: dict[str, Any]) -> None:
-        tensors["encoder.layer.0.output.dense.weight"][0, 0] = float("inf")
-
-    edit_tensors(WEIGHTS, poison)
-    assert_refused(stage("evaluate_base"), 4, "bert.encoder.layer.0.output.dense.weight")
-
-
-def test_a_missing_input_names_the_stage_that_makes_it() -> None:
-    shutil.rmtree(paths.ADAPTER)
-    assert_refused(stage("evaluate_adapter"), 5, "models/adapter", "Fix: run: dvc repro train_lora")
-    paths.ADAPTER.mkdir()
-    assert_refused(stage("evaluate_adapter"), 4, "models/adapter", "dvc repro -f train_lora")
-    shutil.rmtree(paths.BASE_MODEL)
-    assert_refused(stage("evaluate_base"), 5, "Fix: run: dvc repro fetch_base")
-
-
-def test_an_adapter_manifest_of_another_format_is_refused() -> None:
-    manifest = json.loads(paths.ADAPTER_MANIFEST.read_text(encoding="utf-8"))
-    del manifest["method"]
-    paths.ADAPTER_MANIFEST.write_text(json.dumps(manifest), encoding="utf-8")
-    assert_refused(stage("evaluate_adapter"), 4, "not a manifest", "dvc repro -f train_lora")
-
-
-LOGITS = """
-import torch
-from stages.core import paths
-from stages.core.params import load_params
-from stages.model.load import load_base
-from stages.model.device import set_up
-from stages.model.fast import speed_up
-from stages.model.saved import load_adapter
-from stages.rows.prepared import read_labels, read_split
-from stages.scoring.logits import predict_logits
-params = load_params()
-device = set_up(params.compute)
-labels = read_labels()
-base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
-classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
-speed_up(classifier, device, params.seed)
-texts = read_split(paths.TEST, labels).texts
-torch.save(predict_logits(classifier, texts, 32, device, "x"), "logits.pt")
-"""
-
-
-def test_a_fresh_process_gives_exactly_the_same_logits(
-    trained_adapter: tuple[Path, Any], params: Params
-) -> None:
-    import torch
-
-    from stages.model.device import set_up
-    from stages.rows.prepared import read_labels, read_split
-    from stages.scoring.logits import predict_logits
-
-    folder, classifier = trained_adapter
-    for path in (paths.ADAPTER, paths.BASE_MODEL):
-        shutil.rmtree(path)
-        shutil.copytree(folder / path, path)
-    assert_succeeded(Run(LOGITS).finish())
-    texts = read_split(paths.TEST, read_labels()).texts
-    in_memory = predict_logits(classifier, texts, 32, set_up(params.compute), "x")
-    assert torch.equal(torch.load("logits.pt"), in_memory)

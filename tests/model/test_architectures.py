@@ -23,7 +23,7 @@ from stages.model.lora import attach_lora, linear_names
 from stages.model.saved import load_adapter, save_adapter
 from stages.reporting.card import model_card
 from stages.scoring.logits import predict_logits
-from stages.sources.architectures import REASONS, refuse_unsupported
+from stages.sources.model_folder import REASONS, refuse_unsupported
 from stages.training import trainer
 from tests.support.adapters import TEXTS, logits, shaken
 from tests.support.architectures import (

@@ -46,23 +46,17 @@ def objects(rows: Rows) -> list[dict[str, Any]]:
     return [dict(zip(NAMES, (number, *row), strict=True)) for number, row in enumerate(rows)]
 
 
-def lines(rows: Rows, **options: Any) -> str:
-    return "\n".join(json.dumps(row, **options) for row in objects(rows))
+def jsonl(rows: list[Any], **options: Any) -> str:
+    return "\n".join(json.dumps(row, **options) for row in rows)
 
 
-def parquet(rows: Rows, kind: Any = None) -> bytes:
+def parquet(rows: Rows, encode: bool = False) -> bytes:
     file = io.BytesIO()
-    labels = pa.array([label for _, label in rows], kind)
+    labels = pa.array([label for _, label in rows])
+    labels = labels.dictionary_encode() if encode else labels
     texts = pa.array([text for text, _ in rows], pa.large_string())
     ids = pa.array(range(len(rows)))
     pq.write_table(pa.table({"id": ids, "text": texts, "label": labels}), file, row_group_size=7)
-    return file.getvalue()
-
-
-def dictionary(rows: Rows) -> bytes:
-    file = io.BytesIO()
-    labels = pa.array([label for _, label in rows]).dictionary_encode()
-    pq.write_table(pa.table({"text": [text for text, _ in rows], "label": labels}), file)
     return file.getvalue()
 
 
@@ -107,15 +101,15 @@ def files(rows: Rows) -> dict[str, Form]:
         "packed.csv.gz": gzip.compress(comma.encode()),
         "packed.csv.bz2": bz2.compress(comma.encode()),
         "packed.tsv.xz": lzma.compress(tabs.encode()),
-        "packed.jsonl.zst": pa.compress(lines(rows).encode(), "zstd", asbytes=True),
-        "lines.jsonl": lines(rows, ensure_ascii=False).encode(),
+        "packed.jsonl.zst": pa.compress(jsonl(objects(rows)).encode(), "zstd", asbytes=True),
+        "lines.jsonl": jsonl(objects(rows), ensure_ascii=False).encode(),
         "array.json": json.dumps(objects(rows), indent=1).encode(),
-        "lines.json": lines(rows).encode(),
+        "lines.json": jsonl(objects(rows)).encode(),
         "api.json": json.dumps({"count": 40, "result": {"items": objects(rows)}}).encode(),
         "lists.json": json.dumps(dict(zip(NAMES, zip(*lists, strict=True), strict=True))).encode(),
         "header.json": json.dumps([NAMES, *lists]).encode(),
         "plain.parquet": parquet(rows),
-        "dictionary.parquet": dictionary(rows),
+        "dictionary.parquet": parquet(rows, encode=True),
         "packed.parquet.gz": gzip.compress(parquet(rows)),
         "sheet.xlsx": xlsx(rows),
     }
@@ -128,10 +122,10 @@ def files(rows: Rows) -> dict[str, Form]:
             )
             for orient in orients
         },
-        "nested.jsonl": ("\n".join(map(json.dumps, nested)).encode(), by_name),
+        "nested.jsonl": (jsonl(nested).encode(), by_name),
         "bare.csv": (comma.split("\n", 1)[1].encode(), by_number),
         "bare.xlsx": (xlsx(rows, header=False), by_number),
-        "pairs.jsonl": ("\n".join(map(json.dumps, lists)).encode(), by_number),
+        "pairs.jsonl": (jsonl(lists).encode(), by_number),
         **{
             name: (content, {"label_column": "mood"} if name.startswith("min.") else {})
             for name, content in exports(rows).items()
@@ -140,89 +134,70 @@ def files(rows: Rows) -> dict[str, Form]:
 
 
 def exports(rows: Rows) -> dict[str, bytes]:
-    """Return the table as annotation tools export it."""
+    """Return the table as annotation tools export it; a row without a label has no answer."""
 
-    def each(make: Any) -> list[dict[str, Any]]:
-        return [make(n, text, label) for n, (text, label) in enumerate(rows)]
+    def answers(label: Any, answer: Any) -> Any:
+        return [] if label is None else [answer]
 
-    def chosen(label: Any) -> list[dict[str, Any]]:
+    def chosen(label: Any) -> dict[str, Any]:
         value = {"choices": [label]}
-        return [{"from_name": "mood", "to_name": "text", "type": "choices", "value": value}]
+        return {"result": [{"from_name": "mood", "type": "choices", "value": value}]}
 
-    studio = each(
-        lambda n, text, label: {
-            "id": n,
-            "data": {"text": text},
-            "annotations": []
-            if label is None
-            else [{"was_cancelled": False, "result": chosen(label), "completed_by": 1}],
-            "predictions": [],
-        }
-    )
-    small = each(
-        lambda n, text, label: {
-            "text": text,
-            "mood": label,
-            "annotator": 1,
-            "annotation_id": n,
-            "lead_time": 2.5,
-        }
-    )
+    small = [
+        {"text": text, "mood": label, "annotator": 1, "annotation_id": n, "lead_time": 2.5}
+        for n, (text, label) in enumerate(rows)
+    ]
     table = pd.DataFrame([{**row, "mood": cell(row["mood"])} for row in small])
-    prodigy = each(
-        lambda n, text, label: {"text": text, "_task_hash": n, "label": label, "answer": "accept"}
-    )
-    choice = each(
-        lambda _, text, label: {
-            "text": text,
-            "options": [{"id": label, "text": label}],
-            "accept": [] if label is None else [label],
-            "answer": "accept",
-        }
-    )
-    doccano = each(lambda n, text, label: {"id": n, "text": text, "label": [label], "Comments": []})
-    older = each(
-        lambda n, text, label: {
-            "id": n,
-            "text": text,
-            "annotations": [] if label is None else [{"label": label, "user": 1}],
-        }
-    )
-    argilla = each(
-        lambda n, text, label: {
-            "id": str(n),
-            "fields": {"text": text},
-            "suggestions": {},
-            "responses": {} if label is None else {"mood": [{"value": label, "user_id": "u"}]},
-        }
-    )
-    flat = each(
-        lambda n, text, label: {
-            "id": str(n),
-            "text": text,
-            "label.responses": None if label is None else [label],
-            "label.responses.status": None if label is None else ["submitted"],
-        }
-    )
-    first = each(
-        lambda _, text, label: {
-            "fields": {"text": text},
-            "responses": []
-            if label is None
-            else [{"values": {"mood": {"value": label}}, "status": "submitted"}],
-        }
-    )
-    return {
-        "studio.json": json.dumps(studio).encode(),
-        "min.json": json.dumps(small).encode(),
-        "min.csv": table.to_csv(index=False).encode(),
-        "prodigy.jsonl": "\n".join(map(json.dumps, prodigy)).encode(),
-        "choice.jsonl": "\n".join(map(json.dumps, choice)).encode(),
-        "doccano.jsonl": "\n".join(map(json.dumps, doccano)).encode(),
-        "older.jsonl": "\n".join(map(json.dumps, older)).encode(),
-        "argilla.json": json.dumps(argilla).encode(),
-        "flat.jsonl": "\n".join(map(json.dumps, flat)).encode(),
-        "first.json": json.dumps(first).encode(),
+    made: dict[str, list[dict[str, Any]]] = {
+        "studio.json": [
+            {"data": {"text": text}, "annotations": answers(label, chosen(label))}
+            for text, label in rows
+        ],
+        "min.json": small,
+        "prodigy.jsonl": [
+            {"text": text, "label": label, "answer": "accept", "_task_hash": 1}
+            for text, label in rows
+        ],
+        "choice.jsonl": [
+            {"text": text, "accept": answers(label, label), "answer": "accept"}
+            for text, label in rows
+        ],
+        "doccano.jsonl": [
+            {"id": n, "text": text, "label": [label], "Comments": []}
+            for n, (text, label) in enumerate(rows)
+        ],
+        "older.jsonl": [
+            {"text": text, "annotations": answers(label, {"label": label, "user": 1})}
+            for text, label in rows
+        ],
+        "argilla.json": [
+            {
+                "fields": {"text": text},
+                "responses": {"mood": answers(label, {"value": label, "user_id": "u"})},
+            }
+            for text, label in rows
+        ],
+        "flat.jsonl": [
+            {
+                "text": text,
+                "label.responses": answers(label, label) or None,
+                "label.responses.status": answers(label, "submitted") or None,
+            }
+            for text, label in rows
+        ],
+        "first.json": [
+            {
+                "fields": {"text": text},
+                "responses": answers(
+                    label, {"values": {"mood": {"value": label}}, "status": "submitted"}
+                ),
+            }
+            for text, label in rows
+        ],
+    }
+    return {"min.csv": table.to_csv(index=False).encode()} | {
+        name: (json.dumps(found) if name.endswith(".json") else jsonl(found)).encode()
+        for name, found in made.items()
     }
 
 
@@ -352,6 +327,7 @@ def test_splits_are_the_same_data_in_every_form() -> None:
     numbered = {name: "".join(piece).encode() for name, piece in pieces.items()}
     fast: Any = {f"{n}.txt": line_files(part)["fast.txt"][0] for n, part in parts.items()}
     one = json.dumps({name: objects(part) for name, part in parts.items()}).encode()
+    columns = {n: pd.DataFrame(objects(p)).to_dict(orient="list") for n, p in parts.items()}
     expected = prepared("own", (tables, {}))
     assert not isinstance(expected, str)
     assert prepared("own", (labels, {})) == expected
@@ -359,6 +335,7 @@ def test_splits_are_the_same_data_in_every_form() -> None:
     assert prepared("own", ({**tables, **numbered}, {})) == expected
     assert prepared("own", (fast, {})) == expected
     assert prepared("own.json", (one, {})) == expected
+    assert prepared("own.json", json.dumps(columns).encode()) == expected  # as datasets write it
     sorted_tables = {f"{n}.csv": separated(part, ",").encode() for n, part in in_order.items()}
     assert prepared("own", (folders, {})) == prepared("own", (sorted_tables, {}))
 
@@ -383,7 +360,7 @@ def test_a_number_that_excel_made_of_a_text_is_a_text() -> None:
     rows: Rows = [(f"text {number}", "ab"[number % 2]) for number in range(40)]
     numbers: Any = [(1984, "a"), (2.5, "b"), (True, "a"), *rows]
     expected = prepared("m.csv", separated(numbers, ",").encode())
-    assert prepared("m.jsonl", lines(numbers).encode()) == expected
+    assert prepared("m.jsonl", jsonl(objects(numbers)).encode()) == expected
     book = openpyxl.load_workbook(io.BytesIO(xlsx(rows)))
     sheet: Any = book.active
     sheet.insert_rows(2, 3)

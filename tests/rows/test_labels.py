@@ -12,7 +12,7 @@ from stages.sources.locate import DataSource
 
 def listed(labels: list[str], names: tuple[str, ...] | None = None) -> list[str]:
     rows = pd.DataFrame({"label": labels, "split": "all", "file": "f", "line": range(len(labels))})
-    return label_list(rows, DataSource({"all": Path("f")}, "", label_names=names))
+    return label_list(rows, DataSource({"all": (Path("f"),)}, "", label_names=names))
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_the_order_of_the_classes(
         (["a"] * 9, "error: f: label: only one class, a. Fix: "),
         ([f"t{n}" for n in range(60)], "error: f: label: 60 different labels in 60 rows. Fix: "),
         ([f"c{n:04}" for n in range(1001)] * 3, "error: f: label: 1001 different labels in 3003"),
-        (["pos", "neg"] * 5 + ["POS"], "line 10: label POS differs from another in case only, did"),
-        (["a b", "c"] * 5 + ["a  b"], "line 10: label a  b differs from another in spaces, width"),
-        (["pos", "c"] * 5 + ["po\u200es"], "line 10: label po\\u200es differs from another in spa"),
+        (["pos", "neg"] * 5 + ["POS"], "line 10: label POS differs from another in case, spaces"),
+        (["a b", "c"] * 5 + ["a  b"], "line 10: label a  b differs from another in case, spaces"),
+        (["pos", "c"] * 5 + ["po\u200es"], "line 10: label po\\u200es differs from another in cas"),
         (
             ["pos", "c"] * 5 + ["\uff50os"],
-            "line 10: label \uff50os differs from another in spac",
+            "line 10: label \uff50os differs from another in case",
         ),
     ],
 )

@@ -66,11 +66,6 @@ def test_validation_is_a_share_of_train_however_large_test_is() -> None:
     assert sizes(source, limit=46) == (4, 2, 40)
 
 
-def test_an_emptied_test_split_is_not_drawn_anew_from_train() -> None:
-    source = official(train=TWO, test=[("", "pos"), (" ", "neg")])
-    assert "test.csv: no row is left" in assert_not_prepared(source, on_incomplete="drop")
-
-
 # Rare classes
 
 
@@ -137,7 +132,7 @@ def test_a_merged_class_that_is_still_too_small_is_refused_with_what_helps() -> 
 @pytest.mark.parametrize("on_rare", ["drop", "merge"])
 def test_a_misspelling_is_no_rare_class(on_rare: str) -> None:
     fault = assert_not_prepared(table([*MANY, ("new", "Pos")]), on_rare=on_rare)
-    assert "label Pos differs from another in case only, did you mean pos?" in fault
+    assert "label Pos differs from another in case, spaces or unseen characters alone" in fault
 
 
 def with_groups(labels: dict[str, str]) -> pd.DataFrame:
@@ -276,13 +271,6 @@ def of(
     return notes(splits, sorted(set(labels)), NONE | (counts or {}), {}, data)
 
 
-@pytest.mark.parametrize("mark", ["&amp;", "<br />", "&#39;", "</P>", '<a href="x">', "&#x27;"])
-def test_html_in_many_texts_is_noted(mark: str) -> None:
-    marked = [f"{text} {mark}" if n < 12 else text for n, text in enumerate(TEXTS)]
-    assert of(marked) == [f"6 % of the texts hold html, such as {mark}; they are read as they are"]
-    assert of([f"{text} {mark}" if n < 10 else text for n, text in enumerate(TEXTS)]) == []
-
-
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
@@ -296,13 +284,7 @@ def test_html_in_many_texts_is_noted(mark: str) -> None:
             {"counts": {"rows_repeated": 201}},
             ["201 rows repeat the text of another, 200 do not: is data.text_column the right one?"],
         ),
-        (
-            {"labels": ["very good", "very_good", "bad", "very good"] * 50},
-            ["classes that differ in spaces or signs alone: 'very good' and 'very_good'"],
-        ),
         ({"tested": 59}, ["the test set of 59 rows is too small to show a gain of ten points (p"]),
-        ({"group": ["a", "b"] * 100}, []),
-        ({"group": TEXTS}, ["data.group_column: each row has a group of its own, so it changes n"]),
         (
             {"counts": {"rows_conflict": 4, "labels_several": 9, "labels_agreeing": 6}},
             [

@@ -14,33 +14,24 @@ from tests.support.model_files import MODEL, SAFETENSORS, pieces, sha256, write_
 
 
 def test_hub_model_brings_only_the_needed_files(tmp_path: Path) -> None:
-    repo = {**MODEL, "pytorch_model.bin": b"x", "onnx/model.onnx": b"x"}
-    with hub({"models/owner/name": repo}) as server:
-        done = ask(server, "locate_model", SOURCE, tmp_path, **{"HF_TOKEN": "hf_test"})
-    assert (done.returncode, done.stderr) == (0, "")
-    assert all(f"'{name}': " in done.stdout for name in MODEL)
-    assert f"origin='{SOURCE}'" in done.stdout
-    assert not any("pytorch_model" in asked or "onnx" in asked for asked in server.asked)
-    assert server.tokens == {"Bearer hf_test"}
-
-
-def test_hub_model_brings_its_shards_and_the_files_of_its_tokenizer(tmp_path: Path) -> None:
-    shard, other = "model-00001-of-00001.safetensors", "model.fp16.safetensors"
-    index = {"metadata": {}, "weight_map": {"w": shard}}
+    shard = "model-00001-of-00001.safetensors"
     wanted = {
         "config.json": b'{"model_type": "albert"}',
-        "model.safetensors.index.json": json.dumps(index).encode(),
+        "model.safetensors.index.json": json.dumps({"weight_map": {"w": shard}}).encode(),
         shard: SAFETENSORS,
         "spiece.model": pieces(),
     }
-    others = {other: SAFETENSORS, "vocab.bak": b"x", "pytorch_model.bin": b"x", "code.py": b"x"}
+    others = dict.fromkeys(("model.fp16.safetensors", "vocab.bak", "pytorch_model.bin"), b"x")
+    others |= {"onnx/model.onnx": b"x", "code.py": b"x"}
     with hub({"models/owner/name": {**wanted, **others}}) as server:
-        done = ask(server, "locate_model", SOURCE, tmp_path)
+        done = ask(server, "locate_model", SOURCE, tmp_path, **{"HF_TOKEN": "hf_test"})
     assert (done.returncode, done.stderr) == (0, "")
     assert all(f"'{name}': " in done.stdout for name in wanted)
+    assert f"origin='{SOURCE}'" in done.stdout
     asked = " ".join(server.asked)
     assert all(f"/{name}" in asked for name in wanted)
     assert not any(f"/{name}" in asked for name in others)
+    assert server.tokens == {"Bearer hf_test"}
 
 
 def parquet(rows: int) -> bytes:

@@ -3,7 +3,6 @@
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def test_packaged_data_is_taken_from_a_nested_archive(
         label_names=["negative", "positive"],
     )
     found = locate_data("mine", temp, known)
-    assert found.splits["all"].read_bytes() == b"1\t0.5\tx"
+    assert found.splits["all"][0].read_bytes() == b"1\t0.5\tx"
     assert found.sha256 == sha256(b"1\t0.5\tx")
     assert (found.columns, found.label_from_sign) == (("id", "rating", "text"), "rating")
     assert found.label_names == ("negative", "positive")
@@ -99,38 +98,6 @@ def test_wrong_content_of_a_member_is_refused(
         locate_data("mine", temp, known)
 
 
-KINDS = {"symbolic": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "pipe": tarfile.FIFOTYPE}
-
-
-def archives(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Give archives, each with a member that is no regular file of that archive."""
-    tarred = folder / "a.tar"
-    with tarfile.open(tarred, mode="w") as tar:
-        for name, kind in {**KINDS, "device": tarfile.CHRTYPE, "folder": tarfile.DIRTYPE}.items():
-            member = tarfile.TarInfo(f"in/{name}")
-            member.type, member.linkname = kind, "/etc/passwd"
-            tar.addfile(member)
-            yield tarred, f"in/{name}"
-    zipped = folder / "a.zip"
-    with zipfile.ZipFile(zipped, "w") as file:
-        link = zipfile.ZipInfo("in/link")
-        link.external_attr = 0o120777 << 16
-        file.writestr(link, "/etc/passwd")
-        file.writestr("../in/outside", "text")
-        file.mkdir("in/folder")
-    yield from ((zipped, f"in/{name}") for name in ("link", "folder", "outside", "absent"))
-
-
-def test_what_is_no_regular_file_of_the_archive_is_refused(tmp_path: Path) -> None:
-    for archive, name in list(archives(tmp_path)):
-        with (
-            pytest.raises(DataError, match=f"holds no regular file {name}"),
-            open_member(archive, name, DataError),
-        ):
-            pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "a.zip"]
-
-
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no archive")
     with (
@@ -138,15 +105,6 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
         open_member(tmp_path / "text", "name", ModelError),
     ):
         pass
-
-
-def test_nested_archive_larger_than_the_catalogue_says_is_refused(
-    index: Path, tmp_path: Path, temp: Path
-) -> None:
-    made = wheel(index, "rows", {"inner.zip": bytes(20_001)})
-    known = catalogue(tmp_path, [mirror((*made, "inner.zip"))], {"rows.txt": b"rows"})
-    with pytest.raises(DataError, match="larger than 20000 bytes"):
-        locate_data("mine", temp, known)
 
 
 def test_pip_is_ended_when_its_time_is_up(index: Path, temp: Path) -> None:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stages.sources.architectures import REASONS
+from stages.sources.model_folder import REASONS
 
 README = Path(__file__).parents[2] / "models/README.md"
 BLOCK = re.compile(r"(?<=<!-- architectures -->\n).*?(?=<!-- /architectures -->)", re.DOTALL)
