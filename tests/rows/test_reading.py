@@ -88,7 +88,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path, mark: str) -> None:
     [
         ("m.jsonl", '{"text": "a", "label": 1}\n{"text"\n', "line 2: not valid JSON"),
         ("m.jsonl", '{"text": "a", "text": "b"}', "line 1: not valid JSON: a key occurs twice"),
-        ("m.jsonl", "[1]", "line 1: not a JSON object"),
+        ("m.jsonl", "[1]", "line 1: no column text"),
         ("m.jsonl", "[" * 100_000, "line 1: not valid JSON"),
         ("m.csv", "text;label\na;b;c\n", "line 2: 3 cells where the header has 2"),
         ("m.csv", "text,text,label\na,b,c\n", "column text occurs twice"),

@@ -29,7 +29,7 @@ def test_unknown_name_gets_a_suggestion(temp: Path) -> None:
         (f"a/b..c@{REVISION}", "is no path, and no Hub id"),
         (f"a/b@{REVISION}/../x", "is no path, and no Hub id"),
         (f"-a/b@{REVISION}", "is no known name and no path"),
-        (f"a/b@{REVISION}\n", "is no path, and no Hub id"),
+        (f"a/b@{REVISION}\n", "is no known name and no path"),
         (f"https://host/a/b@{REVISION}", "is no known name and no path"),
         ("x" * 900, "is no known name and no path"),
         ("data/raw/missing.csv", "is no known name and no path"),
