@@ -8,7 +8,6 @@ so a seed and a restored generator state give the same masks.
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -72,28 +71,17 @@ def pool_dropout(model: nn.Module, seed: int) -> None:
                 module._modules[name] = PooledDropout(child.p, pool)
 
 
-def round_frozen(classifier: Classifier) -> Callable[[], None]:
+def round_frozen(classifier: Classifier) -> None:
     """Keep the encoder's frozen linear weights in bf16: autocast would round them at every use.
 
     The head stays in float32, and so does what trains.
-
-    Returns:
-        What undoes it; it keeps the weights as they were until it is dropped.
     """
-    before: list[tuple[Any, Tensor]] = []
     encoder: Any = encoder_of(classifier.model)
     inner: Any = getattr(classifier.model, "get_base_model", lambda: classifier.model)()
     for name, module in encoder.named_modules(prefix=inner.base_model_prefix):
         frozen = not any(parameter.requires_grad for parameter in module.parameters())
         if isinstance(module, nn.Linear) and frozen and not within(name, classifier.head):
-            before += [(parameter, parameter.data) for parameter in module.parameters()]
             module.to(torch.bfloat16)
-
-    def undo() -> None:
-        for parameter, data in before:
-            parameter.data = data
-
-    return undo
 
 
 class Projections:
@@ -150,11 +138,12 @@ class Projections:
         bases = [layer.base_layer for layer in self.members]
         now = (bases[0].weight.device, bases[0].weight.dtype)
         if self.frozen is None or (self.frozen[0].device, self.frozen[0].dtype) != now:
-            weight = torch.cat([base.weight.detach() for base in bases])
             biases = [
                 b.weight.new_zeros(b.out_features) if b.bias is None else b.bias for b in bases
             ]
-            self.frozen = weight, torch.cat([bias.detach() for bias in biases])
+            with torch.inference_mode(False):  # the first use may be that of scoring
+                weight = torch.cat([base.weight.detach() for base in bases])
+                self.frozen = weight, torch.cat([bias.detach() for bias in biases])
         return self.frozen
 
 
@@ -240,38 +229,31 @@ def _is_plain_lora(layer: nn.Module) -> bool:
 
 
 TEXTS = [*PROBE, "a longer text " * 8]
-EXACT = 1e-3  # largest difference in float32, as a share of the largest value
-SAME = 1e-2  # the same where the arithmetic is the very same, in bf16: two roundings at most
+TOLERANCE = 1e-3  # largest difference in float32, as a share of the largest value
 Seen = list[Tensor]
 
 
 def speed_up(classifier: Classifier, device: Device, seed: int) -> None:
     """Make the classifier fast in place. Call it once, when it is known what trains.
 
+    Projections that give other logits or gradients than the model's own are not fused.
+
     Args:
         classifier: with its method attached, or merged for scoring.
         device: what it will run on.
         seed: of the pool of dropout masks.
     """
-    model = classifier.model
-    tried: list[tuple[str, Callable[[], Callable[[], None]], bool]] = [
-        ("fused projections", lambda: fuse_projections(model, lambda: _traced(classifier)), False),
-        ("rounded frozen weights", lambda: round_frozen(classifier), True),
-    ]
-    for name, put_on, in_bf16 in tried:
-        if in_bf16 and not device.bf16:
-            continue
-        context = device.autocast if in_bf16 else nullcontext
-        with unchanged(model):
-            plain = _seen(classifier, context)
-        take_off = put_on()
-        with unchanged(model):
-            fast = _seen(classifier, context)
-        if _differ(plain, fast, SAME if in_bf16 else EXACT):
-            take_off()
-            print(f"note: without a speed-up ({name}): it does not give this model's own logits")
+    plain = _seen(classifier)
+    with unchanged(classifier.model):
+        classifier.model.eval()
+        take_off = fuse_projections(classifier.model, lambda: run(classifier))
+    if _differ(plain, _seen(classifier)):
+        take_off()
+        print("note: projections are not fused: together they do not give this model's own logits")
+    if device.bf16:
+        round_frozen(classifier)
     if device.is_cpu:
-        pool_dropout(model, seed)
+        pool_dropout(classifier.model, seed)
 
 
 def run(classifier: Classifier) -> Tensor:
@@ -282,32 +264,25 @@ def run(classifier: Classifier) -> Tensor:
     return logits
 
 
-def _traced(classifier: Classifier) -> None:
-    """Run the model for whoever watches it, without dropout and without a trace."""
-    with unchanged(classifier.model):
-        classifier.model.eval()
-        run(classifier)
-
-
-def _seen(classifier: Classifier, context: Callable[[], AbstractContextManager[None]]) -> Seen:
+def _seen(classifier: Classifier) -> Seen:
     """Return the logits of TEXTS without and with gradients, and the gradients of what trains."""
     trains = [p for p in classifier.model.parameters() if p.requires_grad]
-    classifier.model.eval()
-    with context():
+    with unchanged(classifier.model):
+        classifier.model.eval()
         with torch.no_grad():
             alone = run(classifier)
         logits = run(classifier)
     if not trains:
         return [alone, logits]
-    found = torch.autograd.grad(logits.float().square().sum(), trains, allow_unused=True)
+    found = torch.autograd.grad(logits.square().sum(), trains, allow_unused=True)
     return [alone, logits.detach(), *(torch.zeros(()) if g is None else g for g in found)]
 
 
-def _differ(plain: Seen, fast: Seen, tolerance: float) -> bool:
+def _differ(plain: Seen, fast: Seen) -> bool:
     """Return whether logits or gradients differ by more than a share of the largest of them."""
     largest = max((float(gradient.abs().max()) for gradient in plain[2:]), default=0.0)
     scales = [float(plain[0].abs().max())] * 2 + [largest] * len(plain[2:])
     return any(
-        a.shape != b.shape or not float((a.float() - b.float()).abs().max()) <= tolerance * scale
+        a.shape != b.shape or not float((a - b).abs().max()) <= TOLERANCE * scale
         for a, b, scale in zip(plain, fast, scales, strict=True)
     )

@@ -124,7 +124,7 @@ def test_every_role_is_adapted_fast_and_saved(
     assert torch.equal(logits(again), before)
     speed_up(trained, FP32, 0)
     assert_near(logits(trained), before)
-    assert "without a speed-up" not in capsys.readouterr().out
+    assert "not fused" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -18,12 +18,6 @@ def pooled(p: float, seed: int = 0) -> PooledDropout:
     return layer.train()
 
 
-def plain(p: float) -> nn.Module:
-    model = nn.Sequential(nn.Dropout(p))
-    pool_dropout(model, 0)
-    return model[0].train()
-
-
 def deviation(values: torch.Tensor, p: float) -> float:
     """Return the standard error of the share of zeros."""
     return float((p * (1 - p) / values.numel()) ** 0.5)
@@ -50,18 +44,6 @@ def test_the_gradient_passes_where_the_value_passes() -> None:
     assert torch.equal(inputs.grad, outputs.detach())
 
 
-def test_nothing_happens_outside_training() -> None:
-    inputs = torch.randn(30, 30)
-    assert pooled(0.5).eval()(inputs) is inputs
-
-
-def test_a_rate_of_zero_drops_nothing() -> None:
-    inputs = torch.randn(30, 30)
-    state = torch.get_rng_state()
-    assert plain(0)(inputs) is inputs
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def masks(seed: int, pool_seed: int = 0) -> torch.Tensor:
     torch.manual_seed(seed)
     layer = pooled(0.5, pool_seed)
@@ -74,14 +56,6 @@ def test_a_seed_gives_the_same_masks_and_another_gives_others() -> None:
     assert not torch.equal(masks(1), masks(2))
     assert not torch.equal(masks(1), masks(1, pool_seed=1))
     assert not torch.equal(masks(1)[0], masks(1)[1])
-
-
-def test_a_restored_generator_gives_the_same_masks_again() -> None:
-    layer = pooled(0.5)
-    state = torch.get_rng_state()
-    first = layer(torch.ones(100))
-    torch.set_rng_state(state)
-    assert torch.equal(layer(torch.ones(100)), first)
 
 
 def test_what_is_larger_than_the_pool_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:

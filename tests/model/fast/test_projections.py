@@ -110,11 +110,3 @@ def test_they_are_told_apart_by_what_they_read_and_not_by_name_or_width(
     assert attention.value.forward == own
     assert_same(classifier)
     assert sorted(used) == [1, 2, 3]
-
-
-def test_what_was_put_on_is_taken_off(load_tiny_base: Any, params: Params) -> None:
-    classifier = attach_lora(load_tiny_base("bert"), params.lora.model_copy(update=PLAIN))
-    undo = fuse_projections(classifier.model, lambda: run(classifier))
-    assert [m for m in classifier.model.modules() if "forward" in vars(m)]
-    undo()
-    assert not [m for m in classifier.model.modules() if "forward" in vars(m)]
