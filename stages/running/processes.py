@@ -166,16 +166,6 @@ def gathered(item: T) -> list[T]:
     return items
 
 
-def gathered_by_first(item: T) -> list[T]:
-    """Return the items of all processes in their order on the first; on the others their own."""
-    rank, size = share()
-    if size == 1:
-        return [item]
-    items: list[Any] | None = [None] * size if rank == 0 else None
-    dist.gather_object(item, items)
-    return [item] if items is None else items
-
-
 def from_first(make: Callable[[], T]) -> T:
     """Return what `make` returns on the first process; the others do not call it."""
     rank, size = share()

@@ -17,7 +17,7 @@ from stages.model import head
 from stages.model.classifier import Classifier, features, head_logits
 from stages.model.device import Device
 from stages.model.tokens import batches, encode, padded
-from stages.running.processes import gathered, gathered_by_first, share
+from stages.running.processes import gathered, share
 from stages.scoring.scores import TINY, log_loss, with_temperature
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -75,11 +75,10 @@ def cached_features(
     """Run the encoder over all texts: first-token states (rows, 1, hidden) and pooled or None.
 
     The encoder computes in the chosen precision; the result is float32 on the CPU. `what` is the
-    title of a progress bar on a terminal; without a title there is none. Of several processes the
-    first alone has the states of all rows, the others those of their share.
+    title of a progress bar on a terminal; without a title there is none.
     """
     rows, first, pooled = _own_features(classifier, texts, max_length, device, what)
-    parts = gathered_by_first((rows, first, pooled))
+    parts = gathered((rows, first, pooled))
     pools = [pool for _, _, pool in parts if pool is not None]
     order = [rows for rows, _, _ in parts]
     together = _in_order(order, [states for _, states, _ in parts])

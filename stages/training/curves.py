@@ -11,16 +11,16 @@ from stages.core.artefacts import replacing, require
 from stages.core.errors import DataError, printable
 
 TRAIN, VALIDATION = "train.csv", "validation.csv"
-# Columns of each file, and the keys of the Trainer's log that they are taken from.
+COMMON = ["step", "epoch"]
+# Columns of each file by the keys of the Trainer's log that they are taken from.
 COLUMNS = {
     TRAIN: {"loss": "loss", "learning_rate": "learning_rate"},
     VALIDATION: {
-        "loss": "eval_loss",
-        "scaled_loss": "eval_scaled_loss",
-        "accuracy": "eval_accuracy",
+        "eval_loss": "loss",
+        "eval_scaled_loss": "scaled_loss",
+        "eval_accuracy": "accuracy",
     },
 }
-COMMON = {"step": "step", "epoch": "epoch"}
 
 
 def write_training_curves(history: list[dict[str, float]], folder: Path) -> None:
@@ -33,13 +33,7 @@ def write_training_curves(history: list[dict[str, float]], folder: Path) -> None
     with replacing(folder) as temporary:
         temporary.mkdir()
         for name, own in COLUMNS.items():
-            keys = COMMON | own
-            rows = [
-                {column: entry[key] for column, key in keys.items()}
-                for entry in history
-                if set(keys.values()) <= set(entry)
-            ]
-            frame = pd.DataFrame(rows, columns=list(keys))
+            frame = pd.DataFrame(history, columns=[*COMMON, *own]).dropna().rename(columns=own)
             frame.to_csv(temporary / name, index=False, float_format="%.6g", lineterminator="\n")
 
 
@@ -56,7 +50,7 @@ def read_training_curves(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name, own in COLUMNS.items():
         try:
             frame = pd.read_csv(require(folder) / name)
-            frames.append(frame[[*COMMON, *own]])
+            frames.append(frame[[*COMMON, *own.values()]])
         except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"{folder / name}: cannot be read: {printable(error)}",

@@ -18,7 +18,6 @@ from stages.running.processes import (
     _cause,
     from_first,
     gathered,
-    gathered_by_first,
     leads,
     report,
     share,
@@ -83,7 +82,7 @@ def test_one_process_alone_shares_nothing() -> None:
     assert (world().rank, world().size, world().leads) == (0, 1, True)
     assert share() == (0, 1)
     assert leads()
-    assert gathered("x") == gathered_by_first("x") == ["x"]
+    assert gathered("x") == ["x"]
     assert from_first(lambda: "y") == "y"
 
 

@@ -54,22 +54,22 @@ def test_what_several_processes_score_is_put_together_in_the_rows_order(
     device = with_batches_of(tokens)
     alone = predict_logits(classifier, TEXTS, 32, device, "test")
     states = cached_features(classifier, TEXTS, 32, device, "test")
-    parts: dict[str, list[Any]] = {"gathered": [], "gathered_by_first": []}
-    for gather, kept in parts.items():
-        monkeypatch.setattr(logits, gather, lambda item, kept=kept: kept.append(item) or [item])
+    parts: list[list[Any]] = [[], []]  # of the logits, of the features
+    gathered = [lambda item, kept=kept: kept.append(item) or [item] for kept in parts]
     for rank in reversed(range(size)):  # each is the last of them: the first gets all
         monkeypatch.setattr(logits, "share", lambda rank=rank: (rank, size))
         if rank == 0:
-            for gather, kept in parts.items():
-                monkeypatch.setattr(logits, gather, lambda item, kept=kept: [item, *kept[::-1]])
+            gathered = [lambda item, kept=kept: [item, *kept[::-1]] for kept in parts]
+        monkeypatch.setattr(logits, "gathered", gathered[0])
         together = predict_logits(classifier, TEXTS, 32, device, "test")
+        monkeypatch.setattr(logits, "gathered", gathered[1])
         features = cached_features(classifier, TEXTS, 32, device, "test")
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
     for own, expected in zip(features, states, strict=True):
         assert (own is None) == (expected is None)
         if own is not None:
             torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
-    shares = [len(rows) for rows, _ in parts["gathered"]]
+    shares = [len(rows) for rows, _ in parts[0]]
     assert len(shares) == size - 1
     assert (0 in shares) == (tokens > 40)  # one batch for all leaves some without
 
