@@ -8,11 +8,6 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import (
-    DataError,
-    HostError,
-    ModelError,
-    NumericsError,
-    ParamsError,
     UserError,
     printable,
 )
@@ -55,16 +50,3 @@ def test_a_message_says_what_and_how_to_fix_it() -> None:
     assert str(UserError("a: wrong, did you mean b?", "use b")) == (
         "error: a: wrong, did you mean b? Fix: use b"
     )
-
-
-def test_several_faults_are_several_lines() -> None:
-    error = DataError.from_faults([("a: wrong", "correct a"), ("b: wrong", "correct b")])
-    assert str(error) == "error: a: wrong. Fix: correct a\nerror: b: wrong. Fix: correct b"
-    assert isinstance(error, DataError)
-    with pytest.raises(ValueError, match="no faults"):
-        UserError.from_faults([])
-
-
-def test_each_kind_has_its_exit_code() -> None:
-    kinds = (ParamsError, DataError, ModelError, HostError, NumericsError)
-    assert [kind.exit_code for kind in kinds] == [2, 3, 4, 5, 6]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.core.params import LoraParams, Params
-from stages.model.lora import attach_lora, describe_lora
+from stages.model.lora import attach_lora
 from tests.support.adapters import logits, shaken
 from tests.support.tiny import MODELS
 
@@ -47,8 +47,3 @@ def test_an_untrained_adapter_of_all_layers_changes_no_bit_of_the_logits(
     fresh = attach_lora(base, lora.model_copy(update={"target_modules": "all-linear"}))
     assert torch.equal(logits(fresh), before)
     assert not torch.equal(logits(shaken(fresh)), before)
-
-
-def test_what_trains_is_described(load_tiny_base: Any, lora: LoraParams) -> None:
-    described = describe_lora(attach_lora(load_tiny_base("bert"), lora))
-    assert described == "LoRA r=4 on key, query, value (6 modules), head"

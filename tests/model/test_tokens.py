@@ -54,7 +54,3 @@ def test_texts_in_portions_are_encoded_as_all_at_once(
     portions = encode(tokenizer, texts, 8)
     assert portions.lengths.tolist() == whole.lengths.tolist()
     assert all((portions[row] == whole[row]).all() for row in range(20))
-
-
-def test_no_rows_make_no_batch() -> None:
-    assert batches(np.array([], dtype=int), 4) == []

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,29 +16,13 @@ import pytest
 
 from stages.__main__ import STAGES
 from stages.core import paths
-from stages.core.errors import DataError, HostError, UserError
-from stages.core.params import ComputeParams, Params, load_params
+from stages.core.errors import DataError
+from stages.core.params import ComputeParams, Params
 from stages.running.ends import exit_code_of
-from stages.running.run import run_stage, set_environment, sole_run, threads_of
-from tests.support.faults import assert_soon, is_running
-from tests.support.tiny import new_process
+from stages.running.run import run_stage, set_environment, threads_of
 
 ROOT = Path(__file__).parents[2]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-HOLD = """
-import time
-from stages.running.run import sole_run
-with sole_run("prepare"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-ENDING = """
-import os, time
-from stages.running.run import end_with_dvc
-end_with_dvc()
-print(os.getpid(), flush=True)
-time.sleep(60)
-"""
 HEAVY = ("torch", "transformers", "datasets", "pandas", "numpy", "sklearn", "pyarrow", "peft")
 
 
@@ -85,15 +68,6 @@ def test_every_stage_refuses_bad_params_in_one_line_before_anything_heavy(stage:
     )
     assert done.stderr.count("\n") == 1
     assert done.stdout == "[]\n"
-
-
-def test_a_stage_that_ends_well_ends_with_zero() -> None:
-    params_file()
-    seen: list[Params] = []
-    with pytest.raises(SystemExit) as ended:
-        run_stage("prepare", seen.append)
-    assert ended.value.code == 0
-    assert seen == [load_params()]
 
 
 def test_a_bug_keeps_its_traceback() -> None:
@@ -147,59 +121,6 @@ def test_what_a_stage_says_of_itself_is_recorded() -> None:
         run_stage("prepare", lambda _: {"device": "cpu", "precision": "bf16"})
     recorded = json.loads(paths.PROVENANCE.read_text(encoding="utf-8"))["stages"]["prepare"]
     assert (recorded["device"], recorded["precision"]) == ("cpu", "bf16")
-
-
-def holding() -> subprocess.Popen[str]:
-    process = new_process(HOLD)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
-def test_a_second_run_is_refused_and_names_the_first_each_time() -> None:
-    first = holding()
-    try:
-        for _ in range(3):  # a refused run must not remove the first one's number
-            with pytest.raises(HostError) as caught, sole_run("prepare"):
-                pass
-            assert str(caught.value) == (
-                f"error: stage prepare: running already, process {first.pid}. "
-                f"Fix: wait for it, or stop it: kill {first.pid}"
-            )
-        with sole_run("fetch_base"):
-            assert is_running("fetch_base")
-    finally:
-        first.kill()
-        first.wait()
-
-
-def test_the_lock_of_a_killed_run_is_free() -> None:
-    first = holding()
-    first.kill()
-    first.wait()
-    assert not is_running("prepare")
-
-
-def test_a_fault_frees_the_lock() -> None:
-    with pytest.raises(KeyboardInterrupt), sole_run("prepare"):
-        raise KeyboardInterrupt
-    assert not is_running("prepare")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
-def test_a_stage_started_by_exec_ends_with_the_process_that_started_the_shell(shell: str) -> None:
-    command = f"exec {sys.executable} -c '{ENDING}'"
-    parent = new_process(
-        "import subprocess, sys\n"
-        f"subprocess.run({command!r}, shell=True, executable={shell!r}, check=False)",
-        DVC_STAGE="prepare",
-    )
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    os.kill(parent.pid, signal.SIGKILL)
-    parent.wait()
-    assert_soon(lambda: not Path(f"/proc/{child}/exe").exists(), 5)
 
 
 def compute(threads: object) -> ComputeParams:
@@ -271,12 +192,3 @@ def test_a_full_or_locked_disk_is_one_line(
 def test_a_bug_is_not_caught(bug: Exception) -> None:
     with pytest.raises(type(bug), match="a bug"):
         exit_code_of(raising(bug))
-
-
-def test_every_kind_of_mistake_becomes_its_code() -> None:
-    codes = {kind.exit_code: exit_code_of(raising(kind("a", "b"))) for kind in kinds()}
-    assert codes == {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6}
-
-
-def kinds() -> list[type[UserError]]:
-    return [UserError, *UserError.__subclasses__()]
