@@ -96,7 +96,7 @@ def test_everything_is_written_and_the_same_each_time(params: Params) -> None:
     compare(params)
     first = hashes()
     assert {str(path) for path in WRITTEN} <= set(first)
-    assert {"metrics/figures/ladder.png", "metrics/curves/roc_base.csv"} <= set(first)
+    assert {"metrics/figures/ladder.png", "metrics/curves/answered_base.csv"} <= set(first)
     compare(params)
     assert hashes() == first
 
@@ -114,7 +114,6 @@ def test_the_ladder_ends_with_this_run(params: Params) -> None:
     ladder = pd.read_csv(paths.LADDER)
     assert ladder["rung"].iloc[-1] == "LoRA"
     assert ladder["accuracy"].iloc[-1] == pytest.approx(found["accuracy_adapter"])
-    assert ladder["share_of_way"].sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_flipped_rows_stand_in_a_file_with_their_texts(params: Params) -> None:

@@ -8,29 +8,18 @@ from typing import Any
 
 from stages.core.errors import printable
 from stages.core.methods import facts_of
-from stages.reporting.results import Group, Results, percent, step
+from stages.reporting.details import LEAST_SURE
+from stages.reporting.results import MODELS, Results, percent, step
 from stages.reporting.significance import LEVEL, Gain, clopper_pearson, wilson
+from stages.rows.splits import COUNTS
 
 FEW_TEST_ROWS = 400  # fewer know an accuracy of 80 % to 4 points at best
 FEW_ROWS_A_CLASS = 64
 FEW_VALIDATION_ROWS = 100  # as many as choose a checkpoint
 FEW_ROWS = 20  # of a group or class, below which nothing is said of it
 SURE_MISTAKES = 10  # that the page shows whole
-OF_TEXTS = {"length": "texts of", "negation": "texts", "contrast": "texts"}  # kinds of groups
 LEFT_OUT = 0.2  # share of the rows that the advice leaves to a person
-# What prepare counted: key in metrics/data.json, and which rows these are.
-COUNTED = {
-    "rows_conflict": "whose text has several labels",
-    "rows_incomplete": "without text or label",
-    "rows_leaked": "whose text is in more than one split",
-    "rows_neutral": "without a class (rating 0), so the test has none either",
-    "rows_not_sampled": "beyond data.limit",
-    "rows_outvoted": "with another label than most raters gave the text",
-    "rows_rare": "of a class with too few rows",
-    "rows_rejected": "rejected by an annotator",
-    "rows_repeated": "repeating another",
-    "rows_skipped": "skipped by an annotator",
-}
+MAJORITY = 0.6  # share of the commonest class above which accuracy alone misleads
 
 
 def answer(results: Results, show: Callable[[str], str] = printable) -> list[tuple[str, list[str]]]:
@@ -45,18 +34,6 @@ def answer(results: Results, show: Callable[[str], str] = printable) -> list[tup
         ("Where does it fail?", [weakest(results, show)]),
         ("What next?", advice(results)),
     ]
-
-
-def lead(results: Results) -> str:
-    """Return the result in one sentence, without an interval."""
-    gain, more = results.gain, step(results.gain.first, results.gain.second)
-    right = f"right on {percent(gain.second)} of {gain.rows:,} test rows"
-    if results.kept == "base":
-        return f"The adapter is the base (frozen encoder) itself, {right}"
-    if not gain.distinguishable:
-        return f"The adapter is {right}; {more} points over the base (frozen encoder) may be chance"
-    beside = "more" if gain.gain > 0 else "fewer"
-    return f"The adapter is {right}, {more[1:]} points {beside} than the base (frozen encoder)"
 
 
 def use(results: Results) -> str:
@@ -86,63 +63,36 @@ def use(results: Results) -> str:
 
 
 def weakest(results: Results, show: Callable[[str], str] = printable) -> str:
-    """Return the class and the rows on which the adapter is right less often than on all.
+    """Return the class whose rows the adapter has right less often than all, and the unsure rows.
 
     One is named only if chance does not explain it, given how many are looked at.
     """
-    accuracy, rows, groups = results.gain.second, results.gain.rows, results.flips.groups
-    by_class = results.details["adapter"]["by_class"].items()
-    classes = [(of["recall"], of["rows"], of_class) for of_class, of in by_class]
-    texts = [(g.gain.second, g.gain.rows, _where(g)) for g in groups if g.kind in OF_TEXTS]
-    parts = []
-    if weak := _worst(classes, accuracy):
-        parts.append(f"the class {show(weak[2])} (it finds {percent(weak[0])} of its rows)")
-    if weak := _worst(texts, accuracy):
-        parts.append(f"{weak[2]} ({percent(weak[0])} right)")
+    accuracy, rows = results.gain.second, results.gain.rows
+    groups = [group for group in results.groups if group[2].rows >= FEW_ROWS]
+    classes = [(of.second, name, of.rows) for kind, name, of in groups if kind == "class"]
+    level = 1 - (1 - LEVEL) / max(1, len(classes))  # for that many looks
+    below = [(share, name) for share, name, count in classes
+             if clopper_pearson(round(share * count), count, level)[1] < accuracy]  # fmt: skip
     said = [f"It is wrong on {rows - round(accuracy * rows):,} of {rows:,} rows"]
-    if parts:
-        said.append(f"Weakest: {' and '.join(parts)}")
-    elif sum(count >= FEW_ROWS for _, count, _ in classes) > 1:
+    if below:
+        share, name = min(below)
+        said.append(f"Weakest: the class {show(name)} (it finds {percent(share)} of its rows)")
+    elif len(classes) > 1:
         said.append("No class is weaker than the rest beyond chance")
     said += [
-        f"Least sure: the {group.gain.rows:,} rows {group.name} confidence, "
-        f"{percent(group.gain.second)} of them right"
-        for group in groups
-        if group.kind == "adapter's confidence" and group.name.startswith("below")
-        if group.gain.rows >= FEW_ROWS
+        f"Least sure: the {of.rows:,} rows {name} confidence, {percent(of.second)} of them right"
+        for _, name, of in groups
+        if name == LEAST_SURE
     ]
     return ". ".join(said)
-
-
-def _worst(groups: list[tuple[float, int, str]], accuracy: float) -> tuple[float, int, str] | None:
-    """Return the (share right, rows, name) that is least right, if chance does not explain it."""
-    enough = [group for group in groups if group[1] >= FEW_ROWS]
-    level = 1 - (1 - LEVEL) / max(1, len(enough))  # for that many looks
-    below = [(share, rows, name) for share, rows, name in enough
-             if clopper_pearson(round(share * rows), rows, level)[1] < accuracy]  # fmt: skip
-    return min(below, default=None)
-
-
-def changed(results: Results) -> str:
-    """Return in which groups the adapter gained the most, and in which no gain is shown."""
-    groups = sorted(results.flips.groups, key=lambda group: -group.gain.gain)
-    most = [group for group in groups if group.gain.low > 0][:3]
-    gained = [f"{_where(g)} ({step(g.gain.first, g.gain.second)} points)" for g in most]
-    others = [_where(group) for group in groups if group.gain.low <= 0]
-    parts = {"Most gained": gained, "No gain shown": others}
-    return ". ".join(f"{name}: {', '.join(of)}" for name, of in parts.items() if of)
-
-
-def _where(group: Group) -> str:
-    return f"{OF_TEXTS.get(group.kind, group.kind)} {printable(group.name, 60)}"
 
 
 def advice(results: Results) -> list[str]:
     """Return what to do next, one sentence each."""
     parts = []
-    if mistakes := min(SURE_MISTAKES, len(results.flips.suspects)):
+    if mistakes := min(SURE_MISTAKES, len(results.suspects)):
         parts.append(f"Read the {mistakes} surest mistakes: some labels may be wrong")
-    answered = results.curves.answered["adapter"]
+    answered = results.curves["answered_adapter"]
     kept = answered[answered["answered"] >= 1 - LEFT_OUT - 1e-9].iloc[-1]
     if kept["accuracy"] > results.gain.second:
         rows, count = results.gain.rows, round(kept["answered"] * results.gain.rows)
@@ -185,15 +135,19 @@ def limits(results: Results) -> list[str]:
     return found + left_out(results.data)
 
 
-def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[str]:
+def caveats(
+    gain: Gain, data: dict[str, Any], scores: dict[str, dict[str, Any]], kept: str
+) -> list[str]:
     """Return what the figures of this run cannot show, one sentence each; none for plenty of rows.
 
     Args:
         gain: of the adapter over the base.
         data: metrics/data.json.
-        classes: how many there are.
+        scores: of base and adapter, see `details.scores_of`.
         kept: what the adapter's manifest says was kept, "trained" or "base".
     """
+    by_class = scores["adapter"]["by_class"]
+    classes, most = len(by_class), max(of["rows"] for of in by_class.values())
     found = []
     if kept == "base":
         found.append(
@@ -222,14 +176,17 @@ def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[s
             f"{rows} validation rows: too few to choose a checkpoint, and the penalty and the "
             "temperature that they choose are rough"
         )
+    if most > MAJORITY * gain.rows:
+        f1 = [f"{scores[name]['f1_macro']:.3f}" for name in MODELS]
+        found.append(
+            f"One class has {percent(most / gain.rows)} of the test rows: see macro F1 as well, "
+            f"{f1[1]} for the adapter and {f1[0]} for the base"
+        )
     return found
 
 
 def left_out(data: dict[str, Any]) -> list[str]:
     """Return in one sentence which rows prepare left out or merged; none where it kept all."""
-    counted = [
-        f"{data[key]:,} row{'s' * (data[key] != 1)} {what}"
-        for key, what in COUNTED.items()
-        if data.get(key)
-    ]
-    return [f"Left out or merged: {'; '.join(counted)}"] if counted else []
+    named = [(data.get(f"rows_{name}", 0), name.replace("_", " ")) for name in COUNTS[1:]]
+    counted = [f"{count:,} {name}" for count, name in named if count]
+    return [f"Rows that prepare left out or merged: {', '.join(counted)}"] if counted else []

@@ -1,13 +1,13 @@
 """The model cards of adapter and exports, in the form of the Hugging Face Hub.
 
-They name base and data as the Hub does, and no path of this machine. Values in a head are quoted
-as JSON, which is YAML too, whatever a label contains.
+They name base and data as the Hub does, and no path of this machine.
 """
 
-import json
 import shlex
 from importlib.metadata import version
 from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
 
 from stages.core.errors import printable
 from stages.core.methods import facts_of
@@ -18,8 +18,6 @@ from stages.reporting.results import Results
 from stages.sources.catalogue import entries, hub_name, public_name
 
 LIBRARIES = ("torch", "transformers", "peft", "datasets", "scikit-learn")
-
-
 # Of peft.LoraConfig: a card lists only what differs, as a reader knows these.
 PEFT_DEFAULTS = {
     **{"r": 8, "lora_alpha": 8, "target_modules": None, "lora_dropout": 0.0, "bias": "none"},
@@ -68,16 +66,15 @@ def export_card(record: dict[str, Any], name: str) -> str:
         "shell": lambda value: shlex.quote(printable(value, 200)),
         "python": lambda value: ascii(str(value)),
     }
-    check = record["check"]
     head = _head(
         "transformers" if record["format"] == "merged" else "onnx",
         record["base_source"],
         ["text-classification", "bert-lora-dvc", record["format"], record["precision"]],
-        {"name": "test rows", "type": "test-rows"},
-        {"accuracy": check["accuracy"]},
+        ("test rows", "test-rows"),
+        {"accuracy": record["check"]["accuracy"]},
     )
     template = templates.get_template("export.md.j2")
-    return template.render(r=record, check=check, name=name, head=head)
+    return template.render(r=record, check=record["check"], name=name, head=head)
 
 
 def _misread(params: Params) -> list[str]:
@@ -102,9 +99,9 @@ def _head_of_adapter(results: Results) -> str:
         facts_of(params).library,
         params.model.source,
         [params.train.method, "text-classification", "bert-lora-dvc", "dvc"],
-        {"name": name, "type": on_hub or name.replace(" ", "-")},
+        (name, on_hub or name.replace(" ", "-")),
         {"accuracy": details["accuracy"], "f1": details["f1_macro"]},
-        {"datasets": [on_hub]} if on_hub else {},
+        [on_hub] if on_hub else None,
     )
 
 
@@ -112,9 +109,9 @@ def _head(
     library: str | None,
     base: str,
     tags: list[str],
-    dataset: dict[str, str],
+    rows: tuple[str, str],
     metrics: dict[str, float],
-    more: dict[str, Any] | None = None,
+    datasets: list[str] | None = None,
 ) -> str:
     """Return a card's YAML head, with the base and its licence where the Hub knows them.
 
@@ -122,33 +119,22 @@ def _head(
         library: that loads the files, as the Hub names it.
         base: the model's source.
         tags: the Hub's.
-        dataset: name and type of the rows that the metrics are of.
+        rows: name and type of the rows that the metrics are of.
         metrics: values by the Hub's name of each.
-        more: further entries.
+        datasets: the Hub's names of the data.
     """
     known, on_hub = entries("models").get(base), hub_name(base, "models")
-    head = {
-        **({"library_name": library} if library else {}),
-        **({"base_model": on_hub.partition("@")[0]} if on_hub else {}),
-        **({"license": known.licence.lower()} if known else {}),  # the Hub's are in small letters
-        "pipeline_tag": "text-classification",
-        "tags": tags,
-        "metrics": list(metrics),
-        **(more or {}),
-        "model-index": [
-            {
-                "name": "bert-lora-dvc",
-                "results": [
-                    {
-                        "task": {"type": "text-classification"},
-                        "dataset": dataset,
-                        "metrics": [
-                            {"type": name, "value": round(value, 6)}
-                            for name, value in metrics.items()
-                        ],
-                    }
-                ],
-            }
+    return ModelCardData(
+        library_name=library,
+        base_model=on_hub.partition("@")[0] if on_hub else None,
+        license=known.licence.lower() if known else None,  # the Hub's are in small letters
+        pipeline_tag="text-classification",
+        tags=tags,
+        metrics=list(metrics),
+        datasets=datasets,
+        model_name="bert-lora-dvc",
+        eval_results=[
+            EvalResult("text-classification", rows[1], rows[0], name, round(value, 6))
+            for name, value in metrics.items()
         ],
-    }
-    return "\n".join(f"{key}: {json.dumps(head[key], ensure_ascii=False)}" for key in head)
+    ).to_yaml()

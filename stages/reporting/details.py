@@ -1,25 +1,23 @@
 """Every score of a model on the test rows, beyond the headline: by class, and of its confidence."""
 
-from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn import metrics
-from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from stages.core.artefacts import replacing
-from stages.reporting.results import MODELS, Curves, Flips, Group
-from stages.reporting.significance import paired_gain, wilson
+from stages.reporting.results import MODELS
+from stages.reporting.significance import Gain, paired_gain, wilson
 from stages.scoring.predictions import probabilities_of
 from stages.scoring.scores import bins_of, confidence_scores, with_temperature
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
-
 PAIRS = 25  # of classes that are confused
+# Edges of the adapter's confidence, and what the groups between them are called.
+LEAST_SURE = "below 60 %"
+CONFIDENCE = {LEAST_SURE: (0, 0.6), "60 to 80 %": (0.6, 0.8), "80 % and more": (0.8, 2)}
 
 
 def scores_of(
@@ -43,30 +41,26 @@ def scores_of(
     """
     predicted = probabilities.argmax(axis=1)
     right = predicted == targets
-    precision, recall, f1, rows = metrics.precision_recall_fscore_support(
-        targets, predicted, labels=range(len(labels)), zero_division=0
-    )
+    by_class = pd.DataFrame(
+        metrics.precision_recall_fscore_support(
+            targets, predicted, labels=range(len(labels)), zero_division=0
+        ),
+        index=["precision", "recall", "f1", "rows"],
+        columns=labels,
+    ).T.astype({"rows": int})
     low, high = wilson(int(right.sum()), len(right))
     raw = with_temperature(probabilities, 1 / temperature)
     return {
         "accuracy": float(right.mean()),
         "accuracy_low": low,
         "accuracy_high": high,
-        "f1_macro": float(f1[rows > 0].mean()),  # a class without rows has none
+        "f1_macro": float(by_class["f1"][by_class["rows"] > 0].mean()),  # without rows: none
         "matthews": float(metrics.matthews_corrcoef(targets, predicted)),
         "roc_auc": roc_auc(probabilities, targets),
         **confidence_scores(probabilities, targets),
         **{f"{k}_raw": v for k, v in confidence_scores(raw, targets).items()},
         "temperature": temperature,
-        "by_class": {
-            label: {
-                "precision": float(precision[n]),
-                "recall": float(recall[n]),
-                "f1": float(f1[n]),
-                "rows": int(rows[n]),
-            }
-            for n, label in enumerate(labels)
-        },
+        "by_class": by_class.to_dict("index"),
     }
 
 
@@ -78,7 +72,7 @@ def roc_auc(probabilities: Array, targets: Numbers) -> float | None:
     """
     classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
     areas = [
-        roc_auc_score(targets == n, probabilities[:, n])
+        metrics.roc_auc_score(targets == n, probabilities[:, n])
         for n in classes
         if 0 < (targets == n).sum() < len(targets)
     ]
@@ -107,215 +101,83 @@ def accuracy_answered(probabilities: Array, targets: Numbers) -> pd.DataFrame:
     )
 
 
-def confused_pairs(
-    confusion: dict[str, Numbers], labels: list[str], count: int = PAIRS
-) -> pd.DataFrame:
-    """Return the commonest mistakes: true, predicted, base, adapter (rows), share of the true."""
-    rows = confusion["adapter"].sum(axis=1)
-    wrong = confusion["adapter"] * (1 - np.eye(len(labels), dtype=int))
-    places = np.argsort(-wrong, axis=None, kind="stable")[:count]
-    pairs = [np.unravel_index(place, wrong.shape) for place in places]
-    return pd.DataFrame(
-        [
-            (labels[true], labels[said], int(confusion["base"][true, said]), int(wrong[true, said]),
-             float(wrong[true, said] / rows[true]))
-            for true, said in pairs
-            if wrong[true, said]
-        ],
-        columns=["true", "predicted", "base", "adapter", "share"],
-    )  # fmt: skip
+def confused_pairs(predictions: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the commonest mistakes of the adapter, at most 25, and how often the base makes them.
 
-
-POINTS = 101  # of a ROC curve
+    Columns: label, predicted, base and adapter (rows), share (of the rows of the label).
+    """
+    counts = {name: of.groupby(["label", "predicted"]).size() for name, of in predictions.items()}
+    pairs = pd.DataFrame(counts)[list(MODELS)].fillna(0).astype(int).reset_index()
+    pairs["share"] = pairs["adapter"] / pairs.groupby("label")["adapter"].transform("sum")
+    wrong = pairs[(pairs["label"] != pairs["predicted"]) & (pairs["adapter"] > 0)]
+    return wrong.sort_values("adapter", ascending=False, kind="stable")[:PAIRS]
 
 
 def trace_curves(
-    probabilities: dict[str, Array],
-    targets: Numbers,
-    temperature: float,
-    training: pd.DataFrame,
-    validation: pd.DataFrame,
-) -> Curves:
-    """Return the curves of base and adapter.
+    probabilities: dict[str, Array], targets: Numbers, temperature: float
+) -> dict[str, pd.DataFrame]:
+    """Return the numbers of the plots: reliability_ and answered_ with a model's name.
+
+    The former has a line for each bin of confidence that has rows: confidence (mean), accuracy,
+    rows; reliability_raw is of the adapter before its temperature. See `accuracy_answered`.
 
     Args:
         probabilities: by model, shape (rows, classes).
         targets: true label numbers, shape (rows,).
         temperature: what the adapter's logits are divided by already.
-        training: the training's own curve, as `training.curves` reads it.
-        validation: its evaluation steps on the validation rows.
     """
     raw = {"raw": with_temperature(probabilities["adapter"], 1 / temperature)}
-    classes = range(next(iter(probabilities.values())).shape[1])
     bins = ("confidence", "accuracy", "rows")
-    return Curves(
-        roc={name: roc_curve(table, targets) for name, table in probabilities.items()},
-        reliability={
-            name: pd.DataFrame(dict(zip(bins, bins_of(table, targets), strict=True)))
-            for name, table in (probabilities | raw).items()
-        },
-        answered={name: accuracy_answered(table, targets) for name, table in probabilities.items()},
-        confusion={
-            name: confusion_matrix(targets, table.argmax(axis=1), labels=classes)
-            for name, table in probabilities.items()
-        },
-        training=training,
-        validation=validation,
-    )
+    curves = {
+        f"reliability_{name}": pd.DataFrame(dict(zip(bins, bins_of(table, targets), strict=True)))
+        for name, table in (probabilities | raw).items()
+    }
+    return curves | {
+        f"answered_{name}": accuracy_answered(table, targets)
+        for name, table in probabilities.items()
+    }
 
 
-def roc_curve(probabilities: Array, targets: Numbers) -> tuple[Array, Array]:
-    """Return 101 points of the ROC curve: false positive rates from 0 to 1, true positive rates.
+def describe_rows(predictions: dict[str, pd.DataFrame], test: pd.DataFrame) -> pd.DataFrame:
+    """Return a line for each test row with both answers, the surest of the adapter first.
 
-    Of two classes the second is the positive one; of more, the one-vs-rest curves are averaged
-    at equal false positive rates. A class without test rows, or with all of them, has no curve.
-    """
-    grid = np.linspace(0, 1, POINTS)
-    classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    curves = []
-    for number in classes:
-        positive = targets == number
-        if 0 < positive.sum() < len(positive):
-            false, true, _ = metrics.roc_curve(positive, probabilities[:, number])
-            curves.append(np.interp(grid, false, true))
-    mean: Array = np.mean(curves, axis=0)
-    mean[0] = 0.0
-    return grid, mean
-
-
-def write_curves(curves: Curves, more: dict[str, pd.DataFrame], path: Path) -> None:
-    """Write the curves, and more tables by name, as dvc.yaml's plots read them."""
-    tables = more | {f"reliability_{name}": table for name, table in curves.reliability.items()}
-    for name in MODELS:
-        false, true = curves.roc[name]
-        tables[f"answered_{name}"] = curves.answered[name]
-        tables[f"roc_{name}"] = pd.DataFrame(
-            {"false_positive_rate": false, "true_positive_rate": true}
-        )
-    with replacing(path) as folder:
-        folder.mkdir()
-        for name, table in tables.items():
-            table.to_csv(
-                folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n"
-            )
-
-
-# English; on texts of another language these groups stay empty and are left out.
-NEGATION = (
-    r"(?i)\b(?:no|not|never|none|nothing|nobody|neither|nor|without|hardly|barely|cannot)\b"
-    r"|n['’]t\b"
-)
-CONTRAST = (
-    r"(?i)\b(?:but|yet|although|though|however|despite|except|unless|nevertheless|still|instead)\b"
-)
-CONFIDENCE = (0.6, 0.8)  # edges of the groups by the base's confidence
-SUSPECTS = 50
-CLASSES = 20  # up to which each is a group, and the confusion matrix is drawn
-WORST = 10  # classes that are groups where there are more
-COLUMNS = ["id", "change", "text", "label", "base_predicted", "base_confidence"]
-COLUMNS += ["adapter_predicted", "adapter_confidence", "words", "negation", "contrast"]
-
-
-def find_flips(base: pd.DataFrame, adapter: pd.DataFrame, test: pd.DataFrame) -> Flips:
-    """Return the flipped rows, counted by group, and the adapter's surest mistakes.
+    Columns: id, change (fixed, broken or empty), text, label, base_predicted, base_confidence,
+    adapter_predicted, adapter_confidence (the probability of the predicted class), and rating
+    (the raters' mean) where the data has it.
 
     Args:
-        base: predictions of the base, `predictions.aligned` with those of the adapter.
-        adapter: predictions of the adapter, row by row those of the base.
+        predictions: of base and adapter, row by row of the same test row.
         test: the prepared test rows, of the same ids: id, text and maybe rating.
     """
-    rows = describe_rows(base, adapter, test)
-    right = {name: rows["label"] == rows[f"{name}_predicted"] for name in ("base", "adapter")}
-    rows["change"] = ""
-    rows.loc[~right["base"] & right["adapter"], "change"] = "fixed"
-    rows.loc[right["base"] & ~right["adapter"], "change"] = "broken"
-    columns = [*COLUMNS, *(["rating"] if "rating" in rows else [])]
-    surest = rows.sort_values("adapter_confidence", ascending=False, kind="stable")[columns]
-    return Flips(
-        rows=surest[surest["change"] != ""].reset_index(drop=True),
-        groups=count_groups(rows, right["base"], right["adapter"]),
-        suspects=surest[~right["adapter"].loc[surest.index]][:SUSPECTS].reset_index(drop=True),
-    )
+    rows = predictions["base"][["id", "label"]].merge(test.drop(columns="label"), on="id")
+    for name, of in predictions.items():
+        rows[f"{name}_predicted"] = of["predicted"]
+        rows[f"{name}_confidence"] = probabilities_of(of).max(axis=1)
+    before, after = (rows["label"] == rows[f"{name}_predicted"] for name in MODELS)
+    rows["change"] = np.select([~before & after, before & ~after], ["fixed", "broken"], "")
+    answers = [f"{name}_{what}" for name in MODELS for what in ("predicted", "confidence")]
+    rating = [column for column in ("rating",) if column in rows]
+    columns = ["id", "change", "text", "label", *answers, *rating]
+    return rows[columns].sort_values("adapter_confidence", ascending=False, kind="stable")
 
 
-def describe_rows(base: pd.DataFrame, adapter: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
-    """Return a line for each row: both answers, text, number of words, negation, contrast."""
-    rows = base[["id", "label"]].copy()
-    for name, frame in (("base", base), ("adapter", adapter)):
-        rows[f"{name}_predicted"] = frame["predicted"]
-        rows[f"{name}_confidence"] = probabilities_of(frame).max(axis=1)
-    known = test.set_index("id").reindex(rows["id"])
-    for column in ("text", "rating"):
-        if column in known:
-            rows[column] = known[column].to_numpy()
-    text = rows["text"].astype("str")
-    return rows.assign(
-        words=text.str.count(r"\w+"),
-        negation=text.str.contains(NEGATION),
-        contrast=text.str.contains(CONTRAST),
-    )
+def count_groups(rows: pd.DataFrame) -> list[tuple[str, str, Gain]]:
+    """Return (kind, name, gain) of the rows of each class, and of a like confidence of the adapter.
 
+    The gains are corrected for how many groups are looked at.
 
-def count_groups(
-    rows: pd.DataFrame, right_base: "pd.Series[bool]", right_adapter: "pd.Series[bool]"
-) -> list[Group]:
-    """Return the gain by class, confidence of both, length, negation and contrast."""
-    found = [each for each in groupings(rows, right_adapter) if each[2].any()]
-    kinds = Counter(kind for kind, _, _ in found)  # one group of a kind says nothing
-    groups = [each for each in found if kinds[each[0]] > 1]
-    return [
-        Group(
-            kind,
-            name,
-            paired_gain(
-                right_base[chosen].to_numpy(), right_adapter[chosen].to_numpy(), len(groups)
-            ),
-        )
-        for kind, name, chosen in groups
-    ]
-
-
-def groupings(
-    rows: pd.DataFrame, right: "pd.Series[bool]"
-) -> list[tuple[str, str, "pd.Series[bool]"]]:
-    """Return (kind, name, which rows) of each group; the groups of a kind share no row.
-
-    Of many classes only those are there in which the adapter has the most rows wrong.
+    Args:
+        rows: of `describe_rows`.
     """
-    words = rows["words"]
-    low, high = CONFIDENCE
-    short, long = (int(words.quantile(q)) for q in (1 / 3, 2 / 3))
-    middle = f"{short + 1} to {long} words" if long > short + 1 else f"{long} words"
-    wrong = (
-        rows["label"][~right]
-        .value_counts()
-        .sort_index()
-        .sort_values(ascending=False, kind="stable")
-    )
-    classes = sorted(rows["label"].unique())
-    shown = classes if len(classes) <= CLASSES else [str(name) for name in wrong.index[:WORST]]
-    groups = [("class", name, rows["label"] == name) for name in shown]
-    for model in ("adapter", "base"):
-        sure = rows[f"{model}_confidence"]
-        groups += [
-            (f"{model}'s confidence", f"below {100 * low:.0f} %", sure < low),
-            (f"{model}'s confidence", f"{100 * low:.0f} to {100 * high:.0f} %",
-             sure.between(low, high)),
-            (f"{model}'s confidence", f"above {100 * high:.0f} %", sure > high),
-        ]  # fmt: skip
-    return [
-        *groups,
-        ("length", f"up to {short} words", words <= short),
-        ("length", middle, (words > short) & (words <= long)),
-        ("length", f"more than {long} words", words > long),
-        ("negation", "with a negation", rows["negation"]),
-        ("negation", "without a negation", ~rows["negation"]),
-        ("contrast", "with a contrast word", rows["contrast"]),
-        ("contrast", "without a contrast word", ~rows["contrast"]),
+    sure = rows["adapter_confidence"]
+    groups = [("class", name, rows["label"] == name) for name in sorted(rows["label"].unique())]
+    groups += [
+        ("confidence", name, sure.between(low, high, inclusive="left"))
+        for name, (low, high) in CONFIDENCE.items()
     ]
-
-
-def write_rows(rows: pd.DataFrame, path: Path) -> None:
-    """Write rows of `Flips` as a CSV file."""
-    with replacing(path) as temporary:
-        rows.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    groups = [group for group in groups if group[2].any()]
+    before, after = (rows["label"] == rows[f"{name}_predicted"] for name in MODELS)
+    return [
+        (kind, name, paired_gain(before[of].to_numpy(), after[of].to_numpy(), len(groups)))
+        for kind, name, of in groups
+    ]

@@ -1,15 +1,13 @@
 """The ladder: the accuracy of each kind of method on the same test rows, from the floor upwards."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.core.artefacts import replacing
 from stages.core.methods import FACTS
 from stages.reporting.records import right_of
-from stages.reporting.results import Rung, between, percent, step
+from stages.reporting.results import between, percent, step
 from stages.reporting.significance import (
     Gain,
     difference_of_means,
@@ -25,31 +23,22 @@ def comparison_figures(gain: Gain, over_tfidf: Gain) -> dict[str, float | int]:
         gain: of the adapter over the base.
         over_tfidf: of the adapter over TF-IDF on the same rows; its keys end in `_tfidf`.
     """
-    shares: dict[str, float] = {"accuracy_gain_smallest": gain.smallest}
-    counts: dict[str, float | int] = {"rows": gain.rows}
-    for name, accuracy in (
-        ("base", gain.first),
-        ("adapter", gain.second),
-        ("tfidf", over_tfidf.first),
-    ):
+    found: dict[str, float | int] = {"rows": gain.rows, "accuracy_gain_smallest": gain.smallest}
+    accuracies = {"base": gain.first, "adapter": gain.second, "tfidf": over_tfidf.first}
+    for name, accuracy in accuracies.items():
         low, high = wilson(round(accuracy * gain.rows), gain.rows)
-        shares |= {
-            f"accuracy_{name}": accuracy,
-            f"accuracy_{name}_low": low,
-            f"accuracy_{name}_high": high,
-        }
+        own = {"": accuracy, "_low": low, "_high": high}
+        found |= {f"accuracy_{name}{end}": value for end, value in own.items()}
+    found = {key: round(value, 6) for key, value in found.items()}
     for suffix, one in (("", gain), ("_tfidf", over_tfidf)):
-        shares |= {
-            f"accuracy_gain{suffix}": one.gain,
-            f"accuracy_gain_low{suffix}": one.low,
-            f"accuracy_gain_high{suffix}": one.high,
-        }
-        counts |= {
+        ends = {"": one.gain, "_low": one.low, "_high": one.high}
+        found |= {f"accuracy_gain{end}{suffix}": round(x, 6) + 0.0 for end, x in ends.items()}
+        found |= {
             f"fixed{suffix}": one.fixed,
             f"broken{suffix}": one.broken,
             f"mcnemar_p{suffix}": float(f"{one.p:.3g}"),  # however small, it is not zero
         }
-    return {key: round(value, 6) + 0.0 for key, value in shares.items()} | counts
+    return found
 
 
 NAMES = {
@@ -59,6 +48,7 @@ NAMES = {
     "base": "frozen encoder, fitted head (base)",
     **{name: method.title for name, method in FACTS.items()},
 }
+COLUMNS = ["accuracy", "low", "high", "interval_over", "note", "cost"]
 
 
 def build_ladder(
@@ -69,7 +59,7 @@ def build_ladder(
     rows: int,
     records: dict[str, dict[str, Any]],
     cost: str = "",
-) -> list[Rung]:
+) -> pd.DataFrame:
     """Return the rungs from the least accurate to the most; equal ones in the order of NAMES.
 
     Args:
@@ -82,69 +72,48 @@ def build_ladder(
             than the run's becomes a rung of its own; that of the run's, with more than one seed,
             takes the place of the run.
         cost: of the run at hand, in words.
+
+    Returns:
+        A line for each method, with its key in NAMES as index: rung (its name), accuracy, the
+        ends of the accuracy's 95 % interval (low, high), interval_over (the test "rows", fresh
+        "heads" or "seeds"), note (how it was made) and cost, both in words.
     """
+
+    def rung(accuracy: float, note: str, cost: str) -> list[Any]:
+        return [accuracy, *wilson(round(accuracy * rows), rows), "rows", note, cost]
+
     untrained, sd = base["untrained"], base["untrained_sd"]
-    accuracies = {
-        "majority": (base["majority"], "the most frequent class of the training rows"),
-        "untrained": (
-            untrained,
-            f"mean of ten fresh heads, sd {100 * sd:.1f} points",
-        ),
-        "tfidf": (
-            tfidf["accuracy"],
-            f"words and up to {tfidf['ngrams']:g}-word sequences, C {tfidf['c']:g} by validation",
-        ),
-        "base": (
-            base["accuracy"],
-            f"a linear probe of the frozen encoder, L2 {base['l2']:g} by validation",
-        ),
-        method: (adapter_accuracy, "this run"),
+    words = f"words and up to {tfidf['ngrams']:g}-word sequences, C {tfidf['c']:g} by validation"
+    probe = f"a linear probe of the frozen encoder, L2 {base['l2']:g} by validation"
+    rungs = {
+        "majority": rung(base["majority"], "the most frequent class of the training rows", "none"),
+        "untrained": [
+            *(untrained, max(0.0, untrained - 2 * sd), min(1.0, untrained + 2 * sd), "heads"),
+            *(f"mean of ten fresh heads, sd {100 * sd:.1f} points", ""),
+        ],
+        "tfidf": rung(tfidf["accuracy"], words, "no encoder"),
+        "base": rung(base["accuracy"], probe, "a head alone"),
+        method: rung(adapter_accuracy, "this run", cost),
     }
-    intervals = {
-        name: (*wilson(round(accuracy * rows), rows), "rows")
-        for name, (accuracy, _) in accuracies.items()
-    }
-    heads = (max(0.0, untrained - 2 * sd), min(1.0, untrained + 2 * sd), "heads")
-    intervals["untrained"] = heads
-    costs = {"majority": "none", "tfidf": "no encoder", "base": "a head alone", method: cost}
     for name, record in records.items():
-        if name != method or len(record["seeds"]) > 1:
-            accuracies[name], intervals[name] = _of_record(record, rows)
-            if seconds := record.get("seconds"):
-                costs[name] = ", ".join(filter(None, [costs.get(name), f"{seconds:,.0f} s a run"]))
-    if len(records.get(method, {"seeds": []})["seeds"]) > 1:
-        accuracy, note = accuracies[method]
-        accuracies[method] = accuracy, f"{note}; this run {percent(adapter_accuracy)}"
-    order = sorted((n for n in NAMES if n in accuracies), key=lambda n: accuracies[n][0])
-    lowest = accuracies[order[0]][0]
-    way = accuracies[order[-1]][0] - lowest
-    rungs: list[Rung] = []
-    for name in order:
-        (accuracy, note), (low, high, over) = accuracies[name], intervals[name]
-        more = accuracy - rungs[-1].accuracy if rungs else 0.0
-        share = more / way if way else 0.0
-        rungs.append(
-            Rung(
-                name, NAMES[name], accuracy, low, high, over, more, share, note, costs.get(name, "")
+        accuracy, seeds = record["accuracy_adapter_mean"], record["seeds"]
+        if name == method and len(seeds) == 1:
+            continue
+        seconds = f"{record['seconds']:,.0f} s a run" if record.get("seconds") else ""
+        run = f"; this run {percent(adapter_accuracy)}" if name == method else ""
+        many = f"mean of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+        words = ", ".join(filter(None, [cost if name == method else "", seconds]))
+        rungs[name] = rung(accuracy, f"{many}, {record['precision']}{run}", words)
+        if len(seeds) > 1:  # an accuracy is a share, which Student's t does not know
+            ends = (
+                max(0.0, record["accuracy_adapter_low"]),
+                min(1.0, record["accuracy_adapter_high"]),
             )
-        )
-    return rungs
-
-
-def _of_record(
-    record: dict[str, Any], rows: int
-) -> tuple[tuple[float, str], tuple[float, float, str]]:
-    """Return (accuracy, note) and (low, high, what the interval is over) of a seed record."""
-    accuracy, seeds = record["accuracy_adapter_mean"], record["seeds"]
-    if len(seeds) == 1:
-        note, interval = f"seed {seeds[0]}", (*wilson(round(accuracy * rows), rows), "rows")
-    else:
-        ends = (
-            max(0.0, record["accuracy_adapter_low"]),  # an accuracy is a share
-            min(1.0, record["accuracy_adapter_high"]),
-        )
-        note, interval = f"mean of {len(seeds)} seeds", (*ends, "seeds")
-    return (accuracy, f"{note}, {record['precision']}"), interval
+            rungs[name][1:4] = [*ends, "seeds"]
+    names = [name for name in NAMES if name in rungs]
+    ladder = pd.DataFrame([rungs[name] for name in names], names, COLUMNS)
+    ladder.insert(0, "rung", [NAMES[name] for name in names])
+    return ladder.sort_values("accuracy", kind="stable")
 
 
 def against_full(records: dict[str, dict[str, Any]], method: str) -> str | None:
@@ -159,26 +128,16 @@ def against_full(records: dict[str, dict[str, Any]], method: str) -> str | None:
         return None
     if min(len(own["seeds"]), len(full["seeds"])) < 2 or not {"right"} <= set(own) & set(full):
         return None
-    name, best = NAMES[method], NAMES["full"]
     _, low, high = difference_of_means(own["accuracy_adapter"], full["accuracy_adapter"])
     first, second = right_of(full), right_of(own)  # of each row, the share of the seeds
     fixed, broken = float(((1 - first) * second).sum()), float((first * (1 - second)).sum())
-    over_rows = gain_interval(fixed, broken, len(first))
-    ends = np.array([(low, high), over_rows])
-    limits = "seeds" if high - low > over_rows[1] - over_rows[0] else "test rows"
+    ends = np.array([(low, high), gain_interval(fixed, broken, len(first))])
+    limits = "seeds" if np.ptp(ends[0]) > np.ptp(ends[1]) else "test rows"
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     told = "distinguishable" if low > 0 or high < 0 else "not distinguishable"
+    means = own["accuracy_adapter_mean"], full["accuracy_adapter_mean"]
     return (
-        f"{name} {percent(own['accuracy_adapter_mean'])} over {len(own['seeds'])} seeds, {best} "
-        f"{percent(full['accuracy_adapter_mean'])} over {len(full['seeds'])}: "
-        f"{step(full['accuracy_adapter_mean'], own['accuracy_adapter_mean'])} points, "
+        f"{NAMES[method]} {percent(means[0])} over {len(own['seeds'])} seeds, {NAMES['full']} "
+        f"{percent(means[1])} over {len(full['seeds'])}: {step(means[1], means[0])} points, "
         f"95 % interval {between(low, high)} (the {limits} limit it), {told}"
     )
-
-
-def write_ladder(ladder: list[Rung], path: Path) -> None:
-    """Write the ladder as a table, lowest rung first; accuracies and steps are shares."""
-    frame = pd.DataFrame(ladder).rename(columns={"name": "rung", "share": "share_of_way"})
-    columns = ["rung", "accuracy", "low", "high", "interval_over", "step", "share_of_way", "note"]
-    with replacing(path) as temporary:
-        frame[columns].to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n")

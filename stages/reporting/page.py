@@ -13,24 +13,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from stages.core.artefacts import replacing
 from stages.core.errors import printable
 from stages.core.methods import facts_of
-from stages.reporting import curve
 from stages.reporting.answer import (
     FEW_VALIDATION_ROWS,
     SURE_MISTAKES,
     answer,
-    changed,
     facts,
-    lead,
     left_out,
     limits,
 )
-from stages.reporting.figure_style import svg_of
-from stages.reporting.figures import kept_step
+from stages.reporting.figures import kept_step, svg_of
+from stages.reporting.records import curve_advice
 from stages.reporting.results import MODELS, Results, between, percent, points, shown_p, step
-from stages.reporting.search import words
 from stages.sources.catalogue import public_name
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,31 +72,23 @@ def plain(text: object, limit: int = 80) -> str:
     return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+!|~&@:." else c for c in line)
 
 
-def linked(text: str) -> Markup:
-    """Return a sentence as HTML: what is in backticks as code, the surest mistakes as a link."""
+def coded(text: str) -> Markup:
+    """Return a sentence as HTML, what is in backticks as code."""
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    return Markup(  # noqa: S704  # escaped above
-        html.replace("surest mistakes", '<a href="#suspects">surest mistakes</a>')
-    )
+    return Markup(html)  # noqa: S704  # escaped above
 
 
-def write_page(results: Results, drawn: dict[str, Figure], path: Path) -> None:
-    """Write one HTML file that needs no other: figures are inside, nothing is loaded.
+def report_html(results: Results, drawn: dict[str, Figure]) -> str:
+    """Return one HTML page that needs no other file: figures are inside, nothing is loaded.
 
     Args:
         results: what is shown.
         drawn: the figures, as `figures.draw` returns them.
-        path: the file, replaced as a whole.
     """
-    svgs = {name: Markup(svg_of(figure)) for name, figure in drawn.items()}  # noqa: S704  # matplotlib escapes the labels
+    svgs = {name: svg_of(figure) for name, figure in drawn.items()}
     findings = {name: figure.get_label() for name, figure in drawn.items()}
-    text = environment(autoescape=True).get_template("report.html.j2").render(
-        **content_of(results), figures=svgs, findings=findings
-    )  # fmt: skip
-    text = re.sub(r"(?<=\d) %", "\u00a0%", text)  # no line begins with a unit
-    text = re.sub(r"\bp (&lt;|=) ", "p\u00a0\\1\u00a0", text)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+    template = environment(autoescape=True).get_template("report.html.j2")
+    return template.render(**content_of(results), figures=svgs, findings=findings)
 
 
 def report_md(results: Results) -> str:
@@ -128,7 +115,7 @@ def environment(autoescape: bool) -> Environment:
         "number": number,
         "shown": shown,
         "plain": plain,
-        "linked": linked,
+        "coded": coded,
         "p": shown_p,
         "one": lambda value: f"{value:.1f}",
     }
@@ -137,51 +124,48 @@ def environment(autoescape: bool) -> Environment:
 
 def content_of(results: Results) -> dict[str, Any]:
     """Return the values that every template may use."""
-    flips, params, details = results.flips, results.params, results.details
-    of = {change: flips.rows[flips.rows["change"] == change] for change in ("fixed", "broken")}
+    params, details = results.params, results.details
     f1 = details["adapter"]["by_class"]
+    classes = [group for group in results.groups if group[0] == "class"]
+    others = results.groups[len(classes) :]
     base = public_name(params.model.source, "models")
     source = params.data.source
     if source != public_name(source, "data"):
         source = Path(source).name  # but not where it lies
-    answered = [results.curves.answered[model].to_dict("records") for model in MODELS]
+    flips = results.flips
+    examples = {change: flips[flips["change"] == change] for change in ("fixed", "broken")}
+    examples["suspects"] = results.suspects
+    answered = [results.curves[f"answered_{model}"].to_dict("records") for model in MODELS]
     return {
         "r": results,
         "gain": results.gain,
         "over_tfidf": results.over_tfidf,
         "base": base,
         "source": source,
-        "lead": lead(results),
-        "beside": results.verdict.split("; ")[2:],  # see `results.headline`
+        "ladder": results.ladder[::-1].to_dict("records"),
         "answers": answer(results, shown),
         "plain_answers": answer(results, plain),
         "limits": limits(results),
-        "changed": changed(results),
         "sure": SURE_MISTAKES,
         "facts": facts(results, base, source),
         "left_out": left_out(results.data),
-        "curve_advice": curve.advice(results.curve) if results.curve else "",
+        "curve_advice": curve_advice(results.curve) if len(results.curve) else "",
         "scores": [
             (name, better, about, *(_score(details[m][key], unit) for m in MODELS))
             for key, name, unit, better, about in SCORES
         ],
-        "worst_first": sorted(results.labels, key=lambda label: (f1[label]["f1"], label)),
+        "groups": [*sorted(classes, key=lambda of: f1[of[1]]["f1"]), *others],
+        "confused": results.confused.to_dict("records"),
         "answered": list(zip(*answered, strict=True)),
         "kept_step": kept_step(results),
         "chosen_by_validation": results.data["rows_validation"] >= FEW_VALIDATION_ROWS,
-        "best_of_finals": words(results.search[1]["best"] or {}) if results.search else "",
-        "examples": {
-            **{change: rows[:EXAMPLES].to_dict("records") for change, rows in of.items()},
-            "suspects": flips.suspects[:EXAMPLES].to_dict("records"),
-        },
-        "rated": "rating" in flips.rows,
+        "examples": {name: of[:EXAMPLES].to_dict("records") for name, of in examples.items()},
         "settings": {
             f"{section}.{key}": json.dumps(value, ensure_ascii=False)
             for section, fields in params.model_dump(exclude={"seed", "search"}).items()
             for key, value in fields.items()
         },
         "method": facts_of(params),
-        "flip_count": {change: len(rows) for change, rows in of.items()},
     }
 
 

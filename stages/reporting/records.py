@@ -1,8 +1,8 @@
-"""What `bert-lora seeds` and `bert-lora export` record by hand, and what of it belongs to a run.
+"""What `bert-lora seeds`, `export` and `curve` record, and what of it belongs to a run.
 
 A record of seeds belongs to settings, a precision and test rows; each combination has one. It also
 names what it was made of, and is shown beside a run that was made of the same. A record of an
-export belongs to the adapter that was exported.
+export belongs to the adapter that was exported, a curve to all that its name is made from.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ import pandas as pd
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from stages.core import paths
-from stages.core.artefacts import read_json, write_json
+from stages.core.artefacts import back, read_json, write_json
 from stages.core.errors import DataError, printable
 from stages.core.methods import FACTS, facts_of
 from stages.core.params import Params
+from stages.reporting.results import between, points
 from stages.reporting.significance import gain_interval, spread, wilson
 
 FIGURES = ("accuracy_base", "accuracy_adapter", "accuracy_gain")
 KEY = ("settings", "precision", "test_rows")
-FILE_FIX = f"restore it with: git checkout {paths.SEEDS}"
 
 
 def settings_of(params: Params) -> str:
@@ -122,15 +122,12 @@ def read_records() -> list[dict[str, Any]]:
     Raises:
         DataError: if it is not a list of records.
     """
-    try:
-        content = read_json(paths.SEEDS) if paths.SEEDS.exists() else []
-    except DataError:
-        content = None
+    content = read_json(paths.SEEDS) if paths.SEEDS.exists() else []
     if isinstance(content, list) and all(
         isinstance(record, dict) and set(KEY) <= set(record) for record in content
     ):
         return content
-    raise DataError(f"{paths.SEEDS}: not a list of records", FILE_FIX)
+    raise DataError(f"{paths.SEEDS}: not a list of records", back(paths.SEEDS))
 
 
 def records_of_run(
@@ -230,7 +227,7 @@ def record_export(name: str, record: Record) -> None:
     Raises:
         DataError: if the file is damaged.
     """
-    records = _read() | {name: record}
+    records = _exports() | {name: record}
     write_json(paths.EXPORTS, {name: one.model_dump() for name, one in records.items()})
 
 
@@ -243,19 +240,79 @@ def exports_of(adapter: dict[str, str]) -> dict[str, dict[str, Any]]:
     Raises:
         DataError: if the file is damaged.
     """
-    records = _read().items()
+    records = _exports().items()
     return {name: one.check.model_dump() for name, one in records if one.adapter == adapter}
 
 
-def _read() -> dict[str, Record]:
-    if not paths.EXPORTS.exists():
-        return {}
+def _exports() -> dict[str, Record]:
     try:
-        return RECORDS.validate_json(paths.EXPORTS.read_bytes())
+        return RECORDS.validate_json(paths.EXPORTS.read_bytes() if paths.EXPORTS.exists() else "{}")
     except ValidationError as error:
         fault = error.errors()[0]
         place = ": ".join(map(str, (paths.EXPORTS, *fault["loc"])))
         raise DataError(
-            f"{printable(place, 200)}: {printable(fault['msg'], 200)}",
-            f"restore it: git checkout {paths.EXPORTS}; or put {{}} into it and export again",
+            f"{printable(place, 200)}: {printable(fault['msg'], 200)}", back(paths.EXPORTS)
         ) from error
+
+
+# Of a line in metrics/records/curve.csv, a training of `bert-lora curve`.
+CURVE_COLUMNS = ("curve", "rows", "seed", "tfidf", "base", "adapter", "seconds")
+METHODS = {"tfidf": "TF-IDF", "base": "base", "adapter": "adapter"}
+
+
+def curve_name(params: Params, identity: dict[str, str], precision: str) -> str:
+    """Return 16 hex digits that name settings, rows, base, code and precision of a curve."""
+    content = json.dumps([settings_of(params), identity, precision], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def read_curve(name: str) -> pd.DataFrame:
+    """Return the trainings of a curve: rows, seed and an accuracy of each of METHODS.
+
+    There are none where there is no record of it.
+
+    Raises:
+        DataError: if the record is damaged.
+    """
+    kinds = {"rows": "int64", "seed": "int64"} | dict.fromkeys(METHODS, "float64")
+    if not paths.CURVE.exists():
+        return pd.DataFrame(columns=[*kinds])
+    try:
+        frame = pd.read_csv(paths.CURVE, dtype={"curve": str}, encoding="utf-8")
+        return frame[frame["curve"] == name][[*kinds]].astype(kinds)
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"{paths.CURVE}: not a record of bert-lora curve ({type(error).__name__}: {error})",
+            back(paths.CURVE),
+        ) from None
+
+
+def curve_advice(trainings: pd.DataFrame) -> str:
+    """Return in words from how many rows LoRA is worth it, and what twice the rows may bring.
+
+    Args:
+        trainings: of `read_curve`, at least one.
+    """
+    best = trainings[["tfidf", "base"]].max(axis=1)
+    gains = (trainings["adapter"] - best).groupby(trainings["rows"])
+    ahead = {count: spread(list(of)) for count, of in gains}
+    sure = [count for count, gain in ahead.items() if gain.low > 0]
+    if gains.size().min() == 1:
+        said = "One seed for each number of rows: an interval needs bert-lora curve --seeds 3."
+    elif not sure:
+        said = "With none of these numbers of rows is LoRA ahead of both other methods for sure."
+    else:
+        gain = ahead[sure[0]]
+        said = (
+            f"From {sure[0]:,} training rows on LoRA is ahead of TF-IDF and base: by "
+            f"{points(gain.mean)} points there, {between(gain.low, gain.high)} over the seeds."
+        )
+    means = trainings.groupby("rows")["adapter"].mean()
+    if len(means) > 1:
+        half, whole = means.index[-2:]
+        said += (
+            f" From {half:,} to {whole:,} rows its accuracy changes by "
+            f"{points(means[whole] - means[half])} points; twice the rows rarely bring more than "
+            "that again. Unknown is whether new rows would be like these."
+        )
+    return said

@@ -22,8 +22,13 @@ from stages.evaluate_base import evaluate_base
 from stages.evaluate_tfidf import evaluate_tfidf
 from stages.model.device import set_up
 from stages.model.saved import base_identity
-from stages.reporting.curve import COLUMNS, advice, curve_name, read_curve
-from stages.reporting.records import identity_of
+from stages.reporting.records import (
+    CURVE_COLUMNS,
+    curve_advice,
+    curve_name,
+    identity_of,
+    read_curve,
+)
 from stages.running.provenance import recorded
 from stages.train_lora import train_lora
 from stages.training.checkpoints import made_of
@@ -49,7 +54,8 @@ def curve(params: Params, sizes: int, seeds: int) -> None:
     identity = identity_of({"base": base_identity(paths.BASE_MODEL), "made_of": made_of()})
     name = curve_name(params, identity, set_up(params.compute).precision)
     counts = parts(len(rows), FEWEST * rows["label"].nunique(), sizes)
-    known = {(line["rows"], line["seed"]) for line in read_curve(name)}
+    done = read_curve(name)
+    known = set(zip(done["rows"], done["seed"], strict=True))
     wanted = [(count, (params.seed + place) % 2**32) for place in range(seeds) for count in counts]
     missing = [each for each in wanted if each not in known]
     whole = recorded().get("train_lora", {}).get("seconds", 0)
@@ -67,13 +73,13 @@ def curve(params: Params, sizes: int, seeds: int) -> None:
         new = not paths.CURVE.exists()
         paths.CURVE.parent.mkdir(parents=True, exist_ok=True)
         with paths.CURVE.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(file, CURVE_COLUMNS, lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow(line)
         accuracies = ", ".join(f"{key} {line[key]:.4f}" for key in ("tfidf", "base", "adapter"))
         print(f"{count:,} rows, seed {seed}: {accuracies}, {line['seconds']} s", flush=True)
-    print(f"{advice(read_curve(name))}\n{paths.CURVE} holds this; dvc repro compare shows it")
+    print(f"{curve_advice(read_curve(name))}\n{paths.CURVE} holds this; dvc repro compare shows it")
 
 
 def parts(rows: int, fewest: int, sizes: int) -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 
 from stages.core import paths
 from stages.core.params import Params
-from stages.reporting import curve
+from stages.reporting.records import CURVE_COLUMNS
 from stages.reporting.search import COLUMNS
 from tests.support.faults import assert_succeeded, dvc, run_successfully, stage
 from tests.support.tiny import ROOT, save_params
@@ -40,7 +40,7 @@ def finished_dvc_project(
         shutil.copy(ROOT / name, folder / name)
     with chdir(folder):
         empty = {paths.SEEDS: "[]", paths.SEARCH: "{}", paths.SEARCH_TABLE: ",".join(COLUMNS)}
-        empty |= {paths.EXPORTS: "{}", paths.CURVE: ",".join(curve.COLUMNS)}
+        empty |= {paths.EXPORTS: "{}", paths.CURVE: ",".join(CURVE_COLUMNS)}
         paths.SEEDS.parent.mkdir(exist_ok=True)
         for path, text in empty.items():
             path.write_text(f"{text}\n", encoding="utf-8")

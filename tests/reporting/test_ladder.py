@@ -1,18 +1,11 @@
 """The ladder and the figures of the comparison: order, intervals, where other runs stand."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from stages.reporting.ladder import (
-    against_full,
-    build_ladder,
-    comparison_figures,
-    write_ladder,
-)
+from stages.reporting.ladder import against_full, build_ladder, comparison_figures
 from stages.reporting.records import record_of
 from stages.reporting.significance import paired_gain
 from tests.support.predictions import frame
@@ -46,52 +39,41 @@ def test_the_comparison_of_a_case_by_hand() -> None:
     assert 0 < tiny["mcnemar_p"] < 1e-29  # not rounded to zero
 
 
-def test_the_rungs_are_sorted_and_each_step_is_from_the_rung_below() -> None:
+def test_the_rungs_are_sorted() -> None:
     found = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {}, "1.5 MB")
-    assert [rung.key for rung in found] == ["untrained", "majority", "base", "tfidf", "lora"]
-    assert [rung.step for rung in found] == pytest.approx([0, 0.05, 0.2, 0.05, 0.1])
-    assert [rung.share for rung in found] == pytest.approx([0, 0.125, 0.5, 0.125, 0.25])
-    assert all(rung.low < rung.accuracy < rung.high for rung in found)
-    assert "sd 2.0 points" in found[0].note
-    assert (found[0].low, found[0].high) == pytest.approx((0.41, 0.49))  # two sds of 0.02
-    assert "L2 0.001 by validation" in found[2].note
-    assert [rung.cost for rung in found[-2:]] == ["no encoder", "1.5 MB"]
-    assert [r.interval_over for r in found] == ["heads", "rows", "rows", "rows", "rows"]
-
-
-@pytest.mark.parametrize(
-    ("majority", "untrained", "tfidf", "base", "adapter"),
-    [(0.873, 0.529, 0.987, 0.993, 0.987), (0.5, 0.5, 0.5, 0.5, 0.5), (0.9, 0.2, 0.5, 0.4, 0.3)],
-)
-def test_a_share_of_the_way_is_one(
-    majority: float, untrained: float, tfidf: float, base: float, adapter: float
-) -> None:
-    floors = {**BASE, "majority": majority, "untrained": untrained, "accuracy": base}
-    found = build_ladder(floors, {**TFIDF, "accuracy": tfidf}, adapter, "lora", 150, {})
-    assert all(0 <= rung.share <= 1 for rung in found)
+    assert found.index.tolist() == ["untrained", "majority", "base", "tfidf", "lora"]
+    assert found["accuracy"].tolist() == [0.45, 0.5, 0.7, 0.75, 0.85]
+    assert ((found["low"] < found["accuracy"]) & (found["accuracy"] < found["high"])).all()
+    assert "sd 2.0 points" in found["note"]["untrained"]
+    # Two standard deviations of 0.02.
+    assert list(found.loc["untrained", ["low", "high"]]) == pytest.approx([0.41, 0.49])
+    assert "L2 0.001 by validation" in found["note"]["base"]
+    assert found["cost"].tolist()[-2:] == ["no encoder", "1.5 MB"]
+    assert found["interval_over"].tolist() == ["heads", "rows", "rows", "rows", "rows"]
+    level = build_ladder(BASE | {"accuracy": 0.5}, TFIDF | {"accuracy": 0.5}, 0.5, "lora", 9, {})
+    assert level.index.tolist() == ["untrained", "majority", "tfidf", "base", "lora"]
 
 
 def test_full_fine_tuning_is_a_rung_of_its_own() -> None:
-    found = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"full": FULL})
-    top = found[-1]
-    assert (top.key, top.accuracy, top.note) == ("full", 0.9, "mean of 2 seeds, bf16")
-    assert (top.low, top.high, top.interval_over, top.cost) == (0.88, 0.92, "seeds", "95 s a run")
+    top = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"full": FULL}).iloc[-1]
+    assert list(top) == [
+        *("full fine-tuning", 0.9, 0.88, 0.92),
+        *("seeds", "mean of 2 seeds, bf16", "95 s a run"),
+    ]
     run = build_ladder(BASE, TFIDF, 0.88, "full", 1000, {"lora": FULL | {"seeds": [7]}})
-    assert {rung.key: rung.note for rung in run[-2:]} == {
-        "full": "this run",
-        "lora": "seed 7, bf16",
-    }
-    assert run[-1].interval_over == "rows"
+    assert run["note"].to_dict().items() >= {"full": "this run", "lora": "seed 7, bf16"}.items()
+    assert run["interval_over"]["lora"] == "rows"
 
 
 def test_several_seeds_of_the_method_take_the_place_of_the_run() -> None:
     record = FULL | {"accuracy_adapter_mean": 0.84, "accuracy_adapter_high": 1.03}
-    rung = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"lora": record})[-1]
-    assert (rung.key, rung.accuracy, rung.interval_over) == ("lora", 0.84, "seeds")
-    assert rung.note == "mean of 2 seeds, bf16; this run 85.0 %"
-    assert (rung.low, rung.high) == (0.88, 1.0)  # an accuracy is a share
+    rung = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"lora": record}).loc["lora"]
+    assert list(rung)[1:6] == [
+        *(0.84, 0.88, 1.0, "seeds"),  # an accuracy is a share
+        "mean of 2 seeds, bf16; this run 85.0 %",
+    ]
     single = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {"lora": record | {"seeds": [3]}})
-    assert (single[-1].accuracy, single[-1].note) == (0.85, "this run")
+    assert list(single.loc["lora", ["accuracy", "note"]]) == [0.85, "this run"]
 
 
 def record(rights: list[int], precision: str = "fp32", rows: int = 2000) -> dict[str, Any]:
@@ -126,11 +108,3 @@ def test_there_is_no_verdict_without_several_seeds_in_one_precision() -> None:
     assert against_full({"lora": lora}, "lora") is None
     assert against_full({"lora": lora, "full": record([1740])}, "lora") is None
     assert against_full({"lora": lora, "full": record([1740, 1744], "bf16")}, "lora") is None
-
-
-def test_it_is_written_as_a_table(tmp_path: Path) -> None:
-    rungs = build_ladder(BASE, TFIDF, 0.85, "lora", 1000, {})
-    write_ladder(rungs, tmp_path / "x.csv")
-    table = pd.read_csv(tmp_path / "x.csv")
-    assert table["rung"].tolist() == [rung.name for rung in rungs]
-    assert table["accuracy"].tolist() == [0.45, 0.5, 0.7, 0.75, 0.85]

@@ -87,7 +87,7 @@ def test_a_record_replaces_one_of_the_same_key() -> None:
 def test_a_damaged_file_of_records_is_no_traceback(content: str) -> None:
     paths.SEEDS.parent.mkdir(parents=True)
     paths.SEEDS.write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=r"git checkout metrics/records/seeds\.json"):
+    with pytest.raises(DataError, match=r"git checkout HEAD -- metrics/records/seeds\.json"):
         read_records()
 
 
@@ -186,4 +186,4 @@ def test_a_damaged_record_of_exports_is_one_line(content: str, what: str) -> Non
     with pytest.raises(DataError, match=what) as caught:
         exports_of(ADAPTER)
     assert str(caught.value).startswith("error: metrics/records/exports.json: ")
-    assert "git checkout metrics/records/exports.json" in str(caught.value)
+    assert "git checkout HEAD -- metrics/records/exports.json" in str(caught.value)

@@ -36,12 +36,8 @@ def predictions(labels: list[str], rows: int, strength: float, seed: int) -> pd.
 
 
 def texts_of(base: pd.DataFrame, text: str) -> pd.DataFrame:
-    """Return a text for each row: every third holds a negation, every fifth a contrast."""
-    words = [
-        f"{text} {number}{' not' if number % 3 == 0 else ''}{' but' if number % 5 == 0 else ''}"
-        for number in range(len(base))
-    ]
-    return pd.DataFrame({"id": base["id"], "text": words, "label": base["label"]})
+    """Return a text for each row, as the prepared test rows have it."""
+    return base[["id", "label"]].assign(text=[f"{text} {number}" for number in range(len(base))])
 
 
 def example(
@@ -58,27 +54,33 @@ def example(
     right = {n: (frame["label"] == frame["predicted"]).to_numpy() for n, frame in frames.items()}
     gain = paired_gain(right["base"], right["adapter"])
     over_tfidf = paired_gain(right["tfidf"], right["adapter"])
-    curves = details.trace_curves(tables, targets, 1.5, *curves_of(trained))
+    models = {name: frames[name] for name in MODELS}
+    described = details.describe_rows(models, texts_of(frames["base"], text))
+    scores = {n: details.scores_of(tables[n], targets, labels, 1.5) for n in MODELS}
+    training, validation = curves_of(trained)
     data = {"rows_train": 1000, "rows_validation": 200, "rows_test": rows, "rows_repeated": 2}
     return Results(
         labels=labels,
+        predictions=models,
         gain=gain,
         over_tfidf=over_tfidf,
-        verdict=headline(gain, over_tfidf, []),
-        details={n: details.scores_of(tables[n], targets, labels, 1.5) for n in MODELS},
+        verdict=headline(gain, over_tfidf),
+        details=scores,
         ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}, "1.5 MB"),
         against_full=None,
-        flips=details.find_flips(frames["base"], frames["adapter"], texts_of(frames["base"], text)),
-        curves=curves,
-        confused=details.confused_pairs(curves.confusion, labels),
+        rows=described,
+        groups=details.count_groups(described),
+        curves=details.trace_curves(tables, targets, 1.5),
+        confused=details.confused_pairs(models),
+        training=training,
+        validation=validation,
         data=data,
-        tokens={},
-        warnings=caveats(gain, data, len(labels), "trained"),
+        warnings=caveats(gain, data, scores, "trained"),
         kept="trained",
         size={"bytes": 1_500_000, "trained": 300_000, "base": 22_700_000},
         seeds=None,
         search=None,
-        curve=[],
+        curve=pd.DataFrame(),
         exports={},
         hashes={"data": "0" * 64},
         made_of={},

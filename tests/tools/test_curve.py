@@ -10,7 +10,8 @@ import pytest
 from stages.core import paths
 from stages.core.errors import DataError
 from stages.core.params import Params
-from stages.reporting.curve import advice, draw_curve, read_curve
+from stages.reporting.figures import draw_curve
+from stages.reporting.records import curve_advice, read_curve
 from stages.tools import curve as module
 from tests.support.tiny import changed
 
@@ -79,12 +80,12 @@ def test_a_finished_training_is_kept(
     assert pd.read_csv(paths.CURVE)["curve"].nunique() == 2
 
 
-def lines_of(gains: dict[int, list[float]]) -> list[dict[str, Any]]:
-    return [
+def trainings(gains: dict[int, list[float]]) -> pd.DataFrame:
+    return pd.DataFrame(
         {"rows": rows, "seed": seed, "tfidf": 0.6, "base": 0.7, "adapter": 0.7 + gain}
         for rows, of in gains.items()
         for seed, gain in enumerate(of)
-    ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,11 +97,11 @@ def lines_of(gains: dict[int, list[float]]) -> list[dict[str, Any]]:
     ],
 )
 def test_what_is_said_follows_from_the_intervals(gains: dict[int, list[float]], words: str) -> None:
-    said = advice(lines_of(gains))
+    said = curve_advice(trainings(gains))
     assert said.startswith(words)
     change = 100 * (np.mean(gains[200]) - np.mean(gains[100]))
     assert f"From 100 to 200 rows its accuracy changes by {change:+.1f} points" in said
-    assert draw_curve(lines_of(gains)).axes[0].get_xticks().tolist() == [100, 200]
+    assert draw_curve(trainings(gains)).axes[0].get_xticks().tolist() == [100, 200]
 
 
 def test_a_damaged_record_is_refused(project: Path) -> None:
