@@ -2,7 +2,7 @@
 
     python .ci/readme.py
 
-Sources: metrics/*.json and ladder.csv of the committed run, and in metrics/records/ seeds.json by
+Sources: metrics/report.md and *.json of the committed run, and in metrics/records/ seeds.json by
 `bert-lora seeds`, serving.json by .ci/benchmark.py, and experiments.json, which records runs that
 take long, each with its command.
 """
@@ -16,9 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from stages.core.params import load_params
-from stages.reporting.ladder import against_full
-from stages.reporting.records import read_records, settings_of
+from stages.reporting.records import read_records
 from stages.reporting.results import between, points
 from stages.reporting.significance import spread
 
@@ -50,34 +48,21 @@ def by_data(runs: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     return {name: [run for run in runs if run["data"] == name] for name in names}
 
 
+def report() -> list[str]:
+    """Return the paragraphs of metrics/report.md above its table of classes."""
+    text = (ROOT / "metrics/report.md").read_text(encoding="utf-8")
+    return text.partition("\n\n| class")[0].split("\n\n")
+
+
 def ladder() -> str:
     """Return the ladder as a table."""
-    rungs = table("ladder")
-    lines = [
-        f"| on {metrics('comparison')['rows']:,} held-out movie-review sentences | accuracy "
-        "| 95 % interval | over |",
-        "| --- | ---: | ---: | --- |",
-    ]
-    for rung in rungs:
-        low, high, value = (percent(float(rung[key])) for key in ("low", "high", "accuracy"))
-        strong = "**" if rung["rung"] == "LoRA" else ""
-        lines.append(
-            f"| {strong}{rung['rung']}{strong} | {strong}{value}{strong} | {low} to {high} "
-            f"| {rung['interval_over']} |"
-        )
-    return "\n".join(lines)
+    return next(part for part in report() if part.startswith("| "))
 
 
-def default_seeds(method: str = "lora") -> Any:
-    """Return the record of the default settings with a method over the most seeds, or None.
-
-    One that was made of other rows, labels, base or code than the committed run counts as none.
-    """
-    params = load_params(ROOT / "params.yaml")
-    train = params.train.model_copy(update={"method": method})
-    record = seeds_of(settings_of(params.model_copy(update={"train": train})))
-    same = record and record.get("made_of") == metrics("details").get("made_of")
-    return record if same else None
+def headline() -> str:
+    """Return both gains as a sentence, and what several seeds say where they are recorded."""
+    parts = report()
+    return "\n\n".join([parts[0], *parts[parts.index(ladder()) + 1 :]])
 
 
 def seeds_of(settings: str) -> Any:
@@ -85,48 +70,6 @@ def seeds_of(settings: str) -> Any:
     with chdir(ROOT):
         records = [record for record in read_records() if record["settings"] == settings]
     return max(records, key=lambda record: len(record["seeds"]), default=None)
-
-
-def headline() -> str:
-    """Return the gain as a sentence, over several seeds where they are recorded, and its cost."""
-    record, cost = default_seeds(), metrics("records/experiments")[0]
-    size = (
-        f"{cost['trainable_percent']:.2f} % of the parameters train, and the adapter takes "
-        f"{cost['adapter_mb']:.1f} MB."
-    )
-    if record is None:
-        run = metrics("comparison")
-        rows = between(run["accuracy_gain_low"], run["accuracy_gain_high"])
-        return (
-            f"**In this run LoRA on {source()} reaches {percent(run['accuracy_adapter'])}: "
-            f"{points(run['accuracy_gain'])} points over the frozen encoder** (95 % interval "
-            f"{rows} over the test rows), {over_tfidf(run['accuracy_adapter'])} over TF-IDF. One "
-            f"seed, in {cost['precision']}. {size}"
-        )
-    records = {"lora": record} | ({"full": full} if (full := default_seeds("full")) else {})
-    sentence = against_full(records, "lora")
-    versus = f"{sentence}. " if sentence else ""
-    seeds = between(record["accuracy_gain_low"], record["accuracy_gain_high"])
-    rows = between(record["gain_rows_low"], record["gain_rows_high"])
-    accuracy = percent(record["accuracy_adapter_mean"])
-    return (
-        f"**Over {len(record['seeds'])} seeds in {record['precision']} LoRA on {source()} reaches "
-        f"{accuracy}: {points(record['accuracy_gain_mean'])} points over the frozen encoder** "
-        f"(95 % interval {seeds} over the seeds, {rows} over the test rows), "
-        f"{over_tfidf(record['accuracy_adapter_mean'])} over TF-IDF. "
-        f"{size} {versus}In the table a line over "
-        "seeds is their mean; the others are single runs."
-    )
-
-
-def source() -> str:
-    """Return the name of the encoder."""
-    return load_params(ROOT / "params.yaml").model.source
-
-
-def over_tfidf(accuracy: float) -> str:
-    """Return how much more that is than the accuracy of TF-IDF, in points."""
-    return points(accuracy - metrics("tfidf")["accuracy"])
 
 
 def diff() -> str:
