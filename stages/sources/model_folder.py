@@ -215,8 +215,8 @@ def max_length_of(tokenizer_config: dict[str, Any]) -> int | None:
     if value is None:
         return None
     try:
-        number = min(float(value), 1e30)
+        number = min(float(str(value)), 1e30)  # as text, since true is no number
         return None if number < 1 else int(number)
-    except (TypeError, ValueError):
+    except ValueError:
         what = f"model_max_length: expected a number of tokens, got {value!r}"
         raise ValueError(what) from None

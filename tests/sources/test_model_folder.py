@@ -135,7 +135,7 @@ def test_the_length_of_a_tokenizer_is_understood(value: Any, expected: int | Non
     assert max_length_of({"model_max_length": value}) == expected
 
 
-@pytest.mark.parametrize("value", ["long", "", [512], float("nan")])
+@pytest.mark.parametrize("value", ["long", "", [512], True, float("nan")])
 def test_a_length_that_is_no_number_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match="expected a number of tokens, got"):
         max_length_of({"model_max_length": value})
