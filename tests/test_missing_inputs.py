@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.compare import compare
 from stages.core import paths
 from stages.core.artefacts import maker_of
 from stages.core.errors import HostError
@@ -22,6 +23,7 @@ INPUTS: dict[Callable[[Params], object], tuple[Path, ...]] = {
     evaluate_base: (*ROWS, paths.BASE_MODEL),
     train_lora: (paths.HEAD, paths.BASE_MODEL),
     evaluate_adapter: (paths.TEST, paths.LABELS, paths.ADAPTER),
+    compare: (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS),
 }
 
 

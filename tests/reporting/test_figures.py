@@ -14,7 +14,7 @@ from tests.support.example_results import HOSTILE, example
 from tests.support.tiny import shipped
 
 
-@pytest.mark.parametrize("labels", [["no", "yes"], HOSTILE, ["日本", "русский", "🙂"]])
+@pytest.mark.parametrize("labels", [HOSTILE, ["日本", "русский", "🙂"]])
 @pytest.mark.filterwarnings("error")
 def test_figures_are_the_same_bytes_each_time(tmp_path: Path, labels: list[str]) -> None:
     results = example(shipped(), labels)
