@@ -12,7 +12,7 @@ from stages import prepare as stage
 from stages.core.errors import DataError
 from stages.prepare import prepare
 from stages.sources.locate import DataSource
-from tests.support.tables import OUTPUTS, Rows, assert_not_prepared, official, table
+from tests.support.tables import OUTPUTS, Rows, assert_not_prepared, official, summary, table
 from tests.support.tiny import params_for
 
 SPLITS = ("train", "validation", "test")
@@ -23,11 +23,6 @@ INCOMPLETE: Rows = [*TWO, ("", "pos"), (" \t", "neg"), ("no label", "")]
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def summary() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
-    return content
 
 
 def labels() -> list[str]:

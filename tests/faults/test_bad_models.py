@@ -38,28 +38,26 @@ def edit_tensors(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 @pytest.mark.guard("files of the adapter")
-@pytest.mark.parametrize("in_manifest", [False, True])
-def test_an_adapter_without_its_head_is_refused(in_manifest: bool) -> None:
-    def behead(tensors: dict[str, Any]) -> None:
-        for name in [name for name in tensors if "classifier" in name]:
+@pytest.mark.guard("tensors of the adapter")
+@pytest.mark.parametrize(
+    ("part", "in_manifest", "message"),
+    [
+        ("classifier", False, "sha256"),
+        ("classifier", True, "classifier"),
+        ("lora_A", True, "lora_A"),
+    ],
+)
+def test_an_adapter_that_lacks_tensors_is_refused(
+    part: str, in_manifest: bool, message: str
+) -> None:
+    def thin(tensors: dict[str, Any]) -> None:
+        for name in [name for name in tensors if part in name]:
             del tensors[name]
 
-    edit_tensors(paths.ADAPTER_WEIGHTS, behead)
+    edit_tensors(paths.ADAPTER_WEIGHTS, thin)
     if in_manifest:
         update_manifest()
-    assert_refused(
-        stage("evaluate_adapter"), 4, "classifier" if in_manifest else "sha256", "dvc repro"
-    )
-
-
-@pytest.mark.guard("tensors of the adapter")
-def test_an_adapter_that_lacks_a_tensor_is_refused() -> None:
-    def thin(tensors: dict[str, Any]) -> None:
-        del tensors[next(name for name in tensors if "lora_A" in name)]
-
-    edit_tensors(paths.ADAPTER_WEIGHTS, thin)
-    update_manifest()
-    assert_refused(stage("evaluate_adapter"), 4, "1 tensors do not match", "lora_A", "dvc repro")
+    assert_refused(stage("evaluate_adapter"), 4, message, "dvc repro")
 
 
 @pytest.mark.slow
@@ -75,6 +73,7 @@ def test_a_pooler_that_the_base_lacks_is_saved_with_the_adapter(
     assert any("classifier" in name for name in saved)
 
 
+@pytest.mark.guard("base of the adapter")
 def test_another_base_of_the_same_shape_is_refused() -> None:
     def nudge(tensors: dict[str, Any]) -> None:
         tensors[min(tensors)].view(-1)[0] += 1
@@ -86,14 +85,6 @@ def test_another_base_of_the_same_shape_is_refused() -> None:
     )
     assert before[:12] in output
     assert sha256_of(WEIGHTS)[:12] in output
-
-
-@pytest.mark.guard("base of the adapter")
-def test_another_tokenizer_is_refused() -> None:
-    tokenizer = paths.BASE_MODEL / "tokenizer.json"
-    text = tokenizer.read_text(encoding="utf-8")
-    tokenizer.write_text(text.replace('"good"', '"fine"', 1), encoding="utf-8")
-    assert_refused(stage("evaluate_adapter"), 4, "models/base/tokenizer.json")
 
 
 @pytest.mark.guard("labels of the adapter")
@@ -109,10 +100,7 @@ HTML = b"<!DOCTYPE html><html><body>Not found</body></html>"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
-    "seven bytes": lambda content: content[:7],
     "half": lambda content: content[: len(content) // 2],
-    "one less": lambda content: content[:-1],
-    "one more": lambda content: content + b"\0",
     "html": lambda _: HTML,
     "pointer": lambda _: POINTER,
 }
@@ -131,7 +119,7 @@ def test_an_adapter_that_is_not_a_complete_safetensors_file_is_refused(
     assert not in_manifest or f"{len(DAMAGES[damage](content))} bytes" in output
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "html", "pointer"])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_base_that_is_not_a_complete_safetensors_file_is_refused(damage: str) -> None:
     WEIGHTS.write_bytes(DAMAGES[damage](WEIGHTS.read_bytes()))
     assert_refused(

@@ -1,7 +1,6 @@
 """Rows drawn into splits, rare classes, limits, and what is said of the prepared rows."""
 
 import itertools
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.core.errors import DataError
 from stages.rows.splits import COUNTS, describe, notes, sample, split_rows, summarise
-from tests.support.tables import Rows, assert_not_prepared, official, sizes, table
+from tests.support.tables import Rows, assert_not_prepared, official, sizes, summary, table
 from tests.support.tiny import params_for
 
 TWO: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in range(60)]
@@ -34,11 +33,6 @@ def classes() -> dict[str, Counter[str]]:
     """Return the rows of each class in each split that was written."""
     names = ("train", "validation", "test")
     return {name: Counter(pd.read_parquet(f"data/{name}.parquet")["label"]) for name in names}
-
-
-def summary() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
-    return content
 
 
 # Sizes

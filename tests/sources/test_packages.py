@@ -82,22 +82,6 @@ def test_wrong_hash_of_a_package_names_both_and_tries_no_mirror(
         locate_data("mine", temp, known)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"evil", f"expected sha256 {sha256(b'rows')}, got {sha256(b'evil')}"),
-        (b"rows and more", "expected 4 bytes, got more"),
-    ],
-)
-def test_wrong_content_of_a_member_is_refused(
-    content: bytes, message: str, index: Path, tmp_path: Path, temp: Path
-) -> None:
-    made = wheel(index, "rows", {"in/rows.txt": content})
-    known = catalogue(tmp_path, [mirror(made)], {"rows.txt": b"rows"})
-    with pytest.raises(DataError, match=message):
-        locate_data("mine", temp, known)
-
-
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no archive")
     with (

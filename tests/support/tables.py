@@ -40,10 +40,16 @@ def official(**splits: Rows) -> Path:
     return Path("mine")
 
 
+def summary() -> dict[str, Any]:
+    """Return the content of metrics/data.json."""
+    content: dict[str, Any] = json.loads(paths.DATA_SUMMARY.read_text(encoding="utf-8"))
+    return content
+
+
 def sizes(source: Path, **changes: Any) -> tuple[int, int, int]:
     """Prepare the source, and return the rows of train, validation and test."""
     prepare(params_for(source, **changes))
-    counts = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
+    counts = summary()
     return counts["rows_train"], counts["rows_validation"], counts["rows_test"]
 
 
