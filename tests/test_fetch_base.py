@@ -44,6 +44,16 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
 def test_leaves_the_files_byte_for_byte_and_nothing_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -81,28 +91,12 @@ def test_a_mistake_ends_in_one_line_before_anything_heavy_is_imported() -> None:
         "try: runpy.run_module('stages', run_name='__main__')\n"
         "finally: print(sorted({'torch', 'datasets', 'transformers'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", call],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = python("-c", call)
     assert done.returncode == 2
     assert done.stdout == "[]\n"
     assert done.stderr.startswith("error: params.yaml: model.source: 'all-MiniLM-L6' is no known")
     assert "did you mean all-MiniLM-L6-v2?" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def run_stage_by_name(stage: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "stages", stage],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
 
 
 def test_in_a_fresh_clone_it_does_not_warn_of_data_that_are_not_prepared_yet() -> None:
@@ -112,7 +106,7 @@ def test_in_a_fresh_clone_it_does_not_warn_of_data_that_are_not_prepared_yet() -
     save_params(changed(shipped(), data__source="mine.csv", model__source=source))
     Path("metrics").mkdir()
     Path("metrics/data.json").write_text(json.dumps({"source_sha256": "0" * 64}), encoding="utf-8")
-    done = run_stage_by_name("fetch_base")
+    done = python("-m", "stages", "fetch_base")
     assert (done.returncode, done.stderr) == (0, "")
-    later = run_stage_by_name("evaluate_tfidf")  # reads the prepared rows, so it does warn
+    later = python("-m", "stages", "evaluate_tfidf")  # reads the prepared rows, so it does warn
     assert later.stderr.startswith("warning: mine.csv has changed since the data were prepared")

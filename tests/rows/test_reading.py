@@ -141,27 +141,15 @@ def understood(path: Path, names: list[str]) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("m.csv", TABLE.encode(), "csv separated by commas, UTF-8"),
-        ("m.CSV", TABLE.encode("utf-8-sig"), "csv separated by commas, UTF-8"),
-        ("m.csv", TABLE.encode("utf-16"), "csv separated by commas, UTF-16"),
-        ("m.csv", b"\xfe\xff" + TABLE.encode("utf-16-be"), "csv separated by commas, UTF-16"),
-        ("m.csv", TABLE.encode("utf-16-le"), "csv separated by commas, UTF-16"),
-        ("m.csv", TABLE.encode("utf-32"), "csv separated by commas, UTF-32"),
-        (
-            "m.CSV.GZ",
-            gzip.compress(TABLE.encode(), mtime=0),
-            "csv separated by commas, UTF-8, gzip",
-        ),
-        (
-            "m.csv.zst",
-            zstd(TABLE[:20]) + zstd(TABLE[20:]),
-            "csv separated by commas, UTF-8, zstd",
-        ),
-        (
-            "m.tsv",
-            TABLE.replace(",", ";").replace("schön;", "schön,").encode(),
-            "csv separated by semicolons, UTF-8",
-        ),
+        ("m.csv", TABLE.encode(), "commas, UTF-8"),
+        ("m.CSV", TABLE.encode("utf-8-sig"), "commas, UTF-8"),
+        ("m.csv", TABLE.encode("utf-16"), "commas, UTF-16"),
+        ("m.csv", b"\xfe\xff" + TABLE.encode("utf-16-be"), "commas, UTF-16"),
+        ("m.csv", TABLE.encode("utf-16-le"), "commas, UTF-16"),
+        ("m.csv", TABLE.encode("utf-32"), "commas, UTF-32"),
+        ("m.CSV.GZ", gzip.compress(TABLE.encode(), mtime=0), "commas, UTF-8, gzip"),
+        ("m.csv.zst", zstd(TABLE[:20]) + zstd(TABLE[20:]), "commas, UTF-8, zstd"),
+        ("m.tsv", TABLE.replace(",", ";").replace("n;", "n,").encode(), "semicolons, UTF-8"),
     ],
 )
 def test_encodings_and_packed_files_are_recognised(
@@ -169,7 +157,7 @@ def test_encodings_and_packed_files_are_recognised(
 ) -> None:
     path = write(tmp_path / name, content)
     assert read(path) == ROWS
-    assert understood(path, ["text", "label"]) == said
+    assert understood(path, ["text", "label"]) == f"csv separated by {said}"
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])

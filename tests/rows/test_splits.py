@@ -287,6 +287,24 @@ def of(
             ],
         ),
         (
+            {
+                "counts": {"rows_conflict": 4, "labels_several": 9, "labels_agreeing": 6},
+                "params": {"on_conflict": "drop"},
+            },
+            [
+                "9 labels are of texts that have several; 66.7 % of them agree with the commonest ",
+                "4 rows were left out since the labels of their text contradict each other: those",
+            ],
+        ),
+        (
+            {"labels": [*LABELS[:130], *["good"] * 10, *LABELS[140:]]},
+            ["classes without a row in validation: bad; nothing that validation chooses"],
+        ),
+        (
+            {"labels": [*LABELS[:140], *["good"] * 60]},
+            ["classes without a row in test: bad; nothing that test chooses"],
+        ),
+        (
             {"counts": {"rows_outvoted": 1, "labels_several": 3, "labels_agreeing": 2}},
             [
                 "3 labels are of texts that have several; 66.7 % of them agree with the commonest ",
@@ -300,12 +318,6 @@ def test_what_is_rarely_meant_is_noted(rows: dict[str, Any], expected: list[str]
     assert [note[: len(start)] for note, start in zip(found, expected, strict=True)] == expected
 
 
-def test_dropped_conflicts_are_called_the_hard_rows() -> None:
-    counts = {"rows_conflict": 4, "labels_several": 9, "labels_agreeing": 6}
-    *_, note = of(params={"on_conflict": "drop"}, counts=counts)
-    assert "contradict each other: those are the hard ones, test rows too" in note
-
-
 def test_classes_with_few_rows_are_noted_the_rarest_first() -> None:
     labels = [f"rare {n}" for n in range(2, 9) for _ in range(n)] + ["ten"] * 10
     note, *_ = of(labels=labels + ["good"] * (200 - len(labels)))
@@ -313,11 +325,3 @@ def test_classes_with_few_rows_are_noted_the_rarest_first() -> None:
         "classes with fewer than 10 rows: rare 2 (2), rare 3 (3), rare 4 (4), rare 5 (5), "
         "rare 6 (6) and 2 more"
     )
-
-
-@pytest.mark.parametrize(("name", "places"), [("validation", (130, 140)), ("test", (140, 200))])
-def test_a_class_without_a_row_in_a_split_is_noted(name: str, places: tuple[int, int]) -> None:
-    first, end = places
-    labels = [*LABELS[:first], *["good"] * (end - first), *LABELS[end:]]
-    (note,) = of(labels=labels)
-    assert note.startswith(f"classes without a row in {name}: bad; nothing that {name} chooses")
