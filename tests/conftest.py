@@ -23,7 +23,6 @@ from tests.support.tiny import (
     save_table,
     shipped,
     table,
-    use_adapter_in_another_process,
 )
 
 if TYPE_CHECKING:
@@ -120,54 +119,18 @@ def trained_adapter(
     finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Classifier]:
     """Return a copy of the finished run with its adapter trained again, and that adapter."""
-    from stages.core.artefacts import read_object
-    from stages.model.device import set_up
-    from stages.model.fast import speed_up
-    from stages.model.head import load_head, read_head
-    from stages.model.load import load_base
-    from stages.model.lora import attach_lora
-    from stages.model.saved import save_adapter
-    from stages.rows import prepared
-    from stages.training.checkpoints import made_of
-    from stages.training.trainer import Start, train
+    from stages.train_lora import train_lora
+    from stages.training.trainer import train
 
     folder = tmp_path_factory.mktemp("trained") / "project"
     shutil.copytree(finished_run, folder)
-    with chdir(folder):
-        shutil.rmtree(paths.ADAPTER)
-        labels = prepared.read_labels()
-        device = set_up(params.compute)
-        base = load_base(paths.BASE_MODEL, labels, params.seed, device, params.model.pooling)
-        load_head(base, paths.HEAD)
-        start = Start("classifier", read_head(base, paths.HEAD, paths.HEAD_WEIGHTS.name))
-        classifier = attach_lora(base, params.lora)
-        speed_up(classifier, device, params.seed)
-        splits = (
-            prepared.read_split(paths.TRAIN, labels),
-            prepared.read_split(paths.VALIDATION, labels),
-        )
-        training = train(classifier, splits, params, device, start)
-        fitted = read_object(paths.HEAD_FIT, "temperature")["temperature"]
-        save_adapter(
-            classifier,
-            "lora",
-            training.kept,
-            device,
-            paths.ADAPTER,
-            paths.BASE_MODEL,
-            32,
-            training.temperature or fitted,
-            made_of(),
-        )
-    return folder, classifier
+    trained: list[Classifier] = []
 
+    def watched(classifier: Classifier, *given: Any) -> Any:
+        trained.append(classifier)
+        return train(classifier, *given)
 
-@pytest.fixture(scope="session")
-def other_process_outputs(trained_adapter: tuple[Path, Classifier]) -> Path:
-    """Return a folder in which a process with hash seed 0 has used the trained adapter.
-
-    Its logits on the test rows are in 0.pt, a fresh adapter is in fresh-0.
-    """
-    with chdir(trained_adapter[0]):
-        use_adapter_in_another_process("0")
-    return trained_adapter[0]
+    with chdir(folder), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("stages.train_lora.train", watched)
+        train_lora(params)
+    return folder, trained[0]

@@ -91,21 +91,6 @@ def reached(file: Path) -> set[str]:
     return modules
 
 
-def every_folder() -> list[str]:
-    folders = {file.parent for file in (ROOT / "stages").rglob("*.py")} - {ROOT / "stages"}
-    return sorted(folder.relative_to(ROOT).as_posix() for folder in folders)
-
-
-@pytest.mark.parametrize("folder", every_folder())
-@pytest.mark.parametrize("form", ["from {} import {}", "from {}.{} import x", "import {}.{}"])
-def test_an_import_from_any_folder_is_seen(folder: str, form: str, tmp_path: Path) -> None:
-    module = next(file for file in sorted((ROOT / folder).glob("*.py")))
-    package, name = folder.replace("/", "."), module.stem
-    file = tmp_path / "stage.py"
-    file.write_text(f"def work():\n    {form.format(package, name)}\n", encoding="utf-8")
-    assert imported(file) == {f"{package}.{name}"}
-
-
 def test_a_package_holds_no_code_of_its_own() -> None:
     for file in (ROOT / "stages").rglob("__init__.py"):
         (docstring,) = ast.parse(file.read_text(encoding="utf-8")).body

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from contextlib import chdir
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from stages.core import paths
 from stages.core.params import Params
-from stages.model.device import resolve
-from stages.model.lora import attach_lora
-from stages.model.saved import save_adapter
+from stages.model.device import set_up
+from stages.rows.prepared import read_labels, read_split
+from stages.scoring.logits import predict_logits, probabilities_of
+from stages.scoring.predictions import write_predictions
+from tests.support.faults import assert_succeeded, stage
 from tests.support.tiny import (
     COMPUTE,
     changed,
@@ -21,7 +22,6 @@ from tests.support.tiny import (
     save_params,
     save_table,
     table,
-    use_adapter_in_another_process,
 )
 
 if TYPE_CHECKING:
@@ -54,14 +54,6 @@ def test_a_second_run_gives_the_same_bytes(finished_run: Path, params: Params) -
     assert [name for name in first if first[name] != second[name]] == []
 
 
-@pytest.mark.slow
-def test_a_run_over_an_old_one_gives_the_same_bytes(
-    finished_run: Path, project: Path, params: Params
-) -> None:
-    run_all(params)
-    assert content(project) == content(finished_run)
-
-
 def test_another_training_in_the_same_process_gives_the_same_adapter(
     finished_run: Path, trained_adapter: tuple[Path, Classifier]
 ) -> None:
@@ -90,21 +82,16 @@ def test_another_seed_of_training_is_scored_on_the_same_rows(
     assert paths.ADAPTER_WEIGHTS.read_bytes() != (finished_run / paths.ADAPTER_WEIGHTS).read_bytes()
 
 
-def test_a_fresh_adapter_is_the_same_in_another_process(
-    other_process_outputs: Path, params: Params, load_tiny_base: Any
+def test_a_new_process_scores_as_the_trained_model_in_memory(
+    trained_adapter: tuple[Path, Classifier], params: Params
 ) -> None:
-    fresh = attach_lora(load_tiny_base("bert", pooling="mean"), params.lora)
-    save_adapter(fresh, "lora", "trained", resolve(COMPUTE), paths.ADAPTER, paths.BASE_MODEL, 32)
-    assert content(other_process_outputs / "fresh-0") == content(paths.ADAPTER)
-
-
-@pytest.mark.slow
-def test_the_hash_seed_of_a_process_changes_nothing(other_process_outputs: Path) -> None:
-    with chdir(other_process_outputs):
-        use_adapter_in_another_process("1")
-    first, second = (content(other_process_outputs / f"fresh-{seed}") for seed in "01")
-    assert len(first) == 4  # config, weights, manifest, class names
-    assert first == second
-    assert torch.equal(
-        torch.load(other_process_outputs / "0.pt"), torch.load(other_process_outputs / "1.pt")
-    )
+    folder, classifier = trained_adapter
+    with chdir(folder):
+        assert_succeeded(stage("evaluate_adapter"))
+        labels = read_labels()
+        test = read_split(paths.TEST, labels)
+        length = params.data.max_length
+        logits = predict_logits(classifier, test.texts, length, set_up(COMPUTE), "x")
+        own = Path("own.csv")
+        write_predictions(own, test.ids, test.targets, labels, probabilities_of(logits))
+        assert own.read_bytes() == paths.ADAPTER_PREDICTIONS.read_bytes()

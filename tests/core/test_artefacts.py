@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from stages.core import paths
-from stages.core.artefacts import read_json, remake, replacing, require, sha256_of, write_json
-from stages.core.errors import DataError, HostError
+from stages.core.artefacts import read_json, remake, replacing, write_json
+from stages.core.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -170,25 +170,6 @@ def test_a_number_that_is_not_finite_is_not_written(number: float) -> None:
     assert tree() == {"m.json": '{\n  "x": 1\n}\n'}
 
 
-@pytest.mark.parametrize(
-    ("path", "stage"),
-    [
-        (paths.TRAIN, "prepare"),
-        (paths.BASE_MODEL, "fetch_base"),
-        (paths.HEAD_WEIGHTS, "evaluate_base"),
-        (paths.ADAPTER_MANIFEST, "train_lora"),
-        (paths.MODEL_CARD, "compare"),
-        (Path("models/unknown"), None),
-    ],
-)
-def test_a_missing_input_names_the_stage_that_makes_it(path: Path, stage: str | None) -> None:
-    with pytest.raises(HostError) as caught:
-        require(path)
-    maker = f"stage '{stage}' makes it" if stage else "no stage makes it"
-    fix = f"run: dvc repro {stage or ''}".strip()
-    assert str(caught.value) == f"error: {path} not found: {maker}. Fix: {fix}"
-
-
 def test_a_damaged_file_that_no_stage_makes_does_not_force_all_of_them() -> None:
     assert remake(Path("models/unknown.json")) == "make it again: dvc repro"
     assert remake(paths.LABELS) == "make it again: dvc repro -f prepare"
@@ -202,10 +183,3 @@ def test_a_damaged_json_file_names_what_makes_it_again(content: bytes) -> None:
         read_json(paths.LABELS)
     assert str(caught.value).startswith("error: data/labels.json: ")
     assert "dvc repro -f prepare" in str(caught.value)
-
-
-def test_the_sha256_is_of_the_bytes() -> None:
-    Path("c.txt").write_bytes(b"abc")
-    assert sha256_of(Path("c.txt")) == (
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )

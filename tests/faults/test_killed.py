@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -162,15 +161,6 @@ def test_a_checkpoint_of_other_params_is_not_used(params: Params) -> None:
     assert output_hashes() == from_the_beginning
 
 
-@pytest.mark.usefixtures("before_training")
-def test_a_checkpoint_of_other_data_is_not_used() -> None:
-    assert_killed_at("step:11")
-    shutil.copy(paths.VALIDATION, paths.TRAIN)
-    output = train()
-    assert f"other inputs ({paths.TRAIN}" in output
-    assert "continuing from" not in output
-
-
 @pytest.mark.guard("SIGTERM")
 @pytest.mark.usefixtures("before_training")
 @pytest.mark.parametrize(
@@ -228,41 +218,6 @@ def test_a_second_training_is_refused() -> None:
     )
     assert_succeeded(first.finish())
     assert output_hashes()
-
-
-# Starts at the time AT. The winner holds the lock until all others were refused.
-RACE = """
-import os, sys, time
-from pathlib import Path
-from stages.core.errors import HostError
-from stages.running.ends import exit_code_of
-from stages.running.run import sole_run
-folder = Path(os.environ["FOLDER"])
-def work():
-    while time.time() < float(os.environ["AT"]): pass
-    try:
-        with sole_run("train_lora"):
-            (folder / f"winner-{os.getpid()}").touch()
-            end = time.time() + 30
-            while len(list(folder.glob("refused-*"))) < 9 and time.time() < end: time.sleep(0.05)
-    except HostError:
-        (folder / f"refused-{os.getpid()}").touch()
-        raise
-sys.exit(exit_code_of(work))
-"""
-
-
-@pytest.mark.slow
-def test_one_of_ten_concurrent_starts_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for number in range(5):
-        folder = tmp_path / f"round-{number}"
-        folder.mkdir()
-        start_at = str(time.time() + 1)
-        racers = [Run(RACE, AT=start_at, FOLDER=str(folder)) for _ in range(10)]
-        ends = [racer.finish(60).returncode for racer in racers]
-        assert sorted(ends) == [0] + [5] * 9
-        assert len(list(folder.glob("winner-*"))) == 1
 
 
 NAN_LOSS = """

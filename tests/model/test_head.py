@@ -34,7 +34,6 @@ from tests.support.tiny import COMPUTE, MODELS, NAMES, changed, shipped, table
 ROWS = table(classes=3, rows=90)
 TARGETS = [NAMES.index(label) for _, label in ROWS]
 PENALTY = 0.01
-FIT = {"l2": PENALTY, "temperature": 1.0}
 LORA = changed(shipped(), lora__r=3, lora__target_modules="attention").lora  # r = classes
 HEAD_FILE = paths.HEAD_WEIGHTS.name
 
@@ -100,17 +99,6 @@ def test_the_encoder_stays_as_it_is(load_tiny_base: Any) -> None:
         assert torch.equal(tensor, before[name]) is (name not in base.head_state())
 
 
-def test_the_head_is_the_fitted_one_after_the_untrained_ones_were_tried(
-    load_tiny_base: Any,
-) -> None:
-    base = load_tiny_base("bert-no-pooler", NAMES)
-    features = features_of(base)
-    fit_head(base, (features, TARGETS), (features, TARGETS), [PENALTY])
-    fitted = base.head_state()
-    untrained_accuracies(base, features, TARGETS)
-    assert all(torch.equal(tensor, fitted[name]) for name, tensor in base.head_state().items())
-
-
 def test_untrained_heads_are_one_for_each_seed(load_tiny_base: Any) -> None:
     base = load_tiny_base("bert", NAMES)
     features = features_of(base)
@@ -140,16 +128,6 @@ def test_a_reset_head_is_as_fresh_as_the_first(load_tiny_base: Any, name: str) -
             assert float(tensor.std()) == pytest.approx(0.2, rel=0.5)  # the initializer's
     for key, tensor in classifier.model.state_dict().items():
         assert key in first or torch.equal(tensor, body[key])
-
-
-def test_a_head_comes_back_as_it_was_saved(load_tiny_base: Any) -> None:
-    saved = load_tiny_base("distilbert", seed=1)
-    save_head(saved, paths.HEAD, {"l2": 0.1}, saved.head_state())
-    loaded = load_tiny_base("distilbert", seed=2)
-    load_head(loaded, paths.HEAD)
-    assert saved.head_state().keys() == loaded.head_state().keys()
-    for key, tensor in saved.head_state().items():
-        assert torch.equal(tensor, loaded.head_state()[key])
 
 
 @pytest.mark.parametrize("labels", [NAMES, ("one",)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ from stages.model.classifier import Classifier, Pooling
 from stages.model.device import resolve
 from stages.model.methods import method_of
 from stages.model.saved import load_adapter, save_adapter
-from tests.support.adapters import TEXTS, logits
-from tests.support.tiny import COMPUTE, MODELS
+from stages.reporting.card import model_card
+from tests.support.adapters import TEXTS, logits, shaken
+from tests.support.example_results import example
+from tests.support.tiny import COMPUTE, MODELS, changed
 
 CPU = resolve(COMPUTE)
+LABELS = ["no", "yes"]
 
 
 def loaded(load_tiny_base: Any, name: str, pooling: Pooling, seed: int = 42) -> Classifier:
@@ -53,6 +57,33 @@ def test_another_pooling_does_without_the_pooler_of_bert(load_tiny_base: Any) ->
     assert loaded(load_tiny_base, "bert", "auto").model.bert.pooler is not None
     assert not list(loaded(load_tiny_base, "bert", "mean").model.bert.pooler.parameters())
     assert loaded(load_tiny_base, "bert-no-pooler", "mean").head == ("classifier",)
+
+
+@pytest.mark.parametrize("name", ["bert", "bert-no-pooler", "distilbert", "modernbert"])
+@pytest.mark.parametrize("pooling", ["auto", "first", "mean"])
+def test_the_lines_of_the_card_load_what_was_trained(
+    load_tiny_base: Any, params: Params, name: str, pooling: Pooling
+) -> None:
+    settings = changed(
+        params,
+        data__source="movie-reviews",
+        model__pooling=pooling,
+        lora__target_modules="all-linear",
+    )
+    trained = method_of(settings).attach(loaded(load_tiny_base, name, pooling), settings)
+    save_adapter(shaken(trained), "lora", "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
+    (code,) = re.findall(r"```python\n(.*?)```", model_card(example(settings, LABELS)), re.DOTALL)
+    lines: dict[str, Any] = {}
+    exec(code.replace('["a text"]', repr(TEXTS[:1])), lines)  # noqa: S102  # the card's own code
+    with torch.no_grad():
+        theirs = lines["model"](**lines["inputs"]).logits
+    batch = batch_of(trained)
+    length = int(batch["attention_mask"][0].sum())
+    with torch.no_grad():
+        ours = trained.model.eval()(
+            **{key: each[:1, :length] for key, each in batch.items()}
+        ).logits
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.guard("pooling of the adapter")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,11 @@ from stages.core import paths
 from stages.core.artefacts import sha256_of
 from stages.core.errors import ModelError
 from stages.core.params import LoraParams, Params
-from stages.model.classifier import Classifier
-from stages.model.device import resolve, set_up
+from stages.model.device import resolve
 from stages.model.load import load_base
 from stages.model.lora import attach_lora
 from stages.model.saved import CONFIG, MANIFEST, WEIGHTS, load_adapter, save_adapter
-from stages.rows.prepared import read_split
-from stages.scoring.logits import predict_logits
-from tests.support.adapters import logits, read_the_mean, shaken
+from tests.support.adapters import logits, shaken
 from tests.support.tiny import COMPUTE, NAMES
 
 CPU = resolve(COMPUTE)
@@ -85,17 +81,6 @@ def test_a_module_in_the_head_is_not_saved_twice(load_tiny_base: Any, lora: Lora
     assert torch.equal(logits(modern), logits(load_tiny_base("modernbert")))
 
 
-def test_another_process_gives_the_very_logits_of_the_training(
-    trained_adapter: tuple[Path, Classifier], other_process_outputs: Path, params: Params
-) -> None:
-    device = set_up(params.compute)
-    with chdir(other_process_outputs):
-        texts = read_split(paths.TEST, list(NAMES[:2])).texts
-        in_memory = predict_logits(trained_adapter[1], texts, 32, device, "test")
-    assert in_memory.shape == (20, 2)
-    assert torch.equal(torch.load(other_process_outputs / "0.pt"), in_memory)
-
-
 def test_the_file_holds_lora_and_head_alone(finished_run: Path) -> None:
     layers = [
         f"base_model.model.bert.encoder.layer.{n}.attention.self.{name}.lora_{side}.weight"
@@ -109,26 +94,6 @@ def test_the_file_holds_lora_and_head_alone(finished_run: Path) -> None:
         # The card is by stage compare.
         [CONFIG, WEIGHTS, MANIFEST, paths.ADAPTER_MODEL_CONFIG.name, "README.md"]
     )
-
-
-@pytest.mark.usefixtures("project")
-def test_plain_peft_loads_the_folder(params: Params) -> None:
-    from peft import PeftModel
-    from transformers import AutoModelForSequenceClassification
-
-    own = load_base(paths.BASE_MODEL, list(NAMES[:2]), 5, CPU, "mean")
-    own = load_adapter(own, paths.ADAPTER, paths.BASE_MODEL)
-    bare = read_the_mean(
-        AutoModelForSequenceClassification.from_pretrained(paths.BASE_MODEL, num_labels=2)
-    )
-    plain = PeftModel.from_pretrained(bare, paths.ADAPTER).eval()
-    texts = read_split(paths.TEST, list(NAMES[:2])).texts
-    batch = own.tokenizer(texts, padding=True, return_tensors="pt")
-    with torch.no_grad():
-        theirs = plain(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    ours = predict_logits(own, texts, 32, set_up(params.compute), "test")
-    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
-    assert ours.std() > 0.1
 
 
 def test_the_config_has_no_entry_twice_and_no_path_of_this_machine(finished_run: Path) -> None:

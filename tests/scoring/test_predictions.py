@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from io import BytesIO
 from pathlib import Path
 
@@ -114,27 +113,6 @@ def test_of_equals_either_may_be_predicted() -> None:
 def test_a_missing_file_is_for_the_caller_to_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_predictions(tmp_path / "x.csv", "x.csv", "correct it")
-
-
-JUNK = [b"", b",", b"\n", b'"', b"\x00", b"\xff", b"nan", b"-1", b"9" * 400, b"9" * 5000, b"1e999"]
-JUNK += [b"\r", b"\xef\xbb\xbf", b"True", b"0x1", b"1_0", b" ", b"p_", b"id"]
-
-
-def test_no_damage_ends_in_a_traceback() -> None:
-    chance = random.Random(1)  # noqa: S311  # damage
-    whole = text([*ROWS, *(f"{number},no,no,0.75,0.25" for number in range(5))])
-    refused = 0
-    for _ in range(500):
-        damaged = bytearray(whole)
-        for _ in range(chance.randint(1, 3)):
-            at = chance.randrange(len(damaged))
-            damaged[at : at + chance.choice([0, 1, 3, 8])] = chance.choice(JUNK)
-        try:
-            pair(bytes(damaged), bytes(damaged))
-        except UserError as error:
-            refused += 1
-            assert str(error).startswith(("error: x.csv: ", "error: one: "))  # noqa: PT017
-    assert refused > 400
 
 
 def test_a_hostile_value_is_shown_as_one_safe_line() -> None:

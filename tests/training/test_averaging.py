@@ -82,17 +82,6 @@ def test_a_resumed_average_goes_on_as_if_it_had_not_stopped() -> None:
     assert torch.equal(half.weight, load_file(folder / FILE)["weight"])
 
 
-@pytest.mark.usefixtures("tmp_cwd")
-def test_no_decay_is_no_average() -> None:
-    layer = model()
-    average = WeightAverage(layer, 0.0)
-    last = walk(average, layer, range(1, 4))[-1]
-    average.on_save(None, SimpleNamespace(global_step=4), None)
-    average.finish(Path("nowhere"))
-    assert torch.equal(layer.weight, last)
-    assert not paths.CHECKPOINTS.exists()
-
-
 @pytest.mark.usefixtures("project")
 def test_what_is_trained_is_the_average(params: Params) -> None:
     states: list[dict[str, Any]] = []

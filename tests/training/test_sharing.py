@@ -13,7 +13,7 @@ from stages.core.artefacts import sha256_of
 from stages.core.errors import ParamsError
 from stages.core.params import Params
 from stages.model.device import processes_of, share_of
-from tests.support.faults import assert_refused, assert_succeeded
+from tests.support.faults import assert_succeeded
 from tests.support.processes import assert_same_weights, start_stage, weights
 from tests.support.tiny import changed, save_params
 
@@ -77,15 +77,6 @@ def test_two_processes_train_to_the_same_bytes_twice(params: Params) -> None:
     assert hashes[0] == hashes[1]
     train(params, 1)
     assert sha256_of(paths.ADAPTER_WEIGHTS) != hashes[0][0]  # each process has masks of its own
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("project")
-def test_too_many_processes_for_a_batch_are_refused_before_they_start(params: Params) -> None:
-    save_params(changed(params, compute__processes=3))
-    done = start_stage("train_lora").finish()
-    assert_refused(done, 2, "train.batch_size: 8 rows cannot be divided over 3 processes")
-    assert len(done.stdout.splitlines()) == 1
 
 
 @pytest.mark.slow
