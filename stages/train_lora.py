@@ -5,12 +5,13 @@ import shutil
 from stages.core import paths
 from stages.core.artefacts import read_object, replacing
 from stages.core.params import Params
+from stages.model.classifier import Classifier
 from stages.model.device import set_up
 from stages.model.fast import speed_up
 from stages.model.head import last_layer, load_head, read_head
 from stages.model.load import load_base
 from stages.model.methods import method_of
-from stages.model.saved import save_adapter
+from stages.model.saved import check_loaded, load_adapter, save_adapter
 from stages.rows import prepared
 from stages.running import processes
 from stages.sources.catalogue import hub_name
@@ -30,14 +31,13 @@ def train_lora(params: Params) -> dict[str, str]:
         prepared.read_split(paths.VALIDATION, labels),
     )
 
-    base = load_base(
-        paths.BASE_MODEL,
-        labels,
-        params.seed,
-        device,
-        params.model.pooling,
-        params.train.attention_dropout,
-    )
+    def fresh_base() -> Classifier:
+        dropout = params.train.attention_dropout
+        return load_base(
+            paths.BASE_MODEL, labels, params.seed, device, params.model.pooling, dropout
+        )
+
+    base = fresh_base()
     load_head(base, paths.HEAD)
     starts = {"means": paths.HEAD_START.name, "base": paths.HEAD_WEIGHTS.name}
     start = Start(last_layer(base), read_head(base, paths.HEAD, starts[params.train.start]))
@@ -69,6 +69,9 @@ def train_lora(params: Params) -> dict[str, str]:
             made_of(),
             hub_name(params.model.source, "models"),
         )
+        loaded = load_adapter(fresh_base(), folder, paths.BASE_MODEL)
+        speed_up(loaded, device, params.seed)
+        check_loaded(classifier, loaded, splits[1].texts[:16], device)
     write_training_curves(training.history, paths.TRAINING_CURVES)
     shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
     return device.facts()

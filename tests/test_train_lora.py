@@ -112,3 +112,15 @@ def test_the_head_alone_trains_through_the_same_stages(
     assert not any(torch.equal(fitted[name], trained[name]) for name in fitted)
     evaluate_adapter(changed(params, train__method="head"))
     assert paths.ADAPTER_PREDICTIONS.read_bytes() != paths.BASE_PREDICTIONS.read_bytes()
+
+
+@pytest.mark.guard("the saved adapter is the trained one")
+@pytest.mark.usefixtures("project")
+def test_an_adapter_that_does_not_come_back_as_it_was_is_not_kept(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(paths.ADAPTER)
+    monkeypatch.setattr("stages.train_lora.load_adapter", lambda base, *_: base)
+    with pytest.raises(ModelError, match="loaded again it gives other logits"):
+        train_lora(params)
+    assert content(paths.ADAPTER) == before

@@ -11,10 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from stages.core import paths
 from stages.core.artefacts import require, sha256_of, write_json
 from stages.core.errors import ModelError, printable
-from stages.model.classifier import Classifier
+from stages.model.classifier import Classifier, probe_batch
 from stages.model.device import Device
 from stages.model.load import read_weights
 from stages.model.methods import METHODS
@@ -136,6 +139,30 @@ def load_adapter(classifier: Classifier, folder: Path, base: Path) -> Classifier
         what = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise ModelError(f"{folder}: cannot be loaded: {printable(what, 200)}", RETRAIN) from error
     return replace(loaded, model=loaded.model.eval())
+
+
+def check_loaded(trained: Classifier, loaded: Classifier, texts: list[str], device: Device) -> None:
+    """Check that what was loaded gives the logits of what was trained, on the same device.
+
+    Raises:
+        ModelError: if they differ by more than a hundredth of the largest: then weights that
+            matter were not saved.
+    """
+
+    def logits(classifier: Classifier) -> Tensor:
+        model = classifier.model.to(device.torch_device).eval()
+        batch = {k: v.to(model.device) for k, v in probe_batch(classifier.tokenizer, texts).items()}
+        with torch.inference_mode(), device.autocast():
+            found: Tensor = model(**batch).logits.float()
+        return found
+
+    before, after = logits(trained), logits(loaded)
+    if not torch.allclose(before, after, rtol=0, atol=0.01 * float(before.abs().max())):
+        raise ModelError(  # guard: the saved adapter is the trained one
+            f"{paths.ADAPTER}: loaded again it gives other logits than it was trained to "
+            f"(by up to {float((before - after).abs().max()):.2g})",
+            "report it with your params.yaml, and set the fields of lora to those of this project",
+        )
 
 
 def check_adapter(labels: Sequence[str], folder: Path, base: Path) -> None:

@@ -96,6 +96,7 @@ class LossBar(ProgressCallback):
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 
 
+LEARNED = 0.1  # nats; a training loss below leaves little gradient
 LOG_EVERY = 10  # optimiser steps
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -174,6 +175,12 @@ def train(
     trainer.average.finish(folder)
     processes.wait_for_all()  # the checkpoints are removed next
     history = list(trainer.state.log_history)
+    first = next(entry["loss"] for entry in history if "loss" in entry)
+    if first < LEARNED:
+        print(
+            f"warning: the training loss is {first:.3f} in the first steps: the head knows the "
+            "training rows already, so little is left to learn. Fix: train.start: means"
+        )
     after = predict_logits(
         classifier, validation.texts, params.data.max_length, device, "validation"
     )

@@ -236,6 +236,19 @@ def test_of_steps_without_a_mistake_the_surer_one_has_the_lower_scaled_loss() ->
 
 
 @pytest.mark.usefixtures("project")
+def test_a_first_loss_that_leaves_nothing_to_learn_is_named(
+    params: Params, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = changed(params, train__epochs=1)
+    first = train(once)[1][0]["loss"]
+    assert "Fix: train.start: means" not in capsys.readouterr().out
+    monkeypatch.setattr(trainer, "LEARNED", first + 1)
+    shutil.rmtree(paths.CHECKPOINTS)
+    train(once)
+    assert f"the training loss is {first:.3f} in the first steps" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("project")
 def test_the_contrastive_part_and_the_smoothing_change_what_is_learned(params: Params) -> None:
     once = changed(params, train__epochs=1)
     plain = state(train(once)[0])
