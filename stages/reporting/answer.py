@@ -23,7 +23,7 @@ MAJORITY = 0.6  # share of the commonest class above which accuracy alone mislea
 
 
 def answer(results: Results, show: Callable[[str], str] = printable) -> list[tuple[str, list[str]]]:
-    """Return (question, sentences) for the first screen of the report; commands in backticks.
+    """Return (question, sentences) for the first screen of the report.
 
     Args:
         results: of the comparison.
@@ -105,7 +105,7 @@ def advice(results: Results) -> list[str]:
             f"({percent(kept['accuracy'])} right, read off these rows)"
         )
     if results.seeds is None:
-        parts.append("Run `bert-lora seeds 5`: this is one training run")
+        parts.append("Run bert-lora seeds 5: this is one training run")
     return parts or ["Label more rows: these show nothing to act on"]
 
 
@@ -156,14 +156,9 @@ def caveats(
         )
     if gain.rows < FEW_TEST_ROWS:
         low, high = wilson(round(gain.second * gain.rows), gain.rows)
-        shows = (
-            f"a gain below {100 * gain.smallest:.0f} points cannot be shown"
-            if gain.smallest < 1
-            else "no gain can be shown on so few"
-        )
         found.append(
             f"{gain.rows} test rows: the adapter's accuracy lies anywhere from {100 * low:.0f} to "
-            f"{100 * high:.0f} %, and {shows}"
+            f"{100 * high:.0f} %, and a gain below {100 * gain.smallest:.0f} points cannot be shown"
         )
     rows = data["rows_train"]
     if rows < FEW_ROWS_A_CLASS * classes:

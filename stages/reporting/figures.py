@@ -240,20 +240,17 @@ def kept_step(results: Results) -> int | None:
 
 def draw_curve(trainings: pd.DataFrame) -> Figure:
     """Draw the mean accuracy of each method by training rows; a bar spans the seeds."""
-    with style():
-        figure, axes = new_figure(WIDTH, 3.2)
-        for method, title in METHODS.items():
-            of = trainings.groupby("rows")[method].agg(["mean", "min", "max"]) * 100
-            bar = [of["mean"] - of["min"], of["max"] - of["mean"]]
-            axes.errorbar(
-                of.index, of["mean"], np.abs(bar), capsize=2, label=title, **LOOKS[method]
-            )
-        axes.set_xscale("log", base=2)
-        counts = sorted(set(trainings["rows"]))
-        axes.set_xticks(counts, [f"{count:,}" for count in counts])
-        axes.set_xlabel("training rows")
-        axes.set_ylabel("accuracy on the test rows (%)")
-        axes.legend()
+    figure, axes = new_figure(WIDTH, 3.2)
+    for method, title in METHODS.items():
+        of = trainings.groupby("rows")[method].agg(["mean", "min", "max"]) * 100
+        bar = [of["mean"] - of["min"], of["max"] - of["mean"]]
+        axes.errorbar(of.index, of["mean"], np.abs(bar), capsize=2, label=title, **LOOKS[method])
+    axes.set_xscale("log", base=2)
+    counts = sorted(set(trainings["rows"]))
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.set_xlabel("training rows")
+    axes.set_ylabel("accuracy on the test rows (%)")
+    axes.legend()
     return figure
 
 
@@ -269,29 +266,28 @@ def draw_search(trials: pd.DataFrame, found: dict[str, Any]) -> dict[str, Figure
         return {}
     losses = trials["validation_loss"].astype(float)
     best = int(losses.to_numpy().argmin())
-    with style():
-        lines = -(-len(varied) // 2)
-        figure, grid = new_figure(WIDTH, 1.9 * lines + 0.3, 2, lines, sharey=True, squeeze=False)
-        figure.set_label(f"The best trial has {words({p: trials[p][best] for p in varied})}.")
-        for axes, path in itertools.zip_longest(grid.flat, varied):
-            if path is None:
-                axes.set_axis_off()
-                continue
-            space, values = found["space"][path], trials[path]
-            if choices := space.get("choices"):
-                axes.xaxis.update_units([shown(choice) for choice in choices])  # in this order
-            else:
-                values = values.astype(float)
-            axes.scatter(values, losses, 18, color=COLOURS["muted"])
-            axes.scatter(values[best], losses[best], 40, color=COLOURS["adapter"], marker="D")
-            if space.get("log"):
-                axes.set_xscale("log")
-                axes.xaxis.set_major_formatter("{x:g}")
-                axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set_xlabel(path, fontsize=8)
-            axes.tick_params(labelsize=8)
-        low, top = losses[best], losses[best] + CAP * (losses.median() - losses[best])
-        if low < top < losses.max():
-            grid[0, 0].set_ylim(low - (top - low) / 20, top)
-        figure.supylabel("validation log loss (nats)", fontsize=9)
+    lines = -(-len(varied) // 2)
+    figure, grid = new_figure(WIDTH, 1.9 * lines + 0.3, 2, lines, sharey=True, squeeze=False)
+    figure.set_label(f"The best trial has {words({p: trials[p][best] for p in varied})}.")
+    for axes, path in itertools.zip_longest(grid.flat, varied):
+        if path is None:
+            axes.set_axis_off()
+            continue
+        space, values = found["space"][path], trials[path]
+        if choices := space.get("choices"):
+            axes.xaxis.update_units([shown(choice) for choice in choices])  # in this order
+        else:
+            values = values.astype(float)
+        axes.scatter(values, losses, 18, color=COLOURS["muted"])
+        axes.scatter(values[best], losses[best], 40, color=COLOURS["adapter"], marker="D")
+        if space.get("log"):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(path, fontsize=8)
+        axes.tick_params(labelsize=8)
+    low, top = losses[best], losses[best] + CAP * (losses.median() - losses[best])
+    if low < top < losses.max():
+        grid[0, 0].set_ylim(low - (top - low) / 20, top)
+    figure.supylabel("validation log loss (nats)", fontsize=9)
     return {"search_params": figure}

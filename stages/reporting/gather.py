@@ -95,9 +95,6 @@ def gather(params: Params) -> Results:
         search=search.search_of_run(params, data["source_sha256"]),
         curve=records.read_curve(records.curve_name(params, identity, precision)),
         exports=records.exports_of(manifest["files"]),
-        hashes={"data": data["source_sha256"]}
-        | {f"base: {name}": sha for name, sha in manifest["base"].items()}
-        | {f"adapter: {name}": sha for name, sha in manifest["files"].items()},
         made_of=identity,
         params=params,
     )

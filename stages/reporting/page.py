@@ -5,12 +5,10 @@ Markdown `plain` does.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from stages.core.errors import printable
@@ -30,28 +28,19 @@ from stages.sources.catalogue import public_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 25  # rows of each kind that the page shows
-SHOWN = 160  # characters of a text
 
-# Key in `details`, what people call it, its unit, which way is better, and what it says.
-SCORES = [
-    ("accuracy", "accuracy", "percent", "higher",
-     "rows whose most probable class is the true one"),
-    ("f1_macro", "macro F1", "number", "higher",
-     "precision and recall, every class that has test rows weighing the same"),
-    ("matthews", "Matthews correlation", "number", "higher",
-     "agreement beyond chance: 0 = none, 1 = all"),
-    ("roc_auc", "area under the ROC curve", "number", "higher",
-     "chance that the right one of two rows ranks higher; classes without test rows left out"),
-    ("log_loss", "log loss (nats)", "number", "lower", "how improbable it finds the true class"),
-    ("log_loss_raw", "log loss before the temperature", "number", "lower", ""),
-    ("brier", "Brier score (0 to 2)", "number", "lower",
-     "squared distance of the probabilities from the truth"),
-    ("calibration_error", "expected calibration error", "percent", "lower",
-     "how far confidence is from accuracy"),
-    ("calibration_error_raw", "the same before the temperature", "percent", "lower", ""),
-    ("temperature", "temperature, fitted on validation", "number", "1",
-     "what the logits are divided by: above 1 = they were surer than right"),
-]  # fmt: skip
+PERCENT = ("accuracy", "calibration_error")
+# Key in `details`: what people call it, which way is better, and what it says.
+SCORES = {
+    "accuracy": ("accuracy", "higher", "rows whose most probable class is the true one"),
+    "f1_macro": ("macro F1", "higher", "every class that has test rows weighs the same"),
+    "matthews": ("Matthews correlation", "higher", "agreement beyond chance: 0 = none, 1 = all"),
+    "roc_auc": ("area under the ROC curve", "higher", "chance that the right row ranks higher"),
+    "log_loss": ("log loss (nats)", "lower", "how improbable it finds the true class"),
+    "brier": ("Brier score (0 to 2)", "lower", "squared distance of the probabilities"),
+    "calibration_error": ("expected calibration error", "lower", "confidence minus accuracy"),
+    "temperature": ("temperature, fitted on validation", "1", "what the logits are divided by"),
+}
 
 
 def number(value: float | None) -> str:
@@ -61,21 +50,10 @@ def number(value: float | None) -> str:
     return f"{value:#.3g}".rstrip(".") if 1e-3 <= abs(value) < 1e3 else f"{value:.3g}"
 
 
-def shown(text: object, limit: int = SHOWN) -> str:
-    """Return a text of the data as one safe line."""
-    return printable(text, limit)
-
-
 def plain(text: object, limit: int = 80) -> str:
     """Return a text of the data as one line that Markdown shows as it is."""
     line = printable(text, limit)
     return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#+!|~&@:." else c for c in line)
-
-
-def coded(text: str) -> Markup:
-    """Return a sentence as HTML, what is in backticks as code."""
-    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    return Markup(html)  # noqa: S704  # escaped above
 
 
 def report_html(results: Results, drawn: dict[str, Figure]) -> str:
@@ -113,9 +91,8 @@ def environment(autoescape: bool) -> Environment:
         "between": lambda pair: between(*pair),
         "step": lambda pair: step(*pair),
         "number": number,
-        "shown": shown,
+        "shown": printable,
         "plain": plain,
-        "coded": coded,
         "p": shown_p,
         "one": lambda value: f"{value:.1f}",
     }
@@ -143,7 +120,7 @@ def content_of(results: Results) -> dict[str, Any]:
         "base": base,
         "source": source,
         "ladder": results.ladder[::-1].to_dict("records"),
-        "answers": answer(results, shown),
+        "answers": answer(results),
         "plain_answers": answer(results, plain),
         "limits": limits(results),
         "sure": SURE_MISTAKES,
@@ -151,8 +128,8 @@ def content_of(results: Results) -> dict[str, Any]:
         "left_out": left_out(results.data),
         "curve_advice": curve_advice(results.curve) if len(results.curve) else "",
         "scores": [
-            (name, better, about, *(_score(details[m][key], unit) for m in MODELS))
-            for key, name, unit, better, about in SCORES
+            (*words, *((percent if key in PERCENT else number)(details[m][key]) for m in MODELS))
+            for key, words in SCORES.items()
         ],
         "groups": [*sorted(classes, key=lambda of: f1[of[1]]["f1"]), *others],
         "confused": results.confused.to_dict("records"),
@@ -167,7 +144,3 @@ def content_of(results: Results) -> dict[str, Any]:
         },
         "method": facts_of(params),
     }
-
-
-def _score(value: float | None, unit: str) -> str:
-    return percent(value) if unit == "percent" else number(value)

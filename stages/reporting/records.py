@@ -75,27 +75,28 @@ def record_of(
         a character for each row in the order of the ids: 48 plus how many seeds have it right. An
         interval over seeds is never narrower than what the test rows allow.
     """
-    right = {  # shape (seeds, rows)
-        name: np.array([(frame["label"] == frame["predicted"]).to_numpy() for frame in frames])
-        for name, frames in (("base", bases), ("adapter", adapters))
-    }
-    values = {f"accuracy_{name}": [float(r.mean()) for r in rows] for name, rows in right.items()}
-    pairs = zip(values["accuracy_adapter"], values["accuracy_base"], strict=True)
-    values["accuracy_gain"] = [adapter - base for adapter, base in pairs]
+    base, adapter = (  # shape (seeds, rows)
+        np.array([(frame["label"] == frame["predicted"]).to_numpy() for frame in frames])
+        for frames in (bases, adapters)
+    )
     rows, count = len(bases[0]), len(seeds)
-    over_rows = {f"accuracy_{n}": wilson(of.sum() / count, rows) for n, of in right.items()}
-    flips = [(wins & ~losses).sum() / count for wins, losses in (
-        (right["adapter"], right["base"]), (right["base"], right["adapter"]))]  # fmt: skip
-    over_rows["accuracy_gain"] = low, high = gain_interval(float(flips[0]), float(flips[1]), rows)
-    spreads = {name: spread(values[name]) for name in FIGURES}
+    fixed, broken = ((adapter & ~base).sum() / count, (base & ~adapter).sum() / count)
+    low, high = gain_interval(float(fixed), float(broken), rows)
+    over_rows = [wilson(of.sum() / count, rows) for of in (base, adapter)]
+    means = [base.mean(axis=1), adapter.mean(axis=1)]
     fields: dict[str, Any] = {}
-    for name, own in spreads.items():
-        fields |= {name: values[name], f"{name}_mean": own.mean, f"{name}_sd": own.sd}
-        ends = (min(own.low, over_rows[name][0]), max(own.high, over_rows[name][1]))
-        fields |= dict(
-            zip((f"{name}_low", f"{name}_high"), ends if count > 1 else (None, None), strict=True)
-        )
-    over_seeds = spreads["accuracy_gain"].high - spreads["accuracy_gain"].low
+    for name, values, ends in zip(
+        FIGURES, [*means, means[1] - means[0]], [*over_rows, (low, high)], strict=True
+    ):
+        own = spread(values.tolist())
+        fields |= {
+            name: values.tolist(),
+            f"{name}_mean": own.mean,
+            f"{name}_sd": own.sd,
+            f"{name}_low": min(own.low, ends[0]) if count > 1 else None,
+            f"{name}_high": max(own.high, ends[1]) if count > 1 else None,
+        }
+    over_seeds = own.high - own.low  # of the last, the gain
     limits = "the seeds" if over_seeds > high - low else "the test set"
     order = np.argsort(bases[0]["id"].to_numpy())
     return {
@@ -105,7 +106,7 @@ def record_of(
         "gain_rows_low": low,
         "gain_rows_high": high,
         "limits": limits if count > 1 else None,
-        "right": "".join(chr(48 + n) for n in right["adapter"].sum(axis=0)[order]),
+        "right": "".join(chr(48 + n) for n in adapter.sum(axis=0)[order]),
         **fields,
     }
 

@@ -112,7 +112,6 @@ class Results:
             `search.search_of_run` returns them, or None.
         curve: the trainings of `bert-lora curve` of this run, see `records.read_curve`; maybe none.
         exports: how each recorded export of this adapter compares with it, by format and precision.
-        hashes: sha256 of what the results depend on: data, base, adapter.
         made_of: what the adapter was made of, see `records.identity_of`.
         params: the settings.
     """
@@ -139,7 +138,6 @@ class Results:
     search: tuple[pd.DataFrame, dict[str, Any]] | None
     curve: pd.DataFrame
     exports: dict[str, dict[str, Any]]
-    hashes: dict[str, str]
     made_of: dict[str, str]
     params: Params
 

@@ -166,7 +166,7 @@ def test_what_is_next_has_the_threshold_to_copy(results: Results) -> None:
         f"confidence, {wrong - left:.0f} of the {wrong:.0f} mistakes go with them and {left:.0f} "
         f"remain in the other 800 ({100 * table['accuracy'][80]:.1f} % right, read off these rows)"
     )
-    assert seeds.startswith("Run `bert-lora seeds 5`")
+    assert seeds.startswith("Run bert-lora seeds 5")
     assert advice(replace(results, seeds={"seeds": [1, 2]})) == [read, hand_over]
 
 

@@ -82,7 +82,6 @@ def example(
         search=None,
         curve=pd.DataFrame(),
         exports={},
-        hashes={"data": "0" * 64},
         made_of={},
         params=params,
     )
