@@ -16,7 +16,6 @@ from stages.reporting.significance import (
     paired_gain,
     smallest_gain,
     spread,
-    wilson,
 )
 
 
@@ -103,12 +102,6 @@ def test_the_smallest_gain_is_the_least_that_is_significant(flipped: int) -> Non
     ]
     assert round(smallest_gain(flipped, rows) * rows) == min(significant)
     assert smallest_gain(flipped, 4) <= 1  # never more than all rows
-
-
-@pytest.mark.parametrize(("right", "rows"), [(0, 10), (10, 10), (7, 10), (891, 1066), (1, 1)])
-def test_wilson_is_that_of_scipy(right: int, rows: int) -> None:
-    theirs = stats.binomtest(right, rows).proportion_ci(method="wilson")
-    assert wilson(right, rows) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_the_spread_of_several_seeds() -> None:
