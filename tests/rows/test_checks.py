@@ -22,11 +22,6 @@ from tests.support.tiny import params_for
 TEXTS = [f"text {number}" for number in range(6)]
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def params(**changes: Any) -> DataParams:
     return params_for("mine", **changes).data
 

@@ -301,10 +301,16 @@ def test_a_table_is_the_same_data_in_every_form(rows: Rows) -> None:
     assert_same_in_every_form(rows)
 
 
-def test_texts_of_one_line_are_the_same_data_in_every_form() -> None:
-    assert_same_in_every_form(
-        [(f'"so", it\'s schön {n}', ("late", "in_time")[n % 2]) for n in range(40)]
-    )
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ('"so", it\'s schön', ("late", "in_time")),
+        ('" schön;\tn,\n', (1.0, 2.0)),
+        ('" schön;\tn,\n', (True, False)),
+    ],
+)
+def test_one_table_is_the_same_data_in_every_form(text: str, labels: tuple[Any, Any]) -> None:
+    assert_same_in_every_form([(f"{text} {n}", labels[n % 2]) for n in range(40)])
 
 
 def test_splits_are_the_same_data_in_every_form() -> None:
@@ -348,12 +354,6 @@ def test_the_table_of_forms_names_forms_that_are_tested() -> None:
     forms = {*files(sample), *line_files(sample), "texts.txt", "labels.txt"}
     assert named <= forms
     assert len(named) > len(forms) / 2
-
-
-@pytest.mark.parametrize("labels", [(1.0, 2.0), (True, False)])
-def test_numbers_and_booleans_are_the_same_labels_in_every_format(labels: tuple[Any, Any]) -> None:
-    rows: Rows = [(f'" schön;\tn,\n{number}', labels[number % 2]) for number in range(40)]
-    assert_same_in_every_form(rows)
 
 
 def test_a_number_that_excel_made_of_a_text_is_a_text() -> None:

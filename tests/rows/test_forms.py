@@ -266,11 +266,6 @@ def test_what_was_decided_is_said(
     assert said in capsys.readouterr().out
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def write(files: Files) -> Path:
     """Write the files into a folder; return it, or its one file."""
     for name, content in files.items():

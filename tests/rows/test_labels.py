@@ -10,8 +10,10 @@ from stages.rows.labels import label_list, note_on_lists
 from stages.sources.locate import DataSource
 
 
-def listed(labels: list[str], names: tuple[str, ...] | None = None) -> list[str]:
+def listed(labels: list[str], names: tuple[str, ...] | None = None, tested: int = 0) -> list[str]:
+    """Return the classes of rows, of which the last ones are those of a test split."""
     rows = pd.DataFrame({"label": labels, "split": "all", "file": "f", "line": range(len(labels))})
+    rows.loc[len(rows) - tested :, "split"] = "test"
     return label_list(rows, DataSource({"all": (Path("f"),)}, "", label_names=names))
 
 
@@ -54,6 +56,13 @@ def test_what_is_no_list_of_classes_is_refused(labels: list[str], message: str) 
     with pytest.raises(DataError) as caught:
         listed(labels)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("label", ["postive", "Positive"])
+def test_a_misspelt_label_of_the_test_split_is_named_with_a_suggestion(label: str) -> None:
+    message = f"line 10: label {label} is not in train, did you mean positive?"
+    with pytest.raises(DataError, match=message):
+        listed(["positive", "negative"] * 5 + [label], tested=1)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,7 @@ ROWS = {"id": ["a1", "b2"], "text": ["good", "bad, so"], "label": ["yes", "no"]}
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _data() -> None:
     Path("data").mkdir()
 
 

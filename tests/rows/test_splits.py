@@ -2,7 +2,6 @@
 
 import itertools
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,11 +17,6 @@ from tests.support.tiny import params_for
 TWO: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in range(60)]
 MANY: Rows = [(f"text {number}", "pos" if number % 2 else "neg") for number in range(600)]
 NONE = {f"rows_{name}": 0 for name in COUNTS}
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def few(label: str, rows: int) -> Rows:

