@@ -74,12 +74,6 @@ def test_the_code_of_a_stage_is_that_of_the_repository() -> None:
     assert not any("__pycache__" in name or "/tools/" in name for name in files)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "stages: []", "stages:", "other: 1"])
-def test_a_dvc_yaml_without_stages_makes_nothing(content: str) -> None:
-    paths.PIPELINE.write_text(content, encoding="utf-8")
-    assert maker_of(paths.ADAPTER) is None
-
-
 @pytest.mark.parametrize("content", [b"stages: [", b"\xff", b"a: b: c"])
 def test_a_damaged_dvc_yaml_is_named(content: bytes) -> None:
     paths.PIPELINE.write_bytes(content)

@@ -77,21 +77,20 @@ def run_all_stages(**environment: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("dvc_project")
-def test_another_time_zone_locale_and_hash_seed_give_the_same_bytes() -> None:
+@pytest.mark.parametrize(
+    ("mask", "environment"),
+    [
+        (0o022, {"TZ": "Pacific/Chatham", "LC_ALL": "tr_TR.UTF-8", "PYTHONHASHSEED": "12345"}),
+        (0o077, {"LC_ALL": "C", "LANG": "C", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}),
+    ],
+)
+def test_another_time_zone_locale_hash_seed_and_umask_give_the_same_bytes(
+    mask: int, environment: dict[str, str]
+) -> None:
     before = tracked_hashes()
-    run_all_stages(
-        TZ="Pacific/Chatham", LC_ALL="tr_TR.UTF-8", LANG="tr_TR.UTF-8", PYTHONHASHSEED="12345"
-    )
-    assert tracked_hashes() == before
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("dvc_project")
-def test_another_umask_and_a_plain_locale_give_the_same_bytes() -> None:
-    before = tracked_hashes()
-    umask = os.umask(0o077)
+    umask = os.umask(mask)
     try:
-        run_all_stages(LC_ALL="C", LANG="C", OMP_NUM_THREADS="1", PYTHONHASHSEED="1")
+        run_all_stages(**environment)
     finally:
         os.umask(umask)
     assert tracked_hashes() == before

@@ -17,7 +17,7 @@ from stages.core.errors import ModelError
 from stages.core.params import Params
 from stages.model.classifier import Classifier
 from stages.model.device import resolve
-from stages.model.fast import run, speed_up
+from stages.model.fast import speed_up
 from stages.model.load import load_base
 from stages.model.lora import attach_lora, linear_names
 from stages.model.saved import load_adapter, save_adapter
@@ -217,7 +217,3 @@ def test_every_architecture_of_the_table_is_accepted_and_every_reason_is_given()
         with pytest.raises(ModelError, match=f"mine: {kind} is not supported") as caught:
             refuse_unsupported({"model_type": kind}, "mine")
         assert reason in str(caught.value)
-
-
-def test_run_reads_a_batch_of_texts_of_several_lengths(load_tiny_base: Any) -> None:
-    assert run(load_tiny_base("BERT", LABELS)).shape == (3, 2)

@@ -71,9 +71,7 @@ def test_processes_on_one_machine_divide_its_threads(
 @pytest.mark.parametrize(
     ("capabilities", "bf16"),
     [
-        ({"avx512_bf16": True}, True),
-        ({"amx_bf16": True, "avx512_bf16": False}, True),
-        ({"bf16": True}, True),
+        *(({name: True, "avx2": False}, True) for name in ("avx512_bf16", "amx_bf16", "bf16")),
         ({"avx512_bf16": False, "avx2": True}, False),
         ({}, False),
     ],
@@ -82,8 +80,7 @@ def test_auto_takes_bf16_where_the_processor_computes_in_it(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], bf16: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    device = resolve(wanted(precision="auto"))
-    assert device.bf16 == bf16
+    assert resolve(wanted(precision="auto")).bf16 == bf16
 
 
 @pytest.mark.parametrize(
@@ -120,24 +117,24 @@ def test_auto_is_the_fastest_device_here_and_a_name_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("machine", "device", "here"),
+    ("machine", "asked", "message"),
     [
-        ("nothing but a processor", "cuda", "cpu"),
-        ("an old GPU", "mps", "cuda, cpu"),
-        ("a Mac", "cuda", "mps, cpu"),
-        ("a Mac", "xpu", "mps, cpu"),
+        ("nothing but a processor", {"device": "cuda"}, "no CUDA device here. Fix: {} (here: cpu)"),
+        ("an old GPU", {"device": "mps"}, "no MPS device here. Fix: {} (here: cuda, cpu)"),
+        ("a Mac", {"device": "cuda"}, "no CUDA device here. Fix: {} (here: mps, cpu)"),
+        ("a Mac", {"device": "xpu"}, "no XPU device here. Fix: {} (here: mps, cpu)"),
+        ("a Mac", {"device": "auto", "precision": "bf16"}, "not reliable on mps. Fix: {}"),
     ],
 )
-def test_a_device_that_is_not_here_is_refused(
-    monkeypatch: pytest.MonkeyPatch, machine: str, device: str, here: str
+def test_what_is_not_here_or_cannot_be_trusted_is_refused(
+    monkeypatch: pytest.MonkeyPatch, machine: str, asked: dict[str, str], message: str
 ) -> None:
     fake(monkeypatch, machine)
     with pytest.raises(HostError) as caught:
-        set_up(wanted(device=device))
-    assert str(caught.value) == (
-        f"error: compute.device: {device}: no {device.upper()} device here. "
-        f"Fix: set compute.device to auto (here: {here})"
-    )
+        set_up(wanted(**asked))
+    name, value = list(asked.items())[-1]
+    fix = f"set compute.{name} to auto"
+    assert str(caught.value) == f"error: compute.{name}: {value}: {message.format(fix)}"
     assert caught.value.exit_code == 5
 
 
@@ -157,13 +154,6 @@ def test_precision_fits_the_device(
 ) -> None:
     fake(monkeypatch, machine, units)
     assert resolve(wanted(device="auto", precision=precision)).precision == taken
-
-
-def test_bf16_is_refused_where_it_cannot_be_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(monkeypatch, "a Mac")
-    with pytest.raises(HostError, match=r"compute.precision: bf16: not reliable on mps") as caught:
-        resolve(wanted(device="auto", precision="bf16"))
-    assert "set compute.precision to auto" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import sentencepiece
-import transformers
 
 from stages.core import paths
 from stages.core.errors import ModelError
@@ -188,9 +187,3 @@ def test_a_padding_token_that_the_model_lacks_is_refused(load_tiny_base: Any) ->
     edit(**{"pad_token": "[NEW]"})
     with pytest.raises(ModelError, match=f"has {size + 1} tokens, the model only {size}"):
         load()
-
-
-def test_the_tokenizer_is_the_one_of_plain_transformers(load_tiny_base: Any) -> None:
-    ours = load_tiny_base("bert").tokenizer
-    plain = transformers.AutoTokenizer.from_pretrained(paths.BASE_MODEL)
-    assert ours("w1 w2 unknown")["input_ids"] == plain("w1 w2 unknown")["input_ids"]

@@ -89,16 +89,6 @@ def test_what_the_locale_cannot_show_is_no_traceback() -> None:
     assert done.stdout == "Gr\\xf6\\xdfe \\u4e16\n"
 
 
-def test_starting_a_stage_imports_no_subject() -> None:
-    rooms = ("sources", "rows", "model", "scoring", "training", "reporting", "serving", "tools")
-    code = (
-        "import sys, stages.running.run\n"
-        "ours = [name.split('.')[1] for name in sys.modules if name.startswith('stages.')]\n"
-        f"print([room for room in ours if room in {rooms}])"
-    )
-    assert python("-c", code).stdout == "[]\n"
-
-
 def test_what_is_handed_in_runs_before_the_stage(capsys: pytest.CaptureFixture[str]) -> None:
     params_file()
     order: list[str] = []

@@ -38,10 +38,3 @@ def test_a_batch_without_partners_adds_nothing(targets: list[int]) -> None:
     loss.backward()  # type: ignore[no-untyped-call]  # torch left it untyped
     assert states.grad is not None
     assert not states.grad.any()  # and none is nan
-
-
-def test_it_falls_when_the_states_of_a_class_meet() -> None:
-    targets = torch.tensor([0, 0, 1, 1])
-    apart = torch.eye(4)
-    together = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
-    assert contrastive_loss(together, targets) < 0.01 < contrastive_loss(apart, targets)
