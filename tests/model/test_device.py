@@ -1,4 +1,4 @@
-"""Device, precision and threads. The devices that are not here are faked."""
+"""Device, precision and threads, and the trial before the first step. Absent devices are faked."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from stages.core.errors import HostError
 from stages.core.params import ComputeParams, Params
-from stages.model import device as module
-from stages.model.device import processes_of, resolve, set_up
+from stages.model import device
+from stages.model.device import check_device, processes_of, resolve, set_up
 from stages.running.run import World
 from tests.support.tiny import COMPUTE, changed
 
@@ -50,7 +50,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, machine: str, bf16: bool = False) -> N
 def share_with(monkeypatch: pytest.MonkeyPatch, rank: int, size: int, local_size: int) -> None:
     """Let this process be one of several."""
     place = World(rank, size, rank % local_size, local_size)
-    monkeypatch.setattr(module, "world", lambda: place)
+    monkeypatch.setattr(device, "world", lambda: place)
 
 
 def test_torch_is_deterministic_and_has_the_threads_of_the_params() -> None:
@@ -218,3 +218,68 @@ def test_matrix_products_use_the_precision(bf16: bool, dtype: torch.dtype) -> No
     with resolve(wanted(precision="bf16" if bf16 else "fp32")).autocast():
         assert (ones @ ones).dtype == dtype
     assert (ones @ ones).dtype == torch.float32
+
+
+CPU = torch.device("cpu")
+
+
+def fail(error: Exception) -> Any:
+    def step(*_: Any) -> None:
+        raise error
+
+    return step
+
+
+def on_the_device(monkeypatch: pytest.MonkeyPatch, *steps: Any) -> None:
+    """Let the steps on the device, after that on the processor, be these; None is the real one."""
+    own = device._loss_and_gradients
+    todo = [None, *steps]
+    monkeypatch.setattr(device, "_loss_and_gradients", lambda *given: (todo.pop(0) or own)(*given))
+
+
+@pytest.mark.parametrize("attention", ["eager", None])
+def test_the_processor_agrees_with_itself_and_no_random_number_is_used_up(
+    attention: str | None,
+) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert check_device(CPU, attention) is None
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+MISSING = "The operator 'aten::gelu' is not implemented for the MPS device"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kept", "message"),
+    [
+        (0.01, 0.5, "differs by 0.01 from the processor's"),
+        (float("nan"), 0.5, "differs by nan from the processor's"),
+        (fail(NotImplementedError(MISSING)), 0.5, f"fails: {MISSING}"),
+        (0.0, 0.0, "keeps 0% under a dropout of a half"),
+        (0.0, 1.0, "keeps 100% under a dropout of a half"),
+    ],
+)
+def test_a_device_that_errs_is_refused(
+    monkeypatch: pytest.MonkeyPatch, wrong: Any, kept: float, message: str
+) -> None:
+    own = device._loss_and_gradients
+    step = wrong if callable(wrong) else lambda *given: [t + wrong for t in own(*given)]
+    on_the_device(monkeypatch, step)
+    monkeypatch.setattr(
+        device, "dropout", lambda ones, _: ones * (torch.linspace(0, 1, len(ones)) < kept)
+    )
+    with pytest.raises(HostError) as caught:
+        check_device(CPU, "eager")
+    assert f"compute.device: cpu: a step on it {message}" in str(caught.value)
+    assert "Fix: set compute.device to cpu" in str(caught.value)
+
+
+def test_a_device_that_is_not_deterministic_is_used_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strict = fail(RuntimeError("aten::put_ does not have a deterministic implementation"))
+    on_the_device(monkeypatch, strict, None)
+    assert "two trainings may differ" in str(check_device(CPU, None))
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
