@@ -6,20 +6,19 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import prometheus_client as prometheus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
-from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from scipy.special import logsumexp
@@ -51,7 +50,6 @@ NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_co
 STATIC = Path(__file__).parent / "static"
 INFO = ("description", "labels", "max_length", "temperature", "sha256")
 Json = dict[str, Any]
-Meter = TypeVar("Meter", bound=MetricWrapperBase)
 METHOD = "leaving out one word at a time"
 MOST_WORDS = 300
 # A word, or one character of a script that is written without spaces.
@@ -128,28 +126,18 @@ def is_loopback(address: str) -> bool:
 
 @dataclass
 class Envelope:
-    """Wraps the application.
-
-    Attributes:
-        app: the application.
-        hosts: names that requests may give.
-        body_bytes: of a request at most.
-        seen: called with path, status and seconds of each request.
-        close: refuses what waits when the server stops.
-        stopping: whether it is stopping.
-    """
+    """Wraps the application: what holds for every request."""
 
     app: ASGIApp
-    hosts: Hosts
-    body_bytes: int
-    seen: Callable[[str, int, float], None]
-    close: Callable[[], None]
+    service: "Service"  # what it answers with
+    hosts: Hosts  # names that requests may give
+    paths: set[str]  # that it has
     stopping: bool = False
 
     def stop(self) -> None:
         """Refuse what waits and what comes from now on."""
         self.stopping = True
-        self.close()
+        self.service.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -179,7 +167,9 @@ class Envelope:
         except Exception:  # the application has answered 500, and raises the error again
             traceback.print_exc(file=sys.stderr)
         finally:
-            self.seen(path, status, time.perf_counter() - start)
+            known = path if path in self.paths else "other"
+            self.service.requests.labels(known, str(status)).inc()
+            self.service.seconds.labels(known).observe(time.perf_counter() - start)
 
     def _refused(self, scope: Scope) -> RefusedError | None:
         """Return why the application is not even asked, or None."""
@@ -211,8 +201,8 @@ class Envelope:
                 what = f"body: not complete after {BODY_SECONDS:g} seconds"
                 raise RefusedError(408, what, "send it faster, or send less") from None
             size += len(message.get("body", b""))
-            if size > self.body_bytes:
-                what = f"body: more than {self.body_bytes:,} bytes"
+            if size > (most := self.service.limits.body_bytes):
+                what = f"body: more than {most:,} bytes"
                 raise RefusedError(413, what, "send the texts in several requests")
             whole = not message.get("more_body", False)
             return message
@@ -227,8 +217,8 @@ class Limits:
     body_bytes: int  # of a request
     texts: int  # of a request
     characters: int  # of a text
-    waiting: int  # texts; what would exceed it is refused
-    batch: int  # texts that are computed together
+    waiting: int = 1024  # texts; what would exceed it is refused
+    batch: int = 64  # texts that are computed together
 
 
 class Body(BaseModel):
@@ -260,11 +250,7 @@ class ExplainRequest(Body):
     text: str = Field(description="The text.")
 
 
-class Scored(NamedTuple):
-    """The logits of a text, shape (classes,), and whether it has more tokens than are read."""
-
-    logits: Logits
-    cut: bool
+Scored = tuple[Logits, bool]  # of a text: (classes,), and whether it is longer than what is read
 
 
 class Service:
@@ -279,32 +265,25 @@ class Service:
         self.models, self.limits = models, limits
         self.meters = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.meters)
-        texts = self.meter(prometheus.Counter, "texts", "Texts that were computed.")
-        seconds = self.meter(prometheus.Histogram, "batch_seconds", "To compute a batch.")
-        about = self.meter(prometheus.Info, "model", "What is served.")
-
-        def seen(size: int, duration: float) -> None:
-            texts.inc(size)
-            seconds.observe(duration)
-
+        counter = partial(prometheus.Counter, registry=self.meters)
+        self.requests = counter("bert_lora_requests", "Answered.", ("path", "status"))
+        self.seconds = prometheus.Histogram(
+            "bert_lora_request_seconds", "To answer.", ("path",), registry=self.meters
+        )
+        texts = counter("bert_lora_texts", "Texts that were computed.")
         thread = ThreadPoolExecutor(1, "batches")
         self.batchers = {
-            name: Batcher(partial(score, model), thread, limits.batch, limits.waiting, seen)
+            name: Batcher(partial(score, model), thread, limits.batch, limits.waiting, texts.inc)
             for name, model in models.items()
         }
         for name, explain in (("texts", False), ("explanations", True)):
-            about_it = f"Texts that wait, of {'explanations' if explain else 'answers'}."
-            waiting = self.meter(prometheus.Gauge, f"waiting_{name}", about_it)
-            waiting.set_function(partial(self.waiting, explain))
-        about.info({name: getattr(models["model"], name) for name in ("description", "sha256")})
+            about = f"Of {name}, how many wait."
+            gauge = prometheus.Gauge(f"bert_lora_waiting_{name}", about, registry=self.meters)
+            gauge.set_function(partial(self.waiting, explain))
 
     def waiting(self, explain: bool) -> int:
         """Return how many texts wait, of answers or of explanations."""
         return sum(one.waiting(explain) for one in self.batchers.values())
-
-    def meter(self, kind: type[Meter], name: str, about: str, *labels: str) -> Meter:
-        """Return a new meter that /metrics shows."""
-        return kind(f"bert_lora_{name}", about, labels, registry=self.meters)
 
     @asynccontextmanager
     async def computing(self, _: FastAPI) -> AsyncIterator[None]:
@@ -343,7 +322,7 @@ class Service:
         answers: Json = {"method": METHOD}
         for name, model in self.models.items():
             rows = await self._ask(request, name, texts, explains=True)
-            target, scores = compare(np.stack([row.logits for row in rows]))
+            target, scores = compare(np.stack([logits for logits, _ in rows]))
             answers[name] = {
                 "label": model.labels[target],
                 "words": [
@@ -424,15 +403,7 @@ def make_app(service: Service, hosts: Hosts) -> Envelope:
     for name in ("", "page.css", "page.js", "page.svg"):
         app.add_route(f"/{name}", partial(_page, STATIC / (name or "index.html")))
     paths = {route.path for route in app.routes if isinstance(route, Route)}
-    requests = service.meter(prometheus.Counter, "requests", "Answered.", "path", "status")
-    seconds = service.meter(prometheus.Histogram, "request_seconds", "To answer.", "path")
-
-    def seen(path: str, status: int, duration: float) -> None:
-        known = path if path in paths else "other"
-        requests.labels(known, str(status)).inc()
-        seconds.labels(known).observe(duration)
-
-    envelope = Envelope(app, hosts, service.limits.body_bytes, seen, service.close)
+    envelope = Envelope(app, service, hosts, paths)
     return envelope
 
 
@@ -454,18 +425,19 @@ def checked(texts: list[str], limits: Limits) -> list[str]:
 
 def score(model: Predictor, texts: list[str]) -> list[Scored]:
     """Return the logits of the texts, and which of them are cut off."""
-    both = zip(model.logits(texts), model.lengths(texts), strict=True)
-    return [Scored(row, length > model.max_length) for row, length in both]
+    cut = [length > model.max_length for length in model.lengths(texts)]
+    return list(zip(model.logits(texts), cut, strict=True))
 
 
 def answer(model: Predictor, scored: Scored, wanted: PredictRequest) -> Json:
     """Return the likeliest class and its probability, as `bert-lora predict` does."""
-    table = model.shares(scored.logits, wanted.raw).round(DIGITS).tolist()
+    logits, cut = scored
+    table = model.shares(logits, wanted.raw).round(DIGITS).tolist()
     best = table.index(max(table))
     made: Json = {"label": model.labels[best], "probability": table[best]}
     if wanted.all:
         made["probabilities"] = dict(zip(model.labels, table, strict=True))
-    if scored.cut:
+    if cut:
         made["cut"] = True  # the text is longer than what is read of it
     return made
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import heapq
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,20 +24,13 @@ class Batcher(Generic[Answer]):
 
     The requests take turns, a text each, so that one of many texts does not hold up one of a
     single text. Explanations have batches of their own, and only while no other text waits.
-
-    Attributes:
-        compute: returns an answer to each text of a batch, in order.
-        thread: where it is called.
-        most: texts of a batch.
-        limit: texts that may wait, of answers and of explanations; where none waits, any number.
-        seen: called with size and seconds of each batch.
     """
 
-    compute: Callable[[list[str]], Sequence[Answer]]
-    thread: ThreadPoolExecutor
-    most: int
-    limit: int
-    seen: Callable[[int, float], None]
+    compute: Callable[[list[str]], Sequence[Answer]]  # an answer to each text of a batch, in order
+    thread: ThreadPoolExecutor  # where it is called; what it raises is the answer to all of them
+    most: int  # texts of a batch
+    limit: int  # texts that may wait, of answers and of explanations; where none waits, any number
+    seen: Callable[[int], None]  # called with the size of each batch
     closed: bool = False
     # A heap of: whether it explains, turn, number, text, its answer.
     _queue: list[tuple[bool, int, int, str, asyncio.Future[Answer]]] = field(default_factory=list)
@@ -84,9 +76,13 @@ class Batcher(Generic[Answer]):
             if not batch:
                 self._some.clear()
                 continue
-            start, texts = time.perf_counter(), [text for text, _ in batch]
-            results = await loop.run_in_executor(self.thread, self._results, texts)
-            self.seen(len(texts), time.perf_counter() - start)
+            texts = [text for text, _ in batch]
+            results: Sequence[Answer | Exception]
+            try:
+                results = await loop.run_in_executor(self.thread, self.compute, texts)
+            except Exception as error:
+                results = [error] * len(texts)
+            self.seen(len(texts))
             for (_, answer), result in zip(batch, results, strict=True):
                 if answer.done():  # whoever asked has left
                     continue
@@ -107,15 +103,6 @@ class Batcher(Generic[Answer]):
                 batch.append((text, answer))
                 room -= len(text)
         return batch
-
-    def _results(self, texts: list[str]) -> Sequence[Answer | Exception]:
-        """Return the answers; where a batch fails, each text alone, and its error in its place."""
-        try:
-            return self.compute(texts)
-        except Exception as error:
-            if len(texts) == 1:
-                return [error]
-        return [result for text in texts for result in self._results([text])]
 
 
 def _noticed(job: asyncio.Future[Any]) -> None:

@@ -85,7 +85,7 @@ def test_an_explanation_says_what_each_word_adds(client: TestClient) -> None:
         (b'{"text": "a"} x', 400, "body: not valid JSON: Extra data"),
         (b"[" * 30_000, 400, "There was an error parsing the body"),
         (b'{"text": "\xff"}', 400, "There was an error parsing the body"),
-        (rb'{"text": "\ud800"}', 422, "texts.0: holds half of a surrogate pair"),
+        (rb'{"text": "\ud800"}', 422, "texts.0: not UTF-8, or half of a surrogate pair"),
         (b"[]", 422, "body: Input should be"),
         (b"null", 422, "body: "),
         (b"{}", 422, "body: give either text or texts"),
@@ -274,7 +274,6 @@ def test_metrics_count_requests_and_texts() -> None:
         'bert_lora_requests_total{path="other",status="404"} 1.0',
         "bert_lora_texts_total 2.0",
         "bert_lora_waiting_texts 0.0",
-        f'bert_lora_model_info{{description="words",sha256="{"ab" * 32}"}} 1.0',
     ):
         assert line in lines
 
@@ -292,14 +291,3 @@ def test_the_page_asks_below_its_own_address_and_has_nothing_inline(
     for asked in re.findall(r'(?:src|href)="([^"#]+)"|ask\("([^"]+)"', text):
         path = f"/{asked[0] or asked[1]}"
         assert client.get(path).status_code == (405 if path in ("/predict", "/explain") else 200)
-
-
-def test_every_id_that_the_script_asks_for_is_on_the_page() -> None:
-    page = (STATIC / "index.html").read_text(encoding="utf-8")
-    script = (STATIC / "page.js").read_text(encoding="utf-8")
-    ids = set(re.findall(r'id="([^"]+)"', page))
-    wanted = set(re.findall(r'byId\("([^"]+)"\)', script))
-    assert len(wanted) > 8
-    for name in ("aria-labelledby", "aria-describedby", "for"):
-        wanted |= set(re.findall(rf' {name}="([^"]+)"', page))
-    assert wanted <= ids

@@ -16,45 +16,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
 ]
 TEXT = "a good film, good <b>and</b> not bad \U0001f600 &amp; <img src=x onerror=alert(1)>"
-LEAST_CONTRAST = 4.5  # WCAG 2.2, level AA, of text
-# For each visible text: its contrast with what is behind it, half transparent colours mixed.
-CONTRASTS = """
-() => {
-  const parse = (text) => {
-    const found = text.match(/[\\d.]+/g).map(Number);
-    return found.length < 4 ? [...found, 1] : found;
-  };
-  const over = (top, below) =>
-    [0, 1, 2].map((n) => top[n] * top[3] + below[n] * (1 - top[3])).concat(1);
-  const light = (color) => {
-    const parts = color.slice(0, 3).map((part) => {
-      const share = part / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-  };
-  const behind = (element) => {
-    const layers = [];
-    for (let at = element; at; at = at.parentElement) {
-      layers.push(parse(getComputedStyle(at).backgroundColor));
-    }
-    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
-  };
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    const box = element.getBoundingClientRect();
-    if (!walker.currentNode.textContent.trim() || box.width < 2 || box.right < 0) continue;
-    if (!element.checkVisibility()) continue;
-    const back = behind(element);
-    const front = over(parse(getComputedStyle(element).color), back);
-    const [high, low] = [light(front), light(back)].sort((a, b) => b - a);
-    found.push((high + 0.05) / (low + 0.05));
-  }
-  return found;
-}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +74,6 @@ def test_a_text_is_classified_and_explained_by_keyboard_alone(
     assert "leaving out one word" in page.locator("#method").inner_text()
     assert "positive, 73.1 %" in page.get_by_role("status").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    contrasts = page.evaluate(CONTRASTS)
-    assert len(contrasts) > 20
-    assert min(contrasts) >= LEAST_CONTRAST
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
     page.screenshot(path=folder / f"page-{width}-{scheme}.png", full_page=True)
     assert faults == []
