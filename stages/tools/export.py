@@ -10,12 +10,14 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-import onnx
+import numpy as np
 import onnx_ir
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -38,7 +40,7 @@ from stages.model.saved import load_adapter, read_manifest
 from stages.model.tokens import encode
 from stages.reporting.card import export_card
 from stages.reporting.records import Check, Record, record_export
-from stages.reporting.significance import ALPHA
+from stages.reporting.significance import ALPHA, paired_gain
 from stages.rows import prepared
 from stages.running.dvc import require_room
 from stages.running.git import git_state
@@ -46,8 +48,7 @@ from stages.running.provenance import packages
 from stages.running.run import sole_run
 from stages.scoring.logits import predict_logits
 from stages.sources.catalogue import public_name
-from stages.tools.export_check import check_export
-from stages.tools.predictor import require_onnx
+from stages.tools.predictor import Logits, require_onnx, score_and_time
 
 NEEDED = (paths.BASE_MODEL, paths.ADAPTER, paths.TEST)
 READABLE = 0o644  # the permission of each file
@@ -55,8 +56,6 @@ TOLERANCE = 1e-3  # of a logit; float32 in another order differs by a hundredth 
 # Rows of several lengths, so that batch, length and padding are all seen; 0 and 1 would be taken
 # for constants.
 PROBES = ("a", "a quiet, lovely film", "two hours that nobody will give me back, and no laugh")
-CPU = Path("/proc/cpuinfo")
-LARGEST = 1_900_000_000  # bytes of weights in one file: a protobuf ends at 2 GiB
 UNUSED_IMAGES = {
     "model_type": "siglip_vision_model",
     "vision_use_head": False,
@@ -70,9 +69,6 @@ def merged(classifier: Classifier) -> Any:
 
     The pooling hook stays: see `standard`. A trained head takes the place of PEFT's wrapper first:
     merging some methods breaks on a head of several layers otherwise.
-
-    Raises:
-        ModelError: if PEFT cannot merge the method.
     """
     model = classifier.model
     if not isinstance(model, PeftModel):
@@ -98,9 +94,6 @@ def standard(model: Any, classifier: Classifier) -> Any:
     Args:
         model: as `merged` returns it.
         classifier: what it was made from: its tokenizer, head and pooling.
-
-    Raises:
-        ParamsError: if no class of Transformers reads this pooling under this head.
     """
     wanted = _logits(model, classifier)
     for build in (_same_class, _any_encoder):
@@ -175,19 +168,13 @@ def _logits(model: Any, classifier: Classifier) -> Tensor:
 def write_onnx(model: Any, classifier: Classifier, path: Path) -> None:
     """Write the model as one ONNX file: input_ids and attention_mask (rows, tokens) to logits.
 
-    Rows and tokens are free. The file is checked by onnx.
+    Rows and tokens are free.
 
     Args:
-        model: as `export_merged.merged` returns it, on the CPU in float32.
+        model: as `merged` returns it, on the CPU in float32.
         classifier: what it was made from: its tokenizer.
         path: the file to write.
-
-    Raises:
-        ModelError: if the exporter cannot translate the model, or fixes rows or tokens.
     """
-    if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST:
-        what = "the model has more than 1.9 GB of weights, which one ONNX file cannot hold"
-        raise ModelError(what, "use --format merged")
     inputs = _probes(classifier)
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     config = OnnxConfig(dynamic_shapes=dict.fromkeys(inputs, free))
@@ -197,16 +184,10 @@ def write_onnx(model: Any, classifier: Classifier, path: Path) -> None:
         with _quiet():
             exporter = OnnxExporter()  # type: ignore[no-untyped-call]  # Transformers leaves it so
             program: Any = exporter.export(model, inputs, config=config).program
+            onnx_ir.save(program, path)
     except Exception as error:  # the exporter meets anything that a model may do
         what = f"{name} cannot be translated to ONNX: {printable(error, 200)}"
         raise ModelError(what, "use --format merged") from error
-    onnx_ir.save(program, path)
-    onnx.checker.check_model(path, full_check=True)
-    graph = onnx.load(path).graph
-    fixed = [d for i in graph.input for d in i.type.tensor_type.shape.dim if not d.dim_param]
-    if [i.name for i in graph.input] != list(inputs) or fixed:
-        what = f"the ONNX graph of {name} has a fixed shape or other inputs"
-        raise ModelError(what, "use --format merged")
 
 
 @contextmanager
@@ -231,54 +212,24 @@ def quantise(path: Path) -> dict[str, Any]:
 
     Returns:
         How it was quantised, for the record.
-
-    Raises:
-        ModelError: if no weight became an integer.
     """
-    reduce_range = not has_vnni()
+    # Arm's dot product sums in 32 bits.
+    arm = platform.machine().lower() in ("arm64", "aarch64")
+    how = {"per_channel": True, "reduce_range": not (arm or torch.cpu._is_vnni_supported())}
     small = path.with_name(f"{path.name}.int8")
     with _quiet():  # it recommends a step that these graphs do not need
-        quantize_dynamic(
-            path,
-            small,
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-        )
-    onnx.checker.check_model(small)
-    kinds = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-    weights = [w for w in onnx.load(small).graph.initializer if len(w.dims) > 1]
-    integers = sum(weight.data_type in kinds for weight in weights)
-    if not integers:
-        raise ModelError("ONNX Runtime quantised no weight of this model", "leave out --int8")
+        quantize_dynamic(path, small, weight_type=QuantType.QInt8, **how)
     small.replace(path)
-    return {"weights": integers, "per_channel": True, "reduce_range": reduce_range}
-
-
-def has_vnni() -> bool:
-    """Return whether the processor multiplies 8-bit integers without saturation."""
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return True  # its dot product sums in 32 bits
-    try:
-        flags = CPU.read_text(encoding="utf-8").split()
-    except OSError:  # not Linux: unknown
-        return False
-    return bool({"avx512_vnni", "avx_vnni"} & set(flags))
+    return how
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asked for.
-
-    Attributes:
-        format: merged or onnx.
-        int8: whether the weights of an ONNX file become 8-bit integers.
-        tolerance: largest difference of a logit from the adapter's; None is TOLERANCE in float32,
-            and no limit in 8 bits.
-    """
+    """What the user asked for."""
 
     format: Literal["merged", "onnx"]
-    int8: bool = False
+    int8: bool = False  # whether the weights of an ONNX file become 8-bit integers
+    # Largest difference of a logit; None is TOLERANCE in float32, and no limit in 8 bits.
     tolerance: float | None = None
 
     @property
@@ -288,7 +239,9 @@ class Wanted:
 
 
 def export(folder: Path, wanted: Wanted, params: Params, force: bool) -> None:
-    """Write the folder, record how it compares with the adapter, and print that.
+    """Write the folder, record how it compares with the adapter on the test rows, and print that.
+
+    A fresh process checks it before it is put in place. What is being done is said on stderr.
 
     Args:
         folder: where it goes.
@@ -297,7 +250,10 @@ def export(folder: Path, wanted: Wanted, params: Params, force: bool) -> None:
         force: whether an export that is there is replaced.
 
     Raises:
-        ParamsError: if something else is there, and see `write_export`.
+        HostError: if a file of the pipeline is missing, or the disk lacks room.
+        ModelError: if the model cannot be exported, or the export does not run.
+        ParamsError: if something else is there, or a merged folder would give other answers.
+        UserError: if a logit differs by more than the tolerance (exit code 1).
     """
     for path in NEEDED:
         require(path)
@@ -306,7 +262,7 @@ def export(folder: Path, wanted: Wanted, params: Params, force: bool) -> None:
         require_onnx("onnx", "onnxruntime", "onnxscript")
     with sole_run("export"):
         check_target(folder, force)
-        found = write_export(folder, wanted, params)
+        found = _write(folder, wanted, params)
         record = Record(adapter=read_manifest(paths.ADAPTER)["files"], check=found)
         record_export(f"{wanted.format} {wanted.precision}", record)
     show(found)
@@ -315,11 +271,7 @@ def export(folder: Path, wanted: Wanted, params: Params, force: bool) -> None:
 
 
 def check_target(folder: Path, force: bool) -> None:
-    """Check that the folder may be written: it is new, or an export and to be replaced.
-
-    Raises:
-        ParamsError: if it holds something else, or `force` was not given.
-    """
+    """Check that the folder may be written: it is new, or an export and to be replaced."""
     if not folder.exists() and not folder.is_symlink():
         return
     shown = printable(folder)
@@ -333,25 +285,7 @@ def check_target(folder: Path, force: bool) -> None:
         raise ParamsError(f"{shown}: an export is there already", "add --force to replace it")
 
 
-def write_export(folder: Path, wanted: Wanted, params: Params) -> Check:
-    """Write the folder, check it in a fresh process, and put it in place; or write nothing.
-
-    What is being done is said on stderr.
-
-    Args:
-        folder: where it goes; what is there is replaced.
-        wanted: format, precision and tolerance.
-        params: of the project in the working folder.
-
-    Returns:
-        How it compares with the adapter on the test rows.
-
-    Raises:
-        HostError: if a file of the pipeline is missing, or the disk lacks room.
-        ModelError: if the model cannot be exported, or the export does not run.
-        ParamsError: if a merged folder would give other answers.
-        UserError: if a logit differs by more than the tolerance (exit code 1).
-    """
+def _write(folder: Path, wanted: Wanted, params: Params) -> Check:
     require_room(2 * sum(file.stat().st_size for file in paths.BASE_MODEL.iterdir()), folder)
     labels = prepared.read_labels()
     test = prepared.read_split(paths.TEST, labels)
@@ -395,10 +329,6 @@ def write_model(
         classifier: the trained one, on the CPU in float32; it is used up.
         max_length: tokens that training kept of each text.
         temperature: what its weights have divided the logits by.
-
-    Raises:
-        ModelError: if the model or its tokenizer cannot be exported.
-        ParamsError: if a merged folder would give other answers.
     """
     folder.mkdir()
     tokenizer = classifier.tokenizer
@@ -433,11 +363,7 @@ def write_model(
 
 
 def _write_tokenizer(folder: Path, tokenizer: Any, limit: int) -> None:
-    """Write the tokenizer, which cuts texts where training did.
-
-    Raises:
-        ModelError: if it is none that other tools read.
-    """
+    """Write the tokenizer, which cuts texts where training did."""
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(
             f"{type(tokenizer).__name__} has no tokenizer.json, which every other tool reads",
@@ -447,6 +373,49 @@ def _write_tokenizer(folder: Path, tokenizer: Any, limit: int) -> None:
     tokenizer.model_input_names = ["input_ids", "attention_mask"]  # what training gave the model
     tokenizer.backend_tokenizer.enable_truncation(limit, direction=tokenizer.truncation_side)
     tokenizer.save_pretrained(folder)
+
+
+def check_export(
+    folder: Path, texts: list[str], targets: list[int], adapter: Logits, threads: int
+) -> Check:
+    """Return how an exported folder, opened in a fresh process, compares with the adapter.
+
+    Args:
+        folder: the exported folder.
+        texts: of the test rows.
+        targets: their true label numbers.
+        adapter: the adapter's logits, shape (texts, classes).
+        threads: processor threads to use.
+    """
+    result = _in_fresh_process(folder, texts, threads)
+    ours, alone = result["logits"], result["alone"]
+    differences = (np.abs(ours - adapter).max(), np.abs(alone - adapter[: len(alone)]).max())
+    truth = np.array(targets)
+    gain = paired_gain(adapter.argmax(1) == truth, ours.argmax(1) == truth)
+    return Check(
+        rows=len(texts),
+        largest_difference=float(max(differences)),
+        flipped=int((ours.argmax(1) != adapter.argmax(1)).sum()),
+        fixed=gain.fixed,
+        broken=gain.broken,
+        accuracy=gain.second,
+        adapter_accuracy=gain.first,
+        mcnemar_p=gain.p,
+        rows_per_second=result["rows_per_second"],
+        single_ms=result["single_ms"],
+        threads=threads,
+        bytes=sum(file.stat().st_size for file in folder.iterdir()),
+    )
+
+
+def _in_fresh_process(folder: Path, texts: list[str], threads: int) -> dict[str, Any]:
+    """Score the texts where nothing but the folder is known: this process knows too much."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            return pool.submit(score_and_time, folder.absolute(), texts, threads).result()
+        except Exception as error:  # whatever stopped that process
+            what = f"the export does not run in a fresh process: {printable(error.args[0], 300)}"
+            raise ModelError(what, "use another --format; nothing was written") from error
 
 
 def _refuse_beyond(found: Check, wanted: Wanted) -> None:
@@ -470,10 +439,7 @@ def _say(what: str) -> None:
 
 def show(found: Check) -> None:
     """Print the figures of a check, and a warning if the export is worse than the adapter."""
-    for name, value in found.model_dump().items():
-        print(
-            f"{name:<20} {value:>12,}" if isinstance(value, int) else f"{name:<20} {value:>12,.4g}"
-        )
+    print(found.model_dump_json(indent=2))
     if found.broken > found.fixed and found.mcnemar_p < ALPHA:
         what = f"beyond chance: {found.broken} rows broken, {found.fixed} fixed"
         print(f"warning: less accurate than the adapter, {what}", file=sys.stderr)

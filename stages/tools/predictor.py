@@ -4,6 +4,7 @@ An ONNX folder answers without torch and Transformers: what the others need of t
 `predictor_torch`, which is imported for them alone.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -33,32 +34,23 @@ Logits = np.ndarray[Any, np.dtype[np.float32]]
 Probabilities = np.ndarray[Any, np.dtype[np.float64]]
 
 AUTO = ComputeParams(device="auto", precision="auto", threads="auto")
-AT_ONCE = 10_000  # texts; a tokenizer keeps kilobytes of each until it is done
 BATCH_TOKENS = 2048  # padded, of an exported model: enough to keep a processor busy
+SINGLES = 50  # texts that `score_and_time` scores alone
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded classifier.
+    """A loaded classifier."""
 
-    Attributes:
-        description: what answers and its precision, for people: "adapter bf16", "onnx int8".
-        labels: class names in the order of the logits.
-        max_length: tokens that are read of a text, special tokens included; the rest is cut off.
-        temperature: what its weights have divided the logits by, so that the probabilities are
-            calibrated on validation (Guo et al. 2017, arXiv 1706.04599).
-        sha256: of the weights that answer.
-        score: from texts, at least one, to their logits.
-        count: from texts to their numbers of tokens before they are cut.
-    """
-
-    description: str
-    labels: list[str]
-    max_length: int
+    description: str  # what answers and its precision, for people: "adapter bf16", "onnx int8"
+    labels: list[str]  # class names in the order of the logits
+    max_length: int  # tokens that are read of a text, special ones included; the rest is cut off
+    # What its weights have divided the logits by, so that the probabilities are calibrated on
+    # validation (Guo et al. 2017, arXiv 1706.04599).
     temperature: float
-    sha256: str
-    score: Callable[[list[str]], Logits]
-    count: Callable[[list[str]], list[int]]
+    sha256: str  # of the weights that answer
+    score: Callable[[list[str]], Logits]  # from texts, at least one, to their logits
+    count: Callable[[list[str]], list[int]]  # from texts to their tokens before they are cut
 
     def logits(self, texts: Sequence[str]) -> Logits:
         """Return the logits, shape (texts, classes), in the order of the texts.
@@ -66,8 +58,9 @@ class Predictor:
         Raises:
             NumericsError: if one of them is not finite.
         """
-        parts = [self.score(list(part)) for part in _parts(texts)]
-        logits = np.concatenate([np.empty((0, len(self.labels)), dtype=np.float32), *parts])
+        logits = np.empty((0, len(self.labels)), dtype=np.float32)
+        if texts:
+            logits = self.score(list(texts))
         if not np.isfinite(logits).all():
             what = f"{self.description}: a logit is not a finite number"
             raise NumericsError(what, "train with a lower train.learning_rate")
@@ -87,40 +80,23 @@ class Predictor:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, special tokens included, before it is cut off."""
-        return [length for part in _parts(texts) for length in self.count(list(part))]
-
-
-def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), AT_ONCE):
-        yield texts[start : start + AT_ONCE]
+        return self.count(list(texts))
 
 
 class Export(BaseModel):
-    """What export.json says of a folder that `bert-lora export` wrote.
-
-    Attributes:
-        format: merged, a Transformers folder; or onnx, a graph for ONNX Runtime.
-        precision: of its weights.
-        labels: class names in the order of the logits.
-        temperature: what the weights have divided the logits by.
-        max_length: tokens that are read of a text.
-        pad_token_id: token that fills the shorter rows of a batch.
-        empty: token ids that stand for a text without any token.
-        files: sha256 of each other file by its name.
-        check: how it compared with the adapter; None before it was checked.
-    """
+    """What export.json says of a folder that `bert-lora export` wrote."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
-    format: Literal["merged", "onnx"]
-    precision: Literal["fp32", "int8"]
-    labels: list[str]
-    temperature: PositiveFloat
-    max_length: PositiveInt
-    pad_token_id: NonNegativeInt
-    empty: list[int] = [0]
-    files: dict[str, str]
-    check: dict[str, Any] | None = None
+    format: Literal["merged", "onnx"]  # a Transformers folder, or a graph for ONNX Runtime
+    precision: Literal["fp32", "int8"]  # of its weights
+    labels: list[str]  # class names in the order of the logits
+    temperature: PositiveFloat  # what the weights have divided the logits by
+    max_length: PositiveInt  # tokens that are read of a text
+    pad_token_id: NonNegativeInt  # token that fills the shorter rows of a batch
+    empty: list[int] = [0]  # token ids that stand for a text without any token
+    files: dict[str, str]  # sha256 of each other file by its name
+    check: dict[str, Any] | None = None  # how it compared with the adapter
 
 
 def open_predictor(
@@ -157,12 +133,7 @@ def open_predictor(
 
 
 def read_export(folder: Path, unchecked: bool = False) -> Export:
-    """Return what a folder's export.json says, with every file checked by its sha256.
-
-    Raises:
-        HostError: if there is no such folder.
-        ModelError: if it is no exported folder, or a file is missing or damaged.
-    """
+    """Return what a folder's export.json says, with every file checked by its sha256."""
     shown, record = printable(folder), folder / paths.EXPORT_RECORD
     if not folder.is_dir():
         raise HostError(f"{shown}: no such folder", f"make it: bert-lora export {shown}")
@@ -190,11 +161,7 @@ def broken(folder: Path, path: Path, what: str) -> ModelError:
 
 
 def require_onnx(*packages: str) -> None:
-    """Check that packages of the extra `export` are installed.
-
-    Raises:
-        HostError: if one is missing.
-    """
+    """Check that packages of the extra `export` are installed."""
     if missing := [name for name in packages if find_spec(name) is None]:
         raise HostError(
             f"{missing[0]} is not installed: ONNX needs it",
@@ -203,12 +170,7 @@ def require_onnx(*packages: str) -> None:
 
 
 def open_onnx(folder: Path, threads: int) -> Callable[[Batch], Logits]:
-    """Return the graph of a folder on ONNX Runtime: from a batch to its logits.
-
-    Raises:
-        HostError: if ONNX Runtime is not installed.
-        ModelError: if the file cannot be loaded.
-    """
+    """Return the graph of a folder on ONNX Runtime: from a batch to its logits."""
     require_onnx("onnxruntime")
     import onnxruntime  # here, since it is optional
 
@@ -270,6 +232,31 @@ def _of_export(folder: Path, export: Export, run: Callable[[Batch], Logits]) -> 
     )
 
 
+def score_and_time(folder: Path, texts: list[str], threads: int) -> dict[str, Any]:
+    """Return the logits of the texts and how fast an export gave them, after a warm-up.
+
+    Returns:
+        logits, shape (texts, classes); alone, those of the first texts, each scored alone;
+        rows_per_second; single_ms, the median milliseconds for one text.
+    """
+    predictor = open_predictor(folder, threads=threads, unchecked=True)
+    predictor.logits(texts[:SINGLES])  # warms up
+    start = time.perf_counter()
+    logits = predictor.logits(texts)
+    seconds = time.perf_counter() - start
+    alone, times = [], []
+    for text in texts[:SINGLES]:
+        before = time.perf_counter()
+        alone.append(predictor.logits([text])[0])
+        times.append(time.perf_counter() - before)
+    return {
+        "logits": logits,
+        "alone": np.array(alone),
+        "rows_per_second": len(texts) / seconds,
+        "single_ms": 1000 * float(np.median(times)),
+    }
+
+
 def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
     """Yield the row numbers of each batch, longest rows first, so that little is padding.
 
@@ -284,19 +271,12 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         rows = rows[count:]
 
 
-def fault_of(
-    text: str, surrogate: str = "holds half of a surrogate pair"
-) -> tuple[str, str] | None:
-    """Return why a text cannot be classified, and the remedy, or None.
-
-    Args:
-        text: as it was given.
-        surrogate: what a surrogate in it means, which depends on how the text was read.
-    """
+def fault_of(text: str) -> tuple[str, str] | None:
+    """Return why a text cannot be classified, and the remedy, or None."""
     if not text.strip():
         return "empty text", "fill it in or leave it out"
     if "\x00" in text:
         return "holds a NUL character", "remove it; the input may be binary"
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        return surrogate, "give the text as UTF-8"
+        return "not UTF-8, or half of a surrogate pair", "give the text as UTF-8"
     return None

@@ -32,10 +32,6 @@ def open_models(compute: ComputeParams, base: bool) -> Predictor:
     Args:
         compute: device, precision and threads.
         base: whether to return the base.
-
-    Raises:
-        HostError: if a folder is missing.
-        ModelError: if a file is damaged, or base and adapter do not belong together.
     """
     for folder in (paths.BASE_MODEL, paths.ADAPTER, *([paths.HEAD] if base else [])):
         require(folder)
@@ -75,11 +71,7 @@ def open_models(compute: ComputeParams, base: bool) -> Predictor:
 
 
 def open_merged(folder: Path, threads: int) -> Callable[[Batch], Logits]:
-    """Return the model of a Transformers folder, from a batch to its logits, on the processor.
-
-    Raises:
-        ModelError: if Transformers cannot load it.
-    """
+    """Return the model of a Transformers folder, from a batch to its logits, on the processor."""
     torch.set_num_threads(threads)
     disable_progress_bar()  # type: ignore[no-untyped-call]  # Transformers leaves it untyped
     try:

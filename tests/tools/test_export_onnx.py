@@ -12,7 +12,6 @@ import torch
 
 from stages.core import paths
 from stages.core.errors import ModelError
-from stages.tools import export
 from stages.tools.export import Wanted
 from stages.tools.predictor import open_predictor
 from tests.support.exports import TEXTS, exported, trained, wanted_logits
@@ -69,16 +68,6 @@ def test_8_bit_weights_are_integers_and_close(load_tiny_base: Any, tmp_path: Pat
     assert predictor.description == "onnx int8"
     difference = np.abs(predictor.logits(TEXTS) - expected).max()
     assert 0 < difference < 0.2 * np.abs(expected).max()
-
-
-@pytest.mark.parametrize("flags", ["fpu sse avx2", "fpu avx512_vnni", "fpu avx_vnni"])
-def test_weights_keep_7_bits_where_products_saturate(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str
-) -> None:
-    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n", encoding="utf-8")
-    monkeypatch.setattr(export, "CPU", tmp_path / "cpuinfo")
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert export.has_vnni() == ("vnni" in flags)
 
 
 def test_an_exporter_that_fails_is_one_line_and_prints_nothing(

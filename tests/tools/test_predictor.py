@@ -18,11 +18,11 @@ from tokenizers import processors
 
 from stages.core import paths
 from stages.core.artefacts import read_json, sha256_of, write_json
-from stages.core.errors import HostError, ModelError, NumericsError
+from stages.core.errors import HostError, ModelError
 from stages.core.params import Params
 from stages.scoring import predictions
 from stages.tools.export import Wanted
-from stages.tools.predictor import Predictor, batches, fault_of, open_predictor
+from stages.tools.predictor import Predictor, batches, open_predictor
 from tests.support.exports import (
     MAX_LENGTH,
     TEMPERATURE,
@@ -92,20 +92,6 @@ def test_models_say_what_they_are(project: Path, params: Params, base: bool) -> 
     np.testing.assert_array_equal(predictor.logits([fits]), predictor.logits([fits + "bad"]))
 
 
-@pytest.mark.usefixtures("models_alone")
-def test_damage_of_models_is_one_line() -> None:
-    shutil.rmtree(paths.HEAD)
-    with pytest.raises(HostError, match="models/head not found"):
-        open_predictor(compute=COMPUTE, base=True)
-    with (paths.BASE_MODEL / "config.json").open("a") as file:
-        file.write("\n")
-    with pytest.raises(ModelError, match=r"models/base/config\.json: sha256 "):
-        open_predictor(compute=COMPUTE)
-    paths.ADAPTER_MANIFEST.write_text("{", encoding="utf-8")
-    with pytest.raises(ModelError, match="not a manifest"):
-        open_predictor(compute=COMPUTE)
-
-
 @pytest.mark.parametrize("kind", ["merged", "onnx"])
 def test_an_export_answers_as_the_adapter_and_says_what_it_is(
     folders: Folders, load_tiny_base: Any, kind: str
@@ -149,19 +135,6 @@ def test_a_text_without_any_token_is_answered(
     found = predictor.logits(["", "good w1", "[UNK]"])
     np.testing.assert_allclose(found[0], found[2], atol=1e-6)
     assert predictor.lengths([""]) == [0]
-
-
-def test_shares_are_the_softmax_and_raw_ones_those_before_the_temperature() -> None:
-    logits = np.array([[0, np.log(3)], [1000, 0]], dtype=np.float32)
-    predictor = invented(lambda _: logits)  # its temperature is 2
-    np.testing.assert_allclose(predictor.shares(logits), np.array([[0.25, 0.75], [1, 0]]))
-    np.testing.assert_allclose(predictor.shares(logits, raw=True), np.array([[0.1, 0.9], [1, 0]]))
-
-
-def test_a_logit_that_is_no_number_is_an_error() -> None:
-    predictor = invented(lambda texts: np.full((len(texts), 2), np.nan, dtype=np.float32))
-    with pytest.raises(NumericsError, match="onnx fp32: a logit is not a finite number"):
-        predictor.logits(TEXTS)
 
 
 def invented(score: Callable[[list[str]], Any]) -> Predictor:
@@ -247,17 +220,3 @@ def test_onnx_runtime_is_asked_for(folders: Folders, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(HostError, match=r"onnxruntime is not installed.*'\.\[export\]'"):
         open_predictor(folder)
-
-
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        *((text, "empty text") for text in ("", " \t\n\u3000")),
-        ("a\0", "holds a NUL character"),
-        ("a\ud800", "holds half of a surrogate pair"),
-        *((text, None) for text in ("a", " a ", "😀", "\u202e<b>", "\ufeff.")),
-    ],
-)
-def test_what_cannot_be_classified_is_named(text: str, what: str | None) -> None:
-    fault = fault_of(text)
-    assert (fault and fault[0]) == what
