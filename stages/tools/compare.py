@@ -15,8 +15,7 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.scm import RevError
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.markdown import Markdown
 
 from stages.core import paths
 from stages.core.artefacts import remake, require
@@ -56,29 +55,23 @@ def compare(
         DataError: if the two have other test rows.
         ModelError: if their classes differ.
     """
-    first, second = read_pair(revisions, FILES[model])
+    names = (printable(revisions[0], 40), printable(revisions[1], 40))
+    tables = [predictions_of(revision, FILES[model]) for revision in revisions]
+    fix = "compare revisions with the same data.source, split seed and limit"
+    first, second = aligned(tables[0], tables[1], names, fix)
     right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (first, second)]
     gain = paired_gain(right[0], right[1])
-    names = (printable(revisions[0], 40), printable(revisions[1], 40))
     if form == "json":
         print(json.dumps(as_object(gain, names, model), indent=2, ensure_ascii=False))
     elif form == "md":
         print(as_markdown(gain, names, model))
     else:
-        print_table(gain, names, model)
+        Console().print(Markdown(as_markdown(gain, names, model)))
     failures = failed_checks(gain, fail_under, tolerance)
     sys.stdout.flush()
     for failure in failures:
         print(f"check failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def read_pair(revisions: tuple[str, str], path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both revisions' predictions, row by row of the same test row."""
-    first, second = (predictions_of(revision, path) for revision in revisions)
-    names = (printable(revisions[0]), printable(revisions[1]))
-    fix = "compare revisions with the same data.source, split seed and limit"
-    return aligned(first, second, names, fix)
 
 
 def failed_checks(gain: Gain, under: float | None, tolerance: float | None) -> list[str]:
@@ -111,49 +104,22 @@ def as_object(gain: Gain, names: tuple[str, str], model: str) -> dict[str, objec
     }
 
 
-def lines_of(gain: Gain) -> list[tuple[str, str, str]]:
-    """Return (what, first, second) for a person."""
-    (low, high), (other_low, other_high) = intervals(gain)
-    return [
-        ("accuracy", percent(gain.first), percent(gain.second)),
-        (
-            "95 % interval",
-            f"{100 * low:.1f} to {100 * high:.1f} %",
-            f"{100 * other_low:.1f} to {100 * other_high:.1f} %",
-        ),
-        ("right where the other is wrong", f"{gain.broken:,} rows", f"{gain.fixed:,} rows"),
-    ]
-
-
-def closing(gain: Gain) -> str:
-    """Return what the rows can show at all."""
-    return (
-        f"difference {step(gain.first, gain.second)} points, {shown_p(gain.p)}; "
-        f"the smallest that these {gain.rows:,} rows could show: {100 * gain.smallest:.1f} points"
-    )
-
-
-def print_table(gain: Gain, names: tuple[str, str], model: str) -> None:
-    """Print the comparison for a person."""
-    console = Console()
-    table = Table(box=None, pad_edge=False)
-    table.add_column(Text(f"{model} on the same rows"))
-    for name in names:
-        table.add_column(Text(name), justify="right", overflow="fold")
-    for line in lines_of(gain):
-        table.add_row(*map(Text, line))
-    console.print(table)
-    console.print(Text(f"{closing(gain)}\n{verdict(gain, names)}"))
-
-
 def as_markdown(gain: Gain, names: tuple[str, str], model: str) -> str:
     """Return the comparison as GitHub Markdown."""
-    safe = [name.replace("|", "\\|").replace("`", "'") for name in names]
-    rows = [f"| {what} | {before} | {after} |" for what, before, after in lines_of(gain)]
-    head = f"| {model} on the same rows | `{safe[0]}` | `{safe[1]}` |"
-    sentence = verdict(gain, (f"`{safe[0]}`", f"`{safe[1]}`"))
-    return "\n".join(
-        [f"**{sentence}**", "", head, "| --- | ---: | ---: |", *rows, "", closing(gain)]
+    safe = [f"`{name.replace('|', '').replace('`', '')}`" for name in names]
+    of = [f"{100 * low:.1f} to {100 * high:.1f} %" for low, high in intervals(gain)]
+    rows = [
+        (f"{model} on the same rows", *safe),
+        ("---", "---:", "---:"),
+        ("accuracy", percent(gain.first), percent(gain.second)),
+        ("95 % interval", *of),
+        ("right where the other is wrong", f"{gain.broken:,} rows", f"{gain.fixed:,} rows"),
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return (
+        f"**{verdict(gain, (safe[0], safe[1]))}**\n\n{table}\n\n"
+        f"difference {step(gain.first, gain.second)} points, {shown_p(gain.p)}; "
+        f"the smallest that these {gain.rows:,} rows could show: {100 * gain.smallest:.1f} points"
     )
 
 
@@ -169,13 +135,7 @@ class Run:
 
 
 def predictions_of(revision: str, path: Path) -> pd.DataFrame:
-    """Return the predictions that a revision recorded under `path`.
-
-    Raises:
-        ParamsError: if there is no such revision.
-        HostError: if it has no such file, or its content is neither in the cache nor in a remote.
-        DataError, ModelError: if the file is damaged, see `read_predictions`.
-    """
+    """Return the predictions that a revision recorded under `path`."""
     name = f"{printable(revision)}: {path}"
     fix = remake(path)
     if revision == WORKSPACE:
@@ -184,13 +144,7 @@ def predictions_of(revision: str, path: Path) -> pd.DataFrame:
 
 
 def content_of(revision: str, path: Path) -> bytes:
-    """Return the bytes of a file of a revision, tracked by git or by DVC.
-
-    Raises:
-        ParamsError: if there is no such revision.
-        HostError: if it records no such file, or the content is neither in the cache nor in a
-            remote.
-    """
+    """Return the bytes of a file of a revision, tracked by git or by DVC."""
     if not revision.strip():  # an unset variable; DVC would take it for the workspace
         raise ParamsError("a revision is empty", "name a commit, tag, branch or experiment")
     root = Path(git("rev-parse", "--show-toplevel").strip())

@@ -5,7 +5,6 @@ training is a line of metrics/records/curve.csv, and is not made again.
 """
 
 import contextlib
-import csv
 import shutil
 import tempfile
 import time
@@ -70,13 +69,10 @@ def curve(params: Params, sizes: int, seeds: int) -> None:
         part = rows.iloc[np.sort(order[:count])]
         line = {"curve": name, "rows": count, "seed": seed}
         line |= figures(part, params.model_copy(update={"seed": seed}))
-        new = not paths.CURVE.exists()
         paths.CURVE.parent.mkdir(parents=True, exist_ok=True)
-        with paths.CURVE.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, CURVE_COLUMNS, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(line)
+        pd.DataFrame([line], columns=list(CURVE_COLUMNS)).to_csv(
+            paths.CURVE, mode="a", header=not paths.CURVE.exists(), index=False, lineterminator="\n"
+        )
         accuracies = ", ".join(f"{key} {line[key]:.4f}" for key in ("tfidf", "base", "adapter"))
         print(f"{count:,} rows, seed {seed}: {accuracies}, {line['seconds']} s", flush=True)
     print(f"{curve_advice(read_curve(name))}\n{paths.CURVE} holds this; dvc repro compare shows it")

@@ -71,10 +71,15 @@ def verify(params: Params) -> None:
     ]
     if stopping := stopping or list(half_run_faults()):
         raise HostError.from_faults(stopping)
+    try:
+        with quiet(), Repo() as repo:
+            status = repo.status()
+    except DvcException as error:
+        raise HostError(f"dvc status: {printable(error, 200)}", "see: dvc status -v") from None
     records, cache = recorded_outputs(), cache_folder()
     faults = [
         *stored_faults(records, cache),
-        *changed_since(_dvc_status()),
+        *changed_since(status),
         *version_faults(),
     ]
     size = sum(record.size for record in records)
@@ -159,14 +164,6 @@ def _object_fault(stored: Path, record: Recorded, intact: bool) -> Fault:
     return what, f"run: {clear}{move}{heal}"
 
 
-def _dvc_status() -> dict[str, Any]:
-    try:
-        with quiet(), Repo() as repo:
-            return dict(repo.status())
-    except DvcException as error:
-        raise HostError(f"dvc status: {printable(error, 200)}", "see: dvc status -v") from None
-
-
 def changed_since(status: dict[str, Any]) -> Iterator[Fault]:
     """Yield a fault for each stage whose inputs changed since it ran, given what DVC says.
 
@@ -237,11 +234,7 @@ def version_faults() -> Iterator[Fault]:
 
 
 def check_meaning() -> None:
-    """Check that weights are finite, and that all artefacts belong together.
-
-    Raises:
-        ModelError, DataError: with every fault.
-    """
+    """Check that weights are finite, and that all artefacts belong together."""
     faults: list[UserError] = []
     for check in (_check_models, _check_scores):
         try:
@@ -273,17 +266,11 @@ def _check_scores() -> None:
     ):
         fix = remake(path)
         frame = predictions.read_predictions(require(path), str(path), fix)
-        if dict(zip(frame["id"], frame["label"], strict=True)) != truth:
+        rows = dict(zip(frame["id"], frame["label"], strict=True))
+        if rows != truth or predictions.labels_of(frame) != labels:
             raise DataError(f"{path}: its rows or labels are not those of {paths.TEST}", fix)
-        if predictions.labels_of(frame) != labels:
-            raise DataError(f"{path}: its classes are not those of {paths.LABELS}", fix)
-        _same_figures(
-            metrics,
-            headline_scores(
-                predictions.probabilities_of(frame), predictions.targets_of(frame).tolist()
-            ),
-            fix,
-        )
+        targets = predictions.targets_of(frame).tolist()
+        _same_figures(metrics, headline_scores(predictions.probabilities_of(frame), targets), fix)
         frames.append(frame)
     gains = []
     for name, frame in (("base", frames[0]), ("TF-IDF", frames[2])):

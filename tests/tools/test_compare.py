@@ -13,13 +13,12 @@ import pandas as pd
 import pytest
 
 from stages.core import paths
-from stages.core.errors import HostError, ParamsError
+from stages.core.errors import HostError
 from stages.reporting.results import verdict
 from stages.reporting.significance import paired_gain
 from stages.tools import compare
-from stages.tools.compare import WORKSPACE, content_of, predictions_of, read_run
+from stages.tools.compare import read_run
 from tests.support.small_project import bert_lora, make, run_successfully
-from tests.support.tiny import new_process
 
 
 @pytest.fixture(scope="module")
@@ -168,15 +167,6 @@ def test_a_missing_file_of_the_workspace_names_its_stage() -> None:
     assert (done.returncode, "dvc repro evaluate_adapter" in done.stderr) == (5, True)
 
 
-@in_project
-def test_it_imports_no_torch() -> None:
-    code = "import sys; from stages.tools.compare import compare\n"
-    code += "compare(('one', 'two')); assert 'torch' not in sys.modules"
-    process = new_process(code)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"precision": "fp32"}'])
 def test_a_manifest_that_does_not_say_how_it_was_made_is_one_line(
     monkeypatch: pytest.MonkeyPatch, content: bytes
@@ -184,17 +174,3 @@ def test_a_manifest_that_does_not_say_how_it_was_made_is_one_line(
     monkeypatch.setattr(compare, "content_of", lambda *_: content)
     with pytest.raises(HostError, match=r"seeds-1: models/adapter/manifest\.json: records no prec"):
         read_run("seeds-1")
-
-
-def test_an_empty_revision_is_not_the_workspace() -> None:
-    with pytest.raises(ParamsError, match="a revision is empty"):
-        content_of(" ", paths.ADAPTER_MANIFEST)
-
-
-@pytest.mark.usefixtures("project")
-def test_predictions_of_the_workspace_are_its_files() -> None:
-    frame = predictions_of(WORKSPACE, paths.BASE_PREDICTIONS)
-    assert list(frame.columns[:3]) == ["id", "label", "predicted"]
-    paths.BASE_PREDICTIONS.unlink()
-    with pytest.raises(HostError, match="dvc repro evaluate_base"):
-        predictions_of(WORKSPACE, paths.BASE_PREDICTIONS)
