@@ -14,7 +14,7 @@ import typer
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError, printable
 from stages.running.ends import exit_code_of
-from stages.tools.project import enter_models, enter_project, enter_served, file_option
+from stages.tools.project import enter_models, enter_project, file_option
 
 if TYPE_CHECKING:  # pydantic and YAML take as long as the rest of the help
     from stages.core.params import ComputeParams, Params
@@ -95,8 +95,8 @@ def predict(
     file: Annotated[
         Path | None,
         file_option(
-            "Read the texts from a file, or files by a pattern in quotes: .csv .tsv .jsonl .json "
-            ".parquet .xlsx, each also with .gz .bz2 .xz or .zst."
+            "Read the texts from a file: .csv .tsv .jsonl .json .parquet .xlsx, each also with "
+            ".gz .bz2 .xz or .zst."
         ),
     ] = None,
     text_column: Annotated[
@@ -117,9 +117,6 @@ def predict(
     every_class: Annotated[
         bool, typer.Option("--all", help="Add the probability of every class.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines on a terminal too, not a table.")
-    ] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="Give the probabilities before their calibration.")
     ] = False,
@@ -130,8 +127,8 @@ def predict(
 ) -> None:
     """Classify texts with the trained adapter: a label and its probability for each.
 
-    Prints a table on a terminal, and JSON lines into a pipe or a file, in the order of the texts
-    and as they are answered, whatever the size of the input.
+    Prints JSON lines in the order of the texts and as they are answered, whatever the size of the
+    input.
 
     Needs nothing but the folder models/, here or in a folder above, or that of --model.
     """
@@ -139,7 +136,7 @@ def predict(
     compute, column = _found()
     from stages.tools import predict as work
 
-    asked = (with_base, every_class, as_json, model, raw)
+    asked = (with_base, every_class, model, raw)
     request = work.Request(tuple(texts or ()), file, text_column, output, *asked)
     work.predict(request, compute, column)
 
@@ -149,7 +146,7 @@ def serve(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            help="An adapter, or what `bert-lora export` wrote; by default models/adapter.",
+            help="What `bert-lora export` wrote; by default models/adapter.",
             metavar="FOLDER",
             resolve_path=True,
         ),
@@ -180,18 +177,12 @@ def serve(
     << 20,
     max_texts: Annotated[int, typer.Option(min=1, max=100_000, help="Texts of a request.")] = 256,
     max_characters: Annotated[int, typer.Option(min=1, max=10_000_000, help="Of a text.")] = 10_000,
-    max_waiting: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Texts that wait; more get 503.")
-    ] = 1024,
-    max_batch: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Texts computed together.")
-    ] = 64,
 ) -> int:
     """Answer over HTTP: POST /predict and /explain, a page on /.
 
     Ctrl-C or SIGTERM ends it: what is being computed is answered, what waits gets 503.
     """
-    folder = enter_served(folder)
+    enter_models()
     compute, _ = _found()
     try:
         from stages.tools.serve.app import Limits
@@ -200,7 +191,7 @@ def serve(
         what = f"bert-lora serve: {error.name} is not installed"
         fix = "run: pip install -e '.[serve]' -c .github/constraints.txt"
         raise HostError(what, fix) from None
-    limits = Limits(max_body, max_texts, max_characters, max_waiting, max_batch)
+    limits = Limits(max_body, max_texts, max_characters)
     return run(folder, compute, limits, host, port, allow_host or [], base)
 
 
@@ -282,24 +273,14 @@ def search(
     trials: Annotated[
         int, typer.Argument(min=1, max=100_000, metavar="N", help="How many trials in all.")
     ] = 20,
-    at_most: Annotated[
-        int | None,
-        typer.Option("--trials", min=0, help="How many of them this call may add; default: all."),
-    ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="When to stop, the finals included.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that train.")] = 1,
     overrides: Overrides = None,
-    space: Annotated[
-        Path | None, file_option("A YAML file with the space, instead of params.yaml: search.")
-    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Optuna database; default: SQLite in models/.search."),
-    ] = None,
-    study: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The study's name; default: by its inputs.")
     ] = None,
     top: Annotated[
         int, typer.Option(min=1, max=20, help="Settings that are trained again at the end.")
@@ -320,18 +301,8 @@ def search(
 
     if storage and "://" not in storage:
         storage = f"sqlite:///{Path(storage).resolve()}"
-    options = Options(
-        trials=trials,
-        at_most=at_most,
-        minutes=minutes,
-        workers=workers,
-        overrides=overrides or [],
-        space=None if space is None else str(space),
-        storage=storage or OWN_STORAGE,
-        study=study,
-        top=top,
-        seeds=seeds,
-    )
+    where = storage or OWN_STORAGE
+    options = Options(trials, minutes, workers, overrides or [], where, top, seeds)
     enter_project()
     settings = read_settings(options)
     set_environment(settings.params.compute)

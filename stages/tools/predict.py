@@ -3,14 +3,13 @@
 Texts and answers are in memory a chunk at a time, whatever the size of the input.
 """
 
-import glob
 import json
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from stages.core import paths
 from stages.core.artefacts import replacing, require
@@ -28,16 +25,12 @@ from stages.core.errors import DataError, ParamsError, printable
 from stages.core.params import ComputeParams
 from stages.rows.labels import NoValueError, text_of
 from stages.rows.reading import Faults, open_table
-from stages.sources.locate import ENDINGS, format_of, is_pattern
+from stages.sources.locate import ENDINGS, format_of
 from stages.tools.predictor import Predictor, fault_of, open_predictor
 
-LINES = 16  # of standard input that are checked together
-NOT_UTF8 = "not UTF-8"  # what a surrogate means in an argument or a line
 SMALLEST, LARGEST = 16, 1024  # rows answered together: the first come at once, then full speed
 DIGITS = 9  # of a probability
 OUTPUT_ENDINGS = (".csv", ".jsonl", ".parquet")
-TABLE_WIDTH = 120  # characters; on a wider terminal the numbers would be far from their text
-TEXT_WIDTH = 24  # of a text beside its numbers, at least
 # Valid inside JSON, but a terminal obeys them and some readers of lines break at them: C1 controls,
 # Unicode's line ends, and marks that turn the direction of writing.
 NOT_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -47,29 +40,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.
+    """What the user asked for."""
 
-    Attributes:
-        texts: to be classified; none of them, or "-" alone, is standard input.
-        file: a table to read in their place, or a pattern of several, or None.
-        text_column: its column with the text.
-        output: the file to write, None for standard output.
-        with_base: whether the base answers too.
-        every_class: whether to give the probability of every class.
-        as_json: whether to print JSON lines on a terminal too.
-        model: a folder of `bert-lora export` that answers in the place of the adapter.
-        raw: whether to give the probabilities before the temperature.
-    """
-
-    texts: tuple[str, ...]
-    file: Path | None = None
-    text_column: str | None = None
-    output: Path | None = None
-    with_base: bool = False
-    every_class: bool = False
-    as_json: bool = False
-    model: Path | None = None
-    raw: bool = False
+    texts: tuple[str, ...]  # none, or "-" alone, is standard input
+    file: Path | None = None  # a table to read in their place
+    text_column: str | None = None  # its column with the text
+    output: Path | None = None  # the file to write; None for standard output
+    with_base: bool = False  # whether the base answers too
+    every_class: bool = False  # whether to give the probability of every class
+    model: Path | None = None  # a folder of `bert-lora export` in the place of the adapter
+    raw: bool = False  # whether to give the probabilities before the temperature
 
 
 def predict(request: Request, compute: ComputeParams, text_column: str) -> None:
@@ -101,23 +81,14 @@ def predict(request: Request, compute: ComputeParams, text_column: str) -> None:
     if request.output:
         rows = write_file(chunks, request.output)
         print(f"{printable(request.output, 200)}: {rows:,} rows", file=sys.stderr)
-    elif request.as_json or not sys.stdout.isatty():
+    else:
         for chunk in chunks:
             sys.stdout.buffer.write("".join(map(json_line, chunk)).encode())  # UTF-8 anywhere
             sys.stdout.flush()  # here, so that a reader that left, as `head` does, ends it quietly
-    else:
-        header = True
-        for chunk in chunks:
-            print_rows(chunk, predictors[""].labels, header)
-            header = False
 
 
 def check(request: Request) -> None:
-    """Check that the options fit together.
-
-    Raises:
-        ParamsError: with every contradiction.
-    """
+    """Check that the options fit together."""
     texts, file, output = request.texts, request.file, request.output
     more = len(texts) > 1
     rules = [
@@ -130,7 +101,6 @@ def check(request: Request) -> None:
         shown, endings = f"--output: {printable(output, 200)}", " ".join(OUTPUT_ENDINGS)
         other, nowhere = output.suffix not in OUTPUT_ENDINGS, not output.parent.is_dir()
         rules += [
-            (request.as_json, "both --json and --output", "use --output with a name in .jsonl"),
             (other, f"{shown}: unknown ending", f"use one of {endings}"),
             (output == file, "--output would overwrite --file", "choose another name"),
             (output.is_dir(), f"{shown}: is a folder", "choose another name"),
@@ -149,16 +119,13 @@ def read_texts(request: Request, text_column: str) -> Iterator[str]:
         DataError: naming every text that cannot be classified, by its line or number.
     """
     if request.file:
-        files = _files(request.file)
-        for path in files:
-            for _ in _texts_of_file(path, text_column, say=True):
-                pass
-        for path in files:
-            yield from _texts_of_file(path, text_column)
+        for _ in _texts_of_file(request.file, text_column, say=True):
+            pass
+        yield from _texts_of_file(request.file, text_column)
     elif request.texts in ((), ("-",)):
         yield from _lines()
     else:
-        checked = [(n, fault_of(text, NOT_UTF8)) for n, text in enumerate(request.texts, start=1)]
+        checked = [(n, fault_of(text)) for n, text in enumerate(request.texts, start=1)]
         if faults := [
             (f"text {number}: {fault[0]}", fault[1]) for number, fault in checked if fault
         ]:
@@ -166,25 +133,16 @@ def read_texts(request: Request, text_column: str) -> Iterator[str]:
         yield from request.texts
 
 
-def _files(file: Path) -> list[Path]:
-    files = [file]
-    if not file.exists() and is_pattern(str(file)):
-        names = glob.glob(str(file), recursive=True)  # noqa: PTH207  # the pattern is absolute
-        files = [path for path in sorted(map(Path, names)) if path.is_file()]
-    if not files or not files[0].is_file():
-        raise DataError(f"{printable(file, 200)}: no such file", "check the name after --file")
-    for path in files:
-        if format_of(path) in (None, "txt"):  # a .txt has labels, or is plain lines
-            endings = ENDINGS.replace(" .txt", "")
-            raise DataError(
-                f"{printable(path, 200)}: no table by its ending",
-                f"use one of {endings}; for plain lines: bert-lora predict < FILE",
-            )
-    return files
-
-
 def _texts_of_file(file: Path, column: str, say: bool = False) -> Iterator[str]:
     """Yield the texts of a file up to its first fault; `say` what was understood of the file."""
+    if not file.is_file():
+        raise DataError(f"{printable(file, 200)}: no such file", "check the name after --file")
+    if format_of(file) in (None, "txt"):  # a .txt has labels, or is plain lines
+        endings = ENDINGS.replace(" .txt", "")
+        raise DataError(
+            f"{printable(file, 200)}: no table by its ending",
+            f"use one of {endings}; for plain lines: bert-lora predict < FILE",
+        )
     faults = Faults(file)
     table = open_table(file, [column], faults)
     for line, (value,) in table.rows:
@@ -204,21 +162,17 @@ def _texts_of_file(file: Path, column: str, say: bool = False) -> Iterator[str]:
 
 
 def _lines() -> Iterator[str]:
-    """Yield the lines of standard input, a few at once: its writer may be slow."""
-    faults = Faults(Path("standard input"))
-    for start in count(step=LINES):
-        lines = list(islice(sys.stdin.buffer, LINES)) or ([] if start else [b""])
-        texts = []
-        for number, line in enumerate(lines, start=start + 1):
-            # What is not UTF-8 becomes a surrogate, which fault_of finds.
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
-            texts.append(text.removesuffix("\n").removesuffix("\r"))
-            if fault := fault_of(texts[-1], NOT_UTF8):
-                faults.add(number, *fault)
-        faults.check()
-        yield from texts
-        if not lines:
-            return
+    """Yield the lines of standard input as they come; the first that is no text ends it."""
+    number = 0
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        # What is not UTF-8 becomes a surrogate, which fault_of finds.
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
+        text = text.removesuffix("\n").removesuffix("\r")
+        if fault := fault_of(text):
+            raise DataError(f"standard input: line {number}: {fault[0]}", fault[1])
+        yield text
+    if not number:
+        raise DataError("standard input: no text", "give a text a line, or as an argument")
 
 
 def answers(
@@ -263,55 +217,6 @@ def json_line(row: Row) -> str:
     """Return the row as one line of JSON in Unicode, safe for a terminal."""
     content = json.dumps(row, ensure_ascii=False, allow_nan=False)
     return NOT_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", content) + "\n"
-
-
-def print_rows(rows: list[Row], labels: list[str], header: bool = True) -> None:
-    """Print the rows for a person, texts made safe and cut, 3 decimals.
-
-    A line each, or where the other columns leave too little room for the text, below one another.
-
-    Args:
-        rows: some of the rows.
-        labels: the classes, so that the columns of all tables of a run are equally wide.
-        header: whether to print the names of the columns.
-    """
-    console = Console()
-    width = min(console.width, TABLE_WIDTH)
-    longest = max(len(printable(label)) for label in labels)
-    columns = {
-        name: max(len(printable(name)), longest if isinstance(value, str) else 0)
-        for name, value in rows[0].items()
-        if name != "text"
-    }
-    if sum(columns.values()) + 2 * len(columns) > width - TEXT_WIDTH:
-        for row in rows:
-            print_below(row, console)
-        return
-    table = Table(box=None, width=width, pad_edge=False, show_header=header)
-    table.add_column("text", ratio=1, no_wrap=True, overflow="ellipsis")
-    for name, least in columns.items():
-        justify: Any = "left" if isinstance(rows[0][name], str) else "right"
-        table.add_column(Text(printable(name)), justify=justify, min_width=least, no_wrap=True)
-    for row in rows:  # Text, not str: in a text, [bold] is no markup
-        table.add_row(*(Text(_shown(value)) for value in row.values()))
-    console.print(table)
-
-
-def print_below(row: Row, console: Console) -> None:
-    """Print the text, and below it a line for each column, likeliest classes first."""
-    shares = sorted((name for name in row if name.startswith("p_")), key=lambda name: -row[name])
-    with_base = "base_label" in row
-    table = Table(box=None, pad_edge=False, show_header=with_base)
-    for name in ("", "adapter", *(["base"] if with_base else [])):
-        table.add_column(name, justify="right" if name else "left", overflow="fold")
-    for name in ("label", "probability", *shares):
-        both = (row[name], *([row[f"base_{name}"]] if with_base else []))
-        table.add_row(Text(printable(name)), *(Text(_shown(value)) for value in both))
-    console.print(Text(_shown(row["text"])), table, sep="\n")
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else printable(value, 120)
 
 
 def write_file(chunks: Iterator[list[Row]], path: Path) -> int:

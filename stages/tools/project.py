@@ -26,9 +26,6 @@ def enter_project() -> None:
     """Make the project that the working folder is in the working folder.
 
     Paths that the user gave must be absolute by then.
-
-    Raises:
-        HostError: if no folder from here upwards holds dvc.yaml and stages/.
     """
     if not _enter(_is_project):
         what = "neither this folder nor one above it holds dvc.yaml and stages/"
@@ -46,25 +43,6 @@ def enter_models() -> None:
     """
     if not _enter(lambda folder: (folder / paths.ADAPTER).is_dir()):
         _enter(_is_project)
-
-
-def enter_served(folder: Path | None) -> Path | None:
-    """Make the folder that holds models/ the working folder.
-
-    Args:
-        folder: absolute; a project, its models/adapter, or what `bert-lora export` wrote.
-
-    Returns:
-        The export; None where models/ is meant.
-    """
-    if folder is not None:
-        for root in (folder, *folder.parents[1:2]):
-            adapter = root / paths.ADAPTER
-            if folder in (root, adapter) and (root / paths.ADAPTER_MANIFEST).is_file():
-                os.chdir(root)
-                return None
-    enter_models()
-    return folder
 
 
 def _is_project(folder: Path) -> bool:
@@ -87,11 +65,7 @@ def file_option(text: str, metavar: str = "FILE") -> Any:
 
 
 def experiments_of_head() -> set[str]:
-    """Return the names of the experiments that the present commit has.
-
-    Raises:
-        HostError: if this is no git clone.
-    """
+    """Return the names of the experiments that the present commit has."""
     commit = git("rev-parse", "HEAD").strip()
     lines = git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/")
     return {line.rpartition("/")[2] for line in lines.splitlines()}

@@ -7,23 +7,23 @@ of them. The process that the user started then draws the conclusion.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import io
 import json
 import math
+import multiprocessing
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -39,20 +39,14 @@ from ruamel.yaml import YAML
 from scipy.stats import t as student
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    IntegrityError,
-    NoSuchModuleError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 from torch import Tensor
 from transformers import TrainerCallback
 
 from stages.core import paths
 from stages.core.artefacts import code_of, read_object, replacing, require, sha256_of
-from stages.core.errors import DataError, HostError, NumericsError, ParamsError, printable
-from stages.core.params import Params, parse_params, read_text
+from stages.core.errors import HostError, NumericsError, ParamsError, printable
+from stages.core.params import Params, read_text
 from stages.model.classifier import Classifier
 from stages.model.device import Device, set_up
 from stages.model.fast import speed_up
@@ -72,7 +66,6 @@ from stages.tools.search_space import (
     Options,
     Settings,
     Values,
-    read_settings,
     reason_of,
     suggested,
     value_at,
@@ -82,6 +75,7 @@ from stages.training.data import plan_of
 from stages.training.trainer import ClassifierTrainer, row_losses
 
 BEAT, DEAD = 20, 120  # seconds between two heartbeats, and without one until a trial is retried
+LOG = paths.STUDIES / "workers.log"
 RETRIES = 3  # times that a trial whose process died is run again
 POLL = 1.0  # seconds between two looks at the trials of other processes
 FINALS = 0.4  # share of --minutes that is kept for the finals at most
@@ -104,23 +98,21 @@ class Trainings:
         self.labels = read_labels()
         self.splits = [read_split(path, self.labels) for path in (paths.TRAIN, paths.VALIDATION)]
         self._features: dict[Any, list[Features]] = {}
-        self._heads: dict[Any, dict[str, Tensor]] = {}
 
     def run(self, params: Params, report: Report) -> dict[str, Any]:
         """Train with these params as stage train_lora does, and return the best evaluation step.
 
         Args:
             params: the settings.
-            report: takes the validation log loss and the number of the evaluation step, 1 for the
-                first, and once more after each step of the optimiser, then without a number; what
-                it raises ends the training.
+            report: takes the validation log loss and the number of each evaluation step, from 1;
+                what it raises ends the training.
 
         Returns:
             Validation log loss by train.select_by (mean, nats), accuracy, losses of the rows,
             epochs until then, seconds of the whole training.
         """
         start = time.monotonic()
-        base = self._base(params, params.train.attention_dropout)
+        base = self._base(params)
         base.model.load_state_dict(self._head_of(params), strict=False)
         classifier = method_of(params).attach(base, params)
         speed_up(classifier, self.device, params.seed)
@@ -146,34 +138,29 @@ class Trainings:
             "seconds": round(time.monotonic() - start, 1),
         }
 
-    def _base(self, params: Params, attention_dropout: float | None = None) -> Classifier:
-        pooling = params.model.pooling
-        return load_base(
-            paths.BASE_MODEL, self.labels, params.seed, self.device, pooling, attention_dropout
-        )
+    def _base(self, params: Params) -> Classifier:
+        pooling, dropout = params.model.pooling, params.train.attention_dropout
+        return load_base(paths.BASE_MODEL, self.labels, params.seed, self.device, pooling, dropout)
 
     def _head_of(self, params: Params) -> dict[str, Tensor]:
         """Return the head to start from, made as stage evaluate_base makes it."""
-        encoder = (params.model.pooling, params.data.max_length)
-        key = (*encoder, params.seed, params.train.start, tuple(params.head.l2))
-        if key not in self._heads:
-            base = self._base(params)
-            freeze_encoder(base)
-            speed_up(base, self.device, params.seed)
-            if encoder not in self._features:
-                self._features[encoder] = [
-                    cached_features(base, split.texts, encoder[1], self.device, "features")
-                    for split in self.splits
-                ]
-            base.model.cpu()
-            train, validation = [
-                (features, split.targets)
-                for features, split in zip(self._features[encoder], self.splits, strict=True)
+        base = self._base(params)
+        freeze_encoder(base)
+        speed_up(base, self.device, params.seed)
+        length = params.data.max_length
+        key = (params.model.pooling, length)
+        if key not in self._features:
+            self._features[key] = [
+                cached_features(base, split.texts, length, self.device, "features")
+                for split in self.splits
             ]
-            _, _, means = fit_probe(base, train, validation, params.head.l2)
-            starts = {"means": means, "base": base.head_state()}
-            self._heads[key] = starts[params.train.start]
-        return self._heads[key]
+        base.model.cpu()
+        train, validation = [
+            (features, split.targets)
+            for features, split in zip(self._features[key], self.splits, strict=True)
+        ]
+        _, _, means = fit_probe(base, train, validation, params.head.l2)
+        return means if params.train.start == "means" else base.head_state()
 
 
 class _Best(TrainerCallback):
@@ -186,9 +173,6 @@ class _Best(TrainerCallback):
         self.logits_now, self.report = logits_now, report
         self.loss, self.epochs, self.logits = math.inf, 0.0, torch.zeros(0)
         self.evaluations = 0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
-        self.report(self.loss, 0)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # the Trainer's signature
         self.evaluations += 1
@@ -203,16 +187,13 @@ def one_line(url: str) -> Iterator[None]:
     """Turn an error of the database into a line; finished trials are kept in it."""
     try:
         yield
+    except ArgumentError:  # no URL: nothing was asked
+        raise
     except (SQLAlchemyError, StorageInternalError) as error:
-        with contextlib.suppress(ArgumentError):
-            url = make_url(url).render_as_string()  # without the password
-        what = f"--storage: {printable(url, 200)}"
-        reason = reason_of(error.__cause__ or error)  # type: ignore[arg-type]  # an Exception
-        if isinstance(error, (ArgumentError, NoSuchModuleError)):
-            fix = "give a URL as SQLAlchemy takes it, for example postgresql://user@host/name"
-            raise ParamsError(f"{what}: {reason}", fix) from error
+        shown = printable(make_url(url).render_as_string(), 200)  # without the password
+        reason = reason_of(error.__cause__ or error)
         fix = "start it or correct the URL, and give the same command again: it continues"
-        raise HostError(f"{what} does not answer: {reason}", fix) from error
+        raise HostError(f"--storage: {shown} does not answer: {reason}", fix) from error
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -220,28 +201,28 @@ def open_storage(url: str) -> RDBStorage:
     is_sqlite = url.startswith("sqlite")
     if url == OWN_STORAGE:
         paths.STUDIES.mkdir(parents=True, exist_ok=True)
-
-    waits = {"timeout": 60} if is_sqlite else {"connect_timeout": 10}
     opened = partial(
         RDBStorage,
         url,
-        {"pool_pre_ping": True, "connect_args": waits},
+        {
+            "pool_pre_ping": True,
+            "connect_args": {"timeout": 60} if is_sqlite else {"connect_timeout": 10},
+        },
         heartbeat_interval=BEAT,
         grace_period=DEAD,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
     )
     try:
+        make_url(url)
         with one_line(url):
             try:
                 storage = opened()
             except (IntegrityError, ProgrammingError):  # two machines make its tables at once
                 time.sleep(2)
                 storage = opened()
-    except ImportError as error:
-        what = f"--storage: {printable(url.partition('://')[0])}: its driver is not installed"
-        raise HostError(what, "run: pip install 'bert-lora-dvc[postgresql]'") from error
-    except ValueError as error:  # a port that is no number
-        raise ParamsError(f"--storage: no URL: {reason_of(error)}", "correct the URL") from error
+    except (ArgumentError, ImportError, ValueError) as error:  # no URL, or no driver for it
+        fix = "give a URL such as postgresql://user@host/name, whose driver is in the extra"
+        raise ParamsError(f"--storage: {reason_of(error)}", f"{fix} 'postgresql'") from error
     if is_sqlite:
         # Each transaction begins with the lock, as SQLAlchemy's documentation of SQLite shows it:
         # of two that read first and write then, one would fail at once.
@@ -251,73 +232,36 @@ def open_storage(url: str) -> RDBStorage:
     return storage
 
 
-def open_study(storage: RDBStorage, name: str | None, inputs: dict[str, str]) -> Study:
-    """Return the study of these inputs, by default under a name that follows from them."""
-    name = name or f"search-{_digest(inputs)[:8]}"
-    study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
-    known = study.user_attrs.get("inputs", inputs)
-    if known != inputs:  # guard: inputs of a study
-        other = ", ".join(key for key in inputs if known.get(key) != inputs[key])
-        raise DataError(
-            f"study {printable(name)}: belongs to other {other}",
-            "leave out --study, or give a name of its own to the new one",
-        )
-    study.set_user_attr("inputs", inputs)
-    return study
-
-
-def inputs_of(settings: Settings, device: Device) -> dict[str, str]:
-    """Return what a study belongs to, each under a name for people."""
-    rows = [require(path) for path in (paths.TRAIN, paths.VALIDATION, paths.LABELS)]
+def name_of(settings: Settings, device: Device) -> str:
+    """Return the name of the study that has these inputs: rows, base, code, settings, device."""
     code = {**code_of("evaluate_base"), **code_of("train_lora")}
     read = settings_of(settings.params)
     read["data"] = {"max_length": settings.params.data.max_length}
-    return {
-        "data": _digest([sha256_of(path) for path in rows]),
-        "base model": _digest(base_identity(paths.BASE_MODEL)),
-        "code": _digest({name: sha256_of(path) for name, path in code.items()}),
-        "settings": _digest(read),
-        "space": _digest({path: repr(choice) for path, choice in settings.space.items()}),
-        "device or precision": f"{device.torch_device.type} {device.precision}",
-    }
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    inputs = [
+        [sha256_of(require(path)) for path in (paths.TRAIN, paths.VALIDATION, paths.LABELS)],
+        base_identity(paths.BASE_MODEL),
+        {name: sha256_of(path) for name, path in code.items()},
+        read,
+        {path: repr(choice) for path, choice in settings.space.items()},
+        [device.torch_device.type, device.precision],
+    ]
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    return f"search-{digest[:8]}"
 
 
 def _of(study: Study, *states: TrialState) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=states)
 
 
-class _TimeIsUpError(Exception):
-    """The time that the search has ended within a training."""
+class Finalist(NamedTuple):
+    """Settings that were trained again over further seeds."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Finalist:
-    """Settings that were trained again over further seeds.
-
-    Attributes:
-        changes: value by the param's path; empty for the defaults.
-        found: validation log loss of the trial that found them; None for the defaults.
-        seeds: the further seeds.
-        losses: validation log loss of each seed.
-        accuracies: validation accuracy of each seed.
-        rows: log loss of each validation row, mean over the seeds, (rows,).
-    """
-
-    changes: Values
-    found: float | None
+    changes: Values  # value by the param's path; empty for the defaults
+    found: float | None  # validation log loss of the trial that found them; None for the defaults
     seeds: list[int]
-    losses: list[float]
-    accuracies: list[float]
-    rows: np.ndarray[Any, np.dtype[np.float64]]
-
-    @property
-    def name(self) -> str:
-        """The settings in words."""
-        return words(self.changes) or "the defaults"
+    losses: list[float]  # validation log loss of each seed
+    accuracies: list[float]  # validation accuracy of each seed
+    rows: np.ndarray[Any, np.dtype[np.float64]]  # log loss of each row, mean over the seeds
 
 
 class Search:
@@ -338,9 +282,11 @@ class Search:
         self.stop = math.inf if options.minutes is None else time.time() + 60 * options.minutes
         self.trainings = Trainings(set_up(self.params.compute))
         storage = open_storage(options.storage)
-        inputs = inputs_of(settings, self.trainings.device)
-        self.study = open_study(storage, options.study, inputs)
-        self.finals = open_study(storage, f"{self.study.study_name}-finals", inputs)
+        name = name_of(settings, self.trainings.device)
+        self.study, self.finals = (
+            optuna.create_study(storage=storage, study_name=each, load_if_exists=True)
+            for each in (name, f"{name}-finals")
+        )
         self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
         self.study.sampler = optuna.samplers.TPESampler(
             # A process that goes on, or one of several, shall not repeat what others suggested.
@@ -350,8 +296,6 @@ class Search:
             constant_liar=True,
         )
         self.ready = len(_of(self.study, *DONE))
-        most = options.trials if options.at_most is None else self.ready + options.at_most
-        self.wanted = min(options.trials, most)
 
     def lead(self) -> Values | None:
         """Run the search with its helpers, record it, and return what the best settings change.
@@ -365,23 +309,25 @@ class Search:
                     RetryHeartbeatStaleTrialCallback()(study, trial)
         self._queue_defaults()
         self._announce()
-        helpers: list[subprocess.Popen[bytes]] = []
+        helpers: list[BaseProcess] = []
         results: list[Finalist] = []
         best: Values | None = None
         try:
-            helpers += [self._helper(place) for place in range(1, self.options.workers)]
+            # They inherit that Ctrl-C is ignored: this process ends them.
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            helpers += [self._helper() for _ in range(1, self.options.workers)]
+            signal.signal(signal.SIGINT, handler)
             self.work()
             results = self.results()
-            for place, helper in enumerate(helpers, start=1):
-                if helper.poll():
-                    print(f"worker {place} had failed: see {_log_of(place)}", file=sys.stderr)
+            if any(helper.exitcode for helper in helpers):
+                print(f"a worker had failed: see {LOG}", file=sys.stderr)
         finally:  # also when it is interrupted: what is done so far is recorded
             for helper in helpers:
                 helper.terminate()
             with contextlib.suppress(KeyboardInterrupt):
                 best = self._conclude(results)
             for helper in helpers:
-                helper.wait()
+                helper.join()
         return best
 
     def work(self) -> None:
@@ -396,42 +342,36 @@ class Search:
         while time.time() < self._deadline(study):
             fail_stale_trials(study)
             if is_left() or _of(study, TrialState.WAITING):
-                study.optimize(objective, 1, catch=(NumericsError, ValidationError, _TimeIsUpError))
+                study.optimize(objective, 1, catch=(NumericsError, ValidationError))
             elif _of(study, TrialState.RUNNING):
                 time.sleep(POLL)
             else:
                 return
 
-    def _helper(self, place: int) -> subprocess.Popen[bytes]:
-        """Start another process of this search; what it prints is shown, its errors are logged."""
-        options = dataclasses.asdict(self.options)
-        options |= {"study": self.study.study_name, "trials": self.wanted, "at_most": None}
-        command = [sys.executable, "-m", "stages.tools.search", json.dumps(options)]
-        with _log_of(place).open("wb") as log:
-            return subprocess.Popen(
-                [*command, str(os.getpid())], stdin=subprocess.DEVNULL, stderr=log
-            )
+    def _helper(self) -> BaseProcess:
+        """Start another process of this search."""
+        arguments = (self.options, self.settings, os.getpid())
+        context = multiprocessing.get_context("spawn")
+        helper = context.Process(target=help_search, args=arguments, daemon=True)
+        helper.start()
+        return helper
 
     def _queue_defaults(self) -> None:
         """Let the first trial have the settings of params.yaml, if they are in the space."""
-        here = _of(self.study, *DONE, TrialState.RUNNING, TrialState.WAITING)
-        if any(trial.user_attrs.get("changes") == {} for trial in here):
-            return
         space: dict[str, BaseDistribution] = dict(self.settings.space)
         values = {path: value_at(self.params, path) for path in space}
         for path, choice in space.items():
             if isinstance(choice, CategoricalDistribution):
                 values[path] = json.dumps(values[path])
-        own: dict[str, Any] = {"params": values, "user_attrs": {"changes": {}}}
         try:
-            trial = create_trial(state=TrialState.WAITING, distributions=space, **own)
+            create_trial(value=0, params=values, distributions=space)
         except ValueError:
             print(f"the values of {paths.PARAMS} are outside the space: they are no trial")
         else:
-            self.study.add_trial(trial)
+            self.study.enqueue_trial(values, {"changes": {}}, skip_if_exists=True)
 
     def _trials_left(self) -> int:
-        return max(0, self.wanted - len(_of(self.study, *DONE, TrialState.RUNNING)))
+        return max(0, self.options.trials - len(_of(self.study, *DONE, TrialState.RUNNING)))
 
     def _finals_left(self) -> list[tuple[Values, int]]:
         """Return changes and seed of each training of the finals that nobody has begun.
@@ -466,19 +406,17 @@ class Search:
 
     def _announce(self) -> None:
         """Say how many trainings are to come, and how long they take."""
-        trials, seconds = self._trials_left(), self._seconds()
-        defaults = any(trial.user_attrs.get("changes") == {} for trial in self.study.trials)
-        others = min(self.options.top, max(self.wanted, self.ready) - defaults)
-        finals = (others + 1) * self.options.seeds if others > 0 else 0
+        trials, seconds, options = self._trials_left(), self._seconds(), self.options
+        others = min(options.top, options.trials - 1)
+        finals = (others + 1) * options.seeds if others else 0
         finals = finals if trials else len(self._finals_left())
-        minutes = (trials + finals) * seconds / self.options.workers / 60
+        minutes = (trials + finals) * seconds / options.workers / 60
         print(
             f"study {self.study.study_name}: {self.ready} trials done before\n"
             f"{trials + finals} trainings to come: {trials} trials, and {finals} of the finals "
-            f"(the defaults and the best {others} over {self.options.seeds} further seeds)"
+            f"(the defaults and the best {others} over {options.seeds} further seeds)"
             + (f"; about {minutes:.0f} min, {seconds:.0f} s each" if seconds else "")
-            + (f"; {self.options.minutes:g} min at most" if self.options.minutes else "")
-            + ("" if seconds else "; the first one shows how long one takes"),
+            + (f"; {options.minutes:g} min at most" if options.minutes else ""),
             flush=True,
         )
 
@@ -505,16 +443,13 @@ class Search:
         trial.set_user_attr("seed", seed)
 
         def report(loss: float, evaluation: int) -> None:
-            if time.time() > deadline:
-                raise _TimeIsUpError
-            if evaluation:
-                trial.report(loss, evaluation)
-                if kind == "trial" and trial.should_prune():
-                    raise TrialPruned
+            trial.report(loss, evaluation)
+            if time.time() > deadline or (kind == "trial" and trial.should_prune()):
+                raise TrialPruned
 
         try:
             facts = self.trainings.run(with_values(self.params, changes | {"seed": seed}), report)
-        except (KeyboardInterrupt, _TimeIsUpError):
+        except KeyboardInterrupt:
             RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
             raise
         except TrialPruned:
@@ -583,7 +518,7 @@ class Search:
             verdict = "no trial is complete"
         rows = list(self._rows())
         states = [row["state"] for row in rows if row["phase"] == "search"]
-        finalists = [{k: v for k, v in vars(one).items() if k != "rows"} for one in results]
+        finalists = [{k: v for k, v in one._asdict().items() if k != "rows"} for one in results]
         found = {
             "study": self.study.study_name,
             "data": self.source,
@@ -597,12 +532,6 @@ class Search:
             "verdict": verdict,
         }
         write_search(rows, found)
-        for one in results:
-            luck = "" if one.found is None else f" (found with {one.found:.4f})"
-            print(
-                f"{mean(one.losses):.4f} validation loss, {100 * mean(one.accuracies):.2f} % "
-                f"accuracy over {len(one.seeds)} further seeds{luck}: {one.name}"
-            )
         print(f"{verdict}\n{paths.SEARCH_TABLE} holds every trial; dvc repro compare shows it")
         if best:  # one line to copy
             changes = self.settings.overrides | best
@@ -634,11 +563,6 @@ class Search:
                 }
 
 
-def _log_of(place: int) -> Path:
-    paths.STUDIES.mkdir(parents=True, exist_ok=True)
-    return paths.STUDIES / f"worker-{place}.log"
-
-
 def verdict_of(results: list[Finalist]) -> str:
     """Return in words whether the best finalist can be told from the defaults.
 
@@ -657,7 +581,7 @@ def verdict_of(results: list[Finalist]) -> str:
     losses = np.array([finalist.losses for finalist in results])  # (finalists, seeds)
     gain = mean(default.losses) - mean(best.losses)
     said = (
-        f"validation log loss {mean(best.losses):.4f} with {best.name}, "
+        f"validation log loss {mean(best.losses):.4f} with {words(best.changes)}, "
         f"{mean(default.losses):.4f} with the defaults: lower by {gain:.4f}"
     )
     if losses.shape[1] == 1:  # guard: verdict of one seed
@@ -679,28 +603,18 @@ def verdict_of(results: list[Finalist]) -> str:
 
 
 def apply(changes: Values, path: Path = paths.PARAMS) -> None:
-    """Put values into params.yaml, if that is right then; no other byte changes."""
-    text, yaml = read_text(path), YAML(typ="safe", pure=True)
+    """Put values into params.yaml, with its comments kept."""
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 4096
+    null = "tag:yaml.org,2002:null"
+    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar(null, "null"))
+    content = yaml.load(read_text(path))
     for dotted, value in changes.items():
-        node = yaml.compose(text)
-        for name in dotted.split("."):
-            values = {key.value: below for key, below in getattr(node, "value", ())}
-            if name not in values:
-                what = f"{path}: has no key {dotted}"
-                raise ParamsError(what, f"add it, with the value {shown(value)}")
-            node = values[name]
-        before = text[node.start_mark.index : node.end_mark.index]
-        # A block ends where the next key starts; blanks and comments in between belong to that key.
-        while "\n" in before and before.rpartition("\n")[2].split("#")[0].strip() == "":
-            before = before.rpartition("\n")[0]
-        before = before.rstrip()
-        plain = isinstance(value, str) and yaml.load(value) == value
-        typed = value if plain else json.dumps(value, ensure_ascii=False)
-        start = node.start_mark.index
-        text = text[:start] + typed + text[start + len(before) :]
-    parse_params(text, path)
+        section, _, key = dotted.rpartition(".")
+        place = content[section] if section else content
+        place[key] = value if isinstance(value, str) else yaml.load(json.dumps(value))
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        yaml.dump(content, temporary)
 
 
 def search(options: Options, settings: Settings, apply_best: bool = False) -> None:
@@ -716,14 +630,15 @@ def search(options: Options, settings: Settings, apply_best: bool = False) -> No
         print(f"{paths.PARAMS} stays as it is")
 
 
-def help_search(task: str, parent: int) -> None:
-    """Work in the search that process `parent` leads; `task` is its options as JSON."""
+def help_search(options: Options, settings: Settings, parent: int) -> None:
+    """Work in the search that process `parent` leads; errors are logged."""
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr = LOG.open("a", encoding="utf-8")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with(parent)
-    options = Options(**json.loads(task))
-    with one_line(options.storage):
-        Search(options, read_settings(options), is_first=False).work()
 
+    def work() -> None:
+        with contextlib.suppress(KeyboardInterrupt), one_line(options.storage):
+            Search(options, settings, is_first=False).work()
 
-if __name__ == "__main__":
-    sys.exit(exit_code_of(lambda: help_search(sys.argv[1], int(sys.argv[2]))))
+    sys.exit(exit_code_of(work))

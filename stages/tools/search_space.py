@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from stages.core import paths
 from stages.core.artefacts import read_yaml
 from stages.core.errors import ParamsError, printable
-from stages.core.params import Params, load_params, parse_yaml, read_text
+from stages.core.params import Params, load_params, parse_yaml
 from stages.running.run import threads_of
 
 Values = dict[str, Any]  # by the param's dotted path
@@ -33,11 +33,8 @@ REFUSED = {
     "data": "another split or other rows give scores that cannot be compared",
     "compute": "it decides how results are computed, not how good they are",
     "tfidf": "no training depends on it",
-    "search": "it is the space itself",
     "model.source": "search each base model apart",
     "train.evaluations": "trials are compared at their evaluation steps",
-    "lora.task_type": "it is fixed",
-    "lora.inference_mode": "training needs false",
 }
 # What -S would change without effect, and why.
 UNREAD = {
@@ -53,32 +50,22 @@ class Options:
     """What the user typed; see `bert-lora search --help`."""
 
     trials: int
-    at_most: int | None
     minutes: float | None
     workers: int
     overrides: list[str]
-    space: str | None
     storage: str
-    study: str | None
     top: int
     seeds: int
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where a search starts, checked.
+    """Where a search starts, checked."""
 
-    Attributes:
-        params: the settings that the space changes, called the defaults.
-        overrides: what in them is not as in params.yaml.
-        entries: the space as it was written.
-        space: the space as Optuna's distributions.
-    """
-
-    params: Params
-    overrides: Values
-    entries: dict[str, Any]
-    space: Space
+    params: Params  # the settings that the space changes, called the defaults
+    overrides: Values  # what in them is not as in params.yaml
+    entries: dict[str, Any]  # the space as it was written
+    space: Space  # the space as Optuna's distributions
 
 
 def read_settings(options: Options) -> Settings:
@@ -87,8 +74,7 @@ def read_settings(options: Options) -> Settings:
     The threads are this process's share.
     """
     own = load_params()
-    file = Path(options.space) if options.space else None
-    entries = parse_yaml(read_text(file), file) if file else dict(own.search)
+    entries = dict(own.search)
     overrides: Values = {}
     for option in options.overrides:
         what = f"bert-lora search: -S {printable(option)}"
@@ -110,12 +96,11 @@ def read_settings(options: Options) -> Settings:
     if params.train.epochs == 0:
         raise ParamsError("train.epochs: 0 trains nothing", "set it to 1 or more")
     _check_prepared(params, overrides, own)
-    where = f"{printable(file)}: space" if file else f"{paths.PARAMS}: search"
     threads = threads_of(params.compute, options.workers)
     params = params.model_copy(
         update={"compute": params.compute.model_copy(update={"threads": threads})}
     )
-    return Settings(params, overrides, entries, check_space(entries, params, where))
+    return Settings(params, overrides, entries, check_space(entries, params))
 
 
 def _check_prepared(params: Params, overrides: Values, own: Params) -> None:
@@ -140,20 +125,19 @@ def _check_prepared(params: Params, overrides: Values, own: Params) -> None:
             )
 
 
-def check_space(entries: Mapping[Any, Any], params: Params, where: str) -> Space:
+def check_space(entries: Mapping[str, Any], params: Params) -> Space:
     """Return the space, checked against the schema of params.yaml.
 
     Args:
         entries: range or choices by the param's path.
         params: the settings that the space changes.
-        where: what an error calls the place, for example "params.yaml: search".
     """
-    space, faults = {}, []
+    space, faults, where = {}, [], f"{paths.PARAMS}: search"
     for path, entry in entries.items():
-        fault = _listed(str(path), REFUSED, "cannot be searched") or _unknown(str(path), params)
+        fault = _listed(path, REFUSED, "cannot be searched") or _unknown(path, params)
         try:
             if fault is None:
-                space[str(path)] = _distribution(str(path), entry, params)
+                space[path] = _distribution(path, entry, params)
         except (ValueError, TypeError) as error:  # pydantic's, and Optuna's
             fault = reason_of(error), f"correct it; the forms are {FORMS}"
         if fault:
@@ -207,7 +191,7 @@ def _unknown(path: str, params: Params) -> tuple[str, str] | None:
     return f"no such param{hint}", f"use one of {', '.join(known)}"
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the first thing that pydantic, or another library, found, in a line."""
     text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
     return printable(text.partition("\n")[0].rstrip("."), 200)

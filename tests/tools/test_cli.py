@@ -104,10 +104,3 @@ def test_the_help_has_every_subcommand_in_its_group_and_every_exit_code(command:
 
 def test_the_version_is_that_of_the_package(command: Command) -> None:
     assert command("--version").out == f"bert-lora {version('bert-lora-dvc')}\n"
-
-
-def test_a_choice_names_its_values(command: Command) -> None:
-    result = command("compare", "--of", "both")
-    assert result.code == 2
-    assert "'both' is not one of 'adapter', 'base'. Fix: see bert-lora compare" in result.err
-    assert len(result.err.splitlines()) == 1

@@ -55,11 +55,6 @@ def test_the_nearest_folder_that_serves_is_entered(
     assert Path.cwd() == clone / entered
 
 
-def test_without_adapter_and_project_the_working_folder_stays(tmp_cwd: Path) -> None:
-    enter_models()
-    assert Path.cwd() == tmp_cwd
-
-
 def test_outside_a_clone_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

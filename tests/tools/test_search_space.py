@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,20 +13,15 @@ from stages.core.params import Params
 from stages.tools.search_space import Options, check_space, read_settings, suggested, value_at
 from tests.support.tiny import changed, save_params, shipped
 
-WHERE = "params.yaml: search"
-
 
 def options(*overrides: str, **values: Any) -> Options:
     """Return what a user types who asks for three trials."""
     typed: dict[str, Any] = {
         "trials": 3,
-        "at_most": None,
         "minutes": None,
         "workers": 1,
         "overrides": list(overrides),
-        "space": None,
         "storage": "sqlite:///studies.db",
-        "study": None,
         "top": 1,
         "seeds": 2,
     }
@@ -35,7 +29,7 @@ def options(*overrides: str, **values: Any) -> Options:
 
 
 def test_the_shipped_space_is_accepted() -> None:
-    assert list(check_space(shipped().search, shipped(), WHERE)) == list(shipped().search)
+    assert list(check_space(shipped().search, shipped())) == list(shipped().search)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +45,7 @@ def test_the_shipped_space_is_accepted() -> None:
 def test_a_suggestion_becomes_a_value(
     path: str, content: dict[str, Any], text: Any, value: Any
 ) -> None:
-    choice = check_space({path: content}, shipped(), WHERE)[path]
+    choice = check_space({path: content}, shipped())[path]
     found = suggested(FixedTrial({path: text}), path, choice)
     assert (found, type(found)) == (value, type(value))
 
@@ -60,32 +54,25 @@ def test_a_suggestion_becomes_a_value(
     ("path", "content", "fault"),
     [
         ("lora.rank", {"low": 1, "high": 2}, "no such param, did you mean lora.r"),
-        ("lora", {"choices": [1]}, "no such param"),
-        ("train.", {"choices": [1]}, "no such param"),
         ("seed", {"low": 1, "high": 40}, "cannot be searched: the best of several seeds is luck"),
         ("data.split_seed", {"low": 1, "high": 9}, "cannot be searched: another split"),
-        ("data.test_fraction", {"choices": [0.1]}, "cannot be searched: another split"),
         ("compute.precision", {"choices": ["bf16"]}, "cannot be searched: it decides how"),
         ("model.source", {"choices": ["all-MiniLM-L6-v2"]}, "cannot be searched: search each base"),
         ("train.epochs", {"choices": [0, 1]}, "0 trains nothing"),
         ("train.learning_rate", {"low": 0.01, "high": 0.001}, "`low <= high` must hold"),
         ("train.learning_rate", {"low": 0, "high": 0.1}, "0 is refused: Input should be greater"),
-        ("lora.lora_dropout", {"low": 0, "high": 0.1, "log": True}, "`low > 0` must hold"),
-        ("lora.r", {"low": 1, "high": 2000}, "2000 is refused: Input should be less"),
         ("lora.r", {"low": 4, "high": 8.5}, "8.5 is refused: Input should be a valid integer"),
         ("lora.r", {"low": 4, "high": 8, "step": 0.5}, "step: expected an integer, got 0.5"),
-        ("lora.r", {"choices": [8, "eight"]}, "eight is refused: Input should be a valid"),
         ("lora.r", {"choices": []}, "must contain one or more"),
         ("lora.r", {"choices": 8}, "choices: expected a list, got 8"),
         ("lora.r", {"low": 8, "high": 9, "base": 2}, "expected a range or choices"),
-        ("lora.lora_dropout", {"low": 0.1, "high": float("nan")}, "nan is refused"),
         ("lora.r", {"low": 8, "high": 9, "log": "yes"}, "log: expected true or false, got yes"),
         ("lora.r", 8, "expected a range or choices, got 8"),
     ],
 )
 def test_what_params_yaml_would_refuse_is_refused(path: str, content: Any, fault: str) -> None:
     with pytest.raises(ParamsError) as caught:
-        check_space({path: content}, shipped(), WHERE)
+        check_space({path: content}, shipped())
     (line,) = str(caught.value).split("\n")
     assert line.startswith(f"error: params.yaml: search.{path}: ")
     assert fault in line
@@ -94,10 +81,10 @@ def test_what_params_yaml_would_refuse_is_refused(path: str, content: Any, fault
 
 def test_all_faults_come_together_and_nothing_is_one() -> None:
     with pytest.raises(ParamsError) as caught:
-        check_space({"seed": {}, "lora.r": {"low": 0, "high": 20}, "x": 3}, shipped(), WHERE)
+        check_space({"seed": {}, "lora.r": {"low": 0, "high": 20}, "x": 3}, shipped())
     assert re.findall(r"search\.([\w.]+):", str(caught.value)) == ["seed", "lora.r", "x"]
     with pytest.raises(ParamsError, match="nothing to choose"):
-        check_space({}, shipped(), WHERE)
+        check_space({}, shipped())
 
 
 @pytest.mark.usefixtures("tmp_cwd")
@@ -114,7 +101,6 @@ def test_overrides_change_params_and_space(params: Params) -> None:
     ("override", "fault"),
     [
         ("train.epochs", "give KEY=VALUE"),
-        ("=3", "give KEY=VALUE"),
         ("train.epoch=3", "no such param, did you mean train.epochs?"),
         ("train.batch_size=three", "valid integer"),
         ("train.epochs=0", "trains nothing"),
@@ -146,11 +132,3 @@ def test_what_was_prepared_stands_in_the_lock(params: Params) -> None:
     save_params(limited)
     assert read_settings(options("data.max_length=16")).params.data.limit == 30
     assert value_at(limited, "data.limit") == 30
-
-
-@pytest.mark.usefixtures("tmp_cwd")
-def test_a_space_of_its_own_file_is_named_in_its_faults(params: Params) -> None:
-    save_params(params)
-    Path("mine.yaml").write_text("lora.rank: {choices: [1]}", encoding="utf-8")
-    with pytest.raises(ParamsError, match=r"error: mine\.yaml: space\.lora\.rank: no such param"):
-        read_settings(options(space="mine.yaml"))
