@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from stages.rows.splits import COUNTS
 from tests.support.tiny import ROOT
@@ -62,16 +61,3 @@ def test_no_row_is_lost_between_the_source_and_the_splits() -> None:
     )
     kept = sum(data[f"rows_{split}"] for split in ("train", "validation", "test"))
     assert kept + left_out == data["rows_source"]
-
-
-def test_the_lock_belongs_to_these_params() -> None:
-    yaml = YAML(typ="safe", pure=True)
-    params = yaml.load(ROOT / "params.yaml")
-    stages = yaml.load(ROOT / "dvc.lock")["stages"]
-    assert set(stages) == set(yaml.load(ROOT / "dvc.yaml")["stages"])
-    for stage in stages.values():
-        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
-            present = params
-            for part in key.split("."):
-                present = present[part]
-            assert present == value, key

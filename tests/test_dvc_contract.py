@@ -212,6 +212,7 @@ def test_every_param_is_read_by_a_stage(params: Params) -> None:
 def test_the_lock_belongs_to_these_params_and_stages() -> None:
     yaml = YAML(typ="safe", pure=True)
     params, lock = yaml.load(ROOT / "params.yaml"), yaml.load(ROOT / "dvc.lock")["stages"]
+    assert set(lock) == set(STAGES)
     for name, stage in lock.items():
         assert stage["cmd"] == STAGES[name]["cmd"]
         assert {dep["path"] for dep in stage["deps"]} == set(STAGES[name]["deps"])
