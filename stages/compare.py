@@ -6,10 +6,11 @@ import pandas as pd
 
 from stages.core import artefacts, paths
 from stages.core.params import Params
-from stages.reporting import card, figures, page, search
+from stages.reporting import card, figures, page
 from stages.reporting.answer import answer
 from stages.reporting.gather import gather
 from stages.reporting.ladder import comparison_figures
+from stages.reporting.records import history
 from stages.reporting.results import Results
 
 # The columns of DVC's tables, beside those of metrics/adapter.json, and where they come from.
@@ -58,7 +59,7 @@ def write(results: Results) -> None:
             write_table(table, temporary)
     with artefacts.replacing(paths.CURVES) as folder:
         folder.mkdir()
-        for name, table in (results.curves | {"search": search.history(results.search)}).items():
+        for name, table in (results.curves | {"search": history(results.search)}).items():
             write_table(table, folder / f"{name}.csv")
     with artefacts.replacing(paths.FIGURES) as folder:
         figures.save_pngs(drawn, folder)

@@ -11,7 +11,6 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from stages.core.errors import printable
 from stages.core.methods import facts_of
-from stages.core.params import Params
 from stages.reporting.answer import weakest
 from stages.reporting.page import content_of, environment, plain
 from stages.reporting.results import Results
@@ -48,7 +47,6 @@ def model_card(results: Results) -> str:
             "source": public_name(params.data.source, "data"),
             "known": entries("data").get(params.data.source),
             "libraries": {name: version(name) for name in LIBRARIES},
-            "misread": _misread(params),
             "weakest": weakest(results, plain),
         }
     )  # fmt: skip
@@ -75,20 +73,6 @@ def export_card(record: dict[str, Any], name: str) -> str:
     )
     template = templates.get_template("export.md.j2")
     return template.render(r=record, check=record["check"], name=name, head=head)
-
-
-def _misread(params: Params) -> list[str]:
-    """Return why Transformers alone, without PEFT, would load another model from the adapter."""
-    if facts_of(params).library != "peft":
-        return []
-    pooling = params.model.pooling
-    reasons = {
-        "Transformers does not read the magnitudes of a DoRA adapter": params.lora.use_dora,
-        f"the head then does not read what it was trained on (model.pooling: {pooling})": (
-            pooling != "auto"
-        ),
-    }
-    return [reason for reason, applies in reasons.items() if applies]
 
 
 def _head_of_adapter(results: Results) -> str:

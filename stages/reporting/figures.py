@@ -25,9 +25,8 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from stages.core.errors import printable
 from stages.core.methods import FACTS
 from stages.reporting.answer import FEW_VALIDATION_ROWS
-from stages.reporting.records import METHODS
+from stages.reporting.records import METHODS, complete, shown, words
 from stages.reporting.results import MODELS, Results, percent
-from stages.reporting.search import complete, shown, words
 
 CLASSES = 20  # up to which the confusion matrix is drawn
 MANY = 8  # classes up to which it shows numbers

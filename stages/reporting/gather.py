@@ -9,7 +9,7 @@ from safetensors import safe_open
 from stages.core import artefacts, paths
 from stages.core.errors import DataError
 from stages.core.params import Params
-from stages.reporting import details, ladder, records, search
+from stages.reporting import details, ladder, records
 from stages.reporting.answer import caveats
 from stages.reporting.results import MODELS, Results, headline
 from stages.reporting.significance import paired_gain
@@ -92,7 +92,7 @@ def gather(params: Params) -> Results:
         kept=manifest["kept"],
         size=size,
         seeds=seeds.get(method),
-        search=search.search_of_run(params, data["source_sha256"]),
+        search=records.search_of_run(params, data["source_sha256"]),
         curve=records.read_curve(records.curve_name(params, identity, precision)),
         exports=records.exports_of(manifest["files"]),
         made_of=identity,

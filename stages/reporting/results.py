@@ -109,7 +109,7 @@ class Results:
         seeds: the record of several seeds with exactly these settings, as `bert-lora seeds` wrote
             it, or None.
         search: trials and findings of the last search if it says something of this run, as
-            `search.search_of_run` returns them, or None.
+            `records.search_of_run` returns them, or None.
         curve: the trainings of `bert-lora curve` of this run, see `records.read_curve`; maybe none.
         exports: how each recorded export of this adapter compares with it, by format and precision.
         made_of: what the adapter was made of, see `records.identity_of`.

@@ -54,7 +54,7 @@ from stages.model.head import Features, freeze_encoder
 from stages.model.load import load_base
 from stages.model.methods import method_of
 from stages.model.saved import base_identity
-from stages.reporting.search import Row, settings_of, shown, words, write_search
+from stages.reporting.records import Row, search_settings, shown, words, write_search
 from stages.reporting.significance import LEVEL
 from stages.rows.prepared import read_labels, read_split
 from stages.running.ends import exit_code_of
@@ -235,7 +235,7 @@ def open_storage(url: str) -> RDBStorage:
 def name_of(settings: Settings, device: Device) -> str:
     """Return the name of the study that has these inputs: rows, base, code, settings, device."""
     code = {**code_of("evaluate_base"), **code_of("train_lora")}
-    read = settings_of(settings.params)
+    read = search_settings(settings.params)
     read["data"] = {"max_length": settings.params.data.max_length}
     inputs = [
         [sha256_of(require(path)) for path in (paths.TRAIN, paths.VALIDATION, paths.LABELS)],
@@ -522,7 +522,7 @@ class Search:
         found = {
             "study": self.study.study_name,
             "data": self.source,
-            "settings": settings_of(self.params),
+            "settings": search_settings(self.params),
             "device": self.trainings.device.torch_device.type,
             "precision": self.trainings.device.precision,
             "space": self.settings.entries,

@@ -11,8 +11,7 @@ import pytest
 
 from stages.core import paths
 from stages.core.params import Params
-from stages.reporting.records import CURVE_COLUMNS
-from stages.reporting.search import COLUMNS
+from stages.reporting.records import CURVE_COLUMNS, SEARCH_COLUMNS
 from tests.support.faults import assert_succeeded, dvc, run_successfully, stage
 from tests.support.tiny import ROOT, save_params
 
@@ -39,8 +38,13 @@ def finished_dvc_project(
     for name in COPIED:
         shutil.copy(ROOT / name, folder / name)
     with chdir(folder):
-        empty = {paths.SEEDS: "[]", paths.SEARCH: "{}", paths.SEARCH_TABLE: ",".join(COLUMNS)}
-        empty |= {paths.EXPORTS: "{}", paths.CURVE: ",".join(CURVE_COLUMNS)}
+        empty = {
+            paths.SEEDS: "[]",
+            paths.SEARCH: "{}",
+            paths.SEARCH_TABLE: ",".join(SEARCH_COLUMNS),
+            paths.EXPORTS: "{}",
+            paths.CURVE: ",".join(CURVE_COLUMNS),
+        }
         paths.SEEDS.parent.mkdir(exist_ok=True)
         for path, text in empty.items():
             path.write_text(f"{text}\n", encoding="utf-8")

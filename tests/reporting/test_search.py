@@ -8,11 +8,11 @@ import pytest
 from stages.core import paths
 from stages.core.errors import DataError
 from stages.reporting.figures import draw_search
-from stages.reporting.search import (
+from stages.reporting.records import (
     history,
     read_search,
     search_of_run,
-    settings_of,
+    search_settings,
     write_search,
 )
 from tests.support.tiny import changed, shipped
@@ -33,7 +33,7 @@ def found(**values: Any) -> dict[str, Any]:
     return {
         "study": "search-1",
         "data": "abc",
-        "settings": settings_of(DEFAULTS),
+        "settings": search_settings(DEFAULTS),
         "space": SPACE,
         "trials": {"complete": 6, "pruned": 1},
         "finalists": [],
