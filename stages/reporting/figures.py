@@ -168,7 +168,7 @@ def draw_confusion(results: Results) -> Figure:
             cmap=LinearSegmentedColormap.from_list(model, ["white", SHADES[model]]),
             im_kw={"vmin": 0, "vmax": 1},
             text_kw={"color": "black", "fontsize": 10 if beside else 8},
-            xticks_rotation="horizontal" if beside else 45,
+            xticks_rotation="horizontal" if beside else "vertical",
             ax=axes,
         )
         axes.set(title=model, xlabel="predicted label", ylabel="true label")
