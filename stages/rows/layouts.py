@@ -355,8 +355,9 @@ def guessed_columns(sample: list[list[Any]]) -> tuple[int, int]:
 
     The label is the column with the fewest different values beside the text, but more than one.
     """
-    width = min(map(len, sample))
-    columns = [[str(row[n] or "") for row in sample] for n in range(width)]
+    width = len(sample[0])  # above 1; rows of another width are faults of their own
+    whole = [row for row in sample if len(row) == width]
+    columns = [[str(row[n] or "") for row in whole] for n in range(width)]
     text = max(range(width), key=lambda n: sum(map(len, columns[n])))
     different = [len(set(column)) for column in columns]
     others = [n for n in range(width) if n != text]

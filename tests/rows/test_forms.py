@@ -170,6 +170,7 @@ def test_what_is_not_clear_is_refused_with_params_that_work(
             "line 1: neither fastText (__label__x text) nor a table",
         ),
         ({"m.csv": f"{NUMBERED}a,b,c\n"}, {}, "line 62: 3 cells where the header has 2"),
+        ({"m.csv": "1,it came late\nx\n"}, {}, "looks like a row, not like names: 1, it came late"),
         ({"m.csv": NUMBERED.encode() + b"caf\xe9,1\n"}, {}, "line 62: not UTF-8. Fix: save the"),
         (
             {"m.tsv": '"label"\t"text"\n"a"\t"b"\n"a"\t"he said "x" y"\n'},
