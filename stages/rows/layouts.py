@@ -130,15 +130,21 @@ def _prodigy(row: Row, column: str) -> Answers:
 
 
 def _argilla(row: Row, _: str) -> Answers:
-    """Read a record of version 2, nested or flat, or of version 1; some responses are drafts."""
+    """Read a record of version 2, nested, flat or of a data set, or of version 1.
+
+    Some responses are drafts, or discarded.
+    """
     responses = row.get("responses") or {}
     found: list[tuple[str, Any, Any]] = []
+    if "annotation" in row:  # version 1, one label a record
+        found.append(("annotation", row["annotation"], str(row.get("status")).lower()))
     if isinstance(responses, list):  # version 1: a response with answers to all questions
         for one in responses:
             values = (one.get("values") or {}).items()
             found += [(name, answer.get("value"), one.get("status")) for name, answer in values]
     else:
-        for name, given in responses.items():
+        columns = {name: value for name, value in row.items() if _is_responses(value)}
+        for name, given in (responses | columns).items():
             found += [(name, one.get("value"), one.get("status")) for one in given]
     for key in row:
         if key.endswith(".responses"):  # flat: the values, and their status beside them
@@ -153,11 +159,19 @@ def _argilla(row: Row, _: str) -> Answers:
             yield name, _as_list(value), ""
 
 
+def _is_responses(value: Any) -> bool:
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, Mapping) and {"user_id", "value"} <= set(first)
+
+
 def _is_argilla(row: Row) -> bool:
+    if "annotation" in row:
+        return str(row.get("status")) in ("Validated", "Default", "Discarded")
     nested = isinstance(row.get("fields"), Mapping) and isinstance(
         row.get("responses"), (Mapping, list)
     )
-    return nested or any(name.endswith(".responses") for name in row)
+    flat = any(name.endswith(".responses") for name in row)
+    return nested or flat or any(map(_is_responses, row.values()))
 
 
 # By its name, how a tool's row is recognised and read.
@@ -186,7 +200,7 @@ def tool_of(row: Row) -> str | None:
 
 def _fields(row: Row, tool: str) -> dict[str, Any]:
     """Return a row with the fields of its text on top."""
-    inner = next((row[name] for name in ("data", "fields") if name in row), None)
+    inner = next((row[name] for name in ("data", "fields", "inputs") if name in row), None)
     fields = {**inner, **row} if isinstance(inner, Mapping) else {**row}
     if tool == "Label Studio":  # a dotted name does not lead to a skipped answer
         fields[_tasks(row)] = [one for one in row[_tasks(row)] if not _is_skipped(one)]

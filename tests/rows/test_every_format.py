@@ -185,6 +185,14 @@ def exports(rows: Rows) -> dict[str, bytes]:
             }
             for text, label in rows
         ],
+        "set.jsonl": [
+            {"text": text, "mood": answers(label, {"user_id": "u", "value": label}), "id": str(n)}
+            for n, (text, label) in enumerate(rows)
+        ],
+        "single.json": [
+            {"inputs": {"text": text}, "annotation": label, "status": "Validated"}
+            for text, label in rows
+        ],
         "first.json": [
             {
                 "fields": {"text": text},

@@ -57,6 +57,14 @@ def table_of_studio(answer: str) -> str:
     return "\n".join(["text,mood,annotation_id,annotator", *rows])
 
 
+def argilla_1(discarded: int) -> list[dict[str, Any]]:
+    status = ["Discarded"] * discarded + ["Validated"] * (len(ROWS) - discarded)
+    return [
+        {"text": text, "annotation": label, "status": state}
+        for (text, label), state in zip(ROWS, status, strict=True)
+    ]
+
+
 BINARY = [
     {"text": text, "label": "LATE", "answer": ("accept", "reject", "ignore")[n % 3]}
     for n, text in enumerate(TEXTS)
@@ -228,6 +236,7 @@ def test_a_fault_in_a_form_is_refused_by_file_and_line(
     ("files", "changes", "said"),
     [
         ({"m.json": studio(cancelled=6)}, {}, "left out of 60 rows: 6 skipped"),
+        ({"m.json": argilla_1(discarded=6)}, {}, "left out of 60 rows: 6 skipped"),
         (
             {"m.json": studio("rude")},
             {"label_column": "label.0"},
