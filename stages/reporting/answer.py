@@ -9,7 +9,7 @@ from typing import Any
 from stages.core.errors import printable
 from stages.core.methods import facts_of
 from stages.reporting.details import LEAST_SURE
-from stages.reporting.results import MODELS, Results, percent, step
+from stages.reporting.results import Results, percent, step
 from stages.reporting.significance import LEVEL, Gain, clopper_pearson, wilson
 from stages.rows.splits import COUNTS
 
@@ -19,7 +19,6 @@ FEW_VALIDATION_ROWS = 100  # as many as choose a checkpoint
 FEW_ROWS = 20  # of a group or class, below which nothing is said of it
 SURE_MISTAKES = 10  # that the page shows whole
 LEFT_OUT = 0.2  # share of the rows that the advice leaves to a person
-MAJORITY = 0.6  # share of the commonest class above which accuracy alone misleads
 
 
 def answer(results: Results, show: Callable[[str], str] = printable) -> list[tuple[str, list[str]]]:
@@ -135,19 +134,15 @@ def limits(results: Results) -> list[str]:
     return found + left_out(results.data)
 
 
-def caveats(
-    gain: Gain, data: dict[str, Any], scores: dict[str, dict[str, Any]], kept: str
-) -> list[str]:
+def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[str]:
     """Return what the figures of this run cannot show, one sentence each; none for plenty of rows.
 
     Args:
         gain: of the adapter over the base.
         data: metrics/data.json.
-        scores: of base and adapter, see `details.scores_of`.
+        classes: how many there are.
         kept: what the adapter's manifest says was kept, "trained" or "base".
     """
-    by_class = scores["adapter"]["by_class"]
-    classes, most = len(by_class), max(of["rows"] for of in by_class.values())
     found = []
     if kept == "base":
         found.append(
@@ -170,12 +165,6 @@ def caveats(
         found.append(
             f"{rows} validation rows: too few to choose a checkpoint, and the penalty and the "
             "temperature that they choose are rough"
-        )
-    if most > MAJORITY * gain.rows:
-        f1 = [f"{scores[name]['f1_macro']:.3f}" for name in MODELS]
-        found.append(
-            f"One class has {percent(most / gain.rows)} of the test rows: see macro F1 as well, "
-            f"{f1[1]} for the adapter and {f1[0]} for the base"
         )
     return found
 

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from safetensors import safe_open
@@ -11,7 +12,7 @@ from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting import details, ladder, records
 from stages.reporting.answer import caveats
-from stages.reporting.results import MODELS, Results, headline
+from stages.reporting.results import MODELS, Results, headline, percent
 from stages.reporting.significance import paired_gain
 from stages.rows import prepared as splits
 from stages.scoring.predictions import (
@@ -23,6 +24,8 @@ from stages.scoring.predictions import (
 )
 from stages.training.curves import read_training_curves
 
+MAJORITY = 0.5  # share of the commonest class above which the verdict names macro F1
+CUT = 0.1  # share of the rows that are cut, likewise
 AGAIN = "score all again: dvc repro -f evaluate_tfidf evaluate_base evaluate_adapter"
 PREDICTIONS = {
     "base": paths.BASE_PREDICTIONS,
@@ -54,7 +57,7 @@ def gather(params: Params) -> Results:
     tfidf = read(paths.TFIDF_METRICS, "accuracy", "ngrams", "c", "warnings")
     manifest = read(paths.ADAPTER_MANIFEST, *MANIFEST)
     data = read(paths.DATA_SUMMARY, "rows_train", "rows_validation", "notes", "source_sha256")
-    tokens = read(paths.TOKENS, "notes", "warnings")
+    tokens = read(paths.TOKENS, "lengths", "notes", "warnings")
     temperatures = {"base": base["temperature"], "adapter": manifest["temperature"]}
     scores = {
         name: details.scores_of(table, targets, labels, temperatures[name])
@@ -70,7 +73,7 @@ def gather(params: Params) -> Results:
         predictions=predictions,
         gain=gain,
         over_tfidf=over_tfidf,
-        verdict=headline(gain, over_tfidf),
+        verdict=headline(gain, over_tfidf, beside_accuracy(scores, tokens)),
         details=scores,
         ladder=ladder.build_ladder(base, tfidf, gain.second, method, gain.rows, seeds, cost),
         against_full=ladder.against_full(seeds, method),
@@ -82,7 +85,7 @@ def gather(params: Params) -> Results:
         validation=validation,
         data=data,
         warnings=[
-            *caveats(gain, data, scores, manifest["kept"]),
+            *caveats(gain, data, len(labels), manifest["kept"]),
             *data["notes"],
             *tfidf["warnings"],
             *tokens["warnings"],
@@ -98,6 +101,26 @@ def gather(params: Params) -> Results:
         made_of=identity,
         params=params,
     )
+
+
+def beside_accuracy(scores: dict[str, dict[str, Any]], tokens: dict[str, Any]) -> list[str]:
+    """Return what the verdict says beside accuracies.
+
+    That is macro F1 where one class has more than half of the test rows, and how many rows are cut
+    where they are more than a tenth.
+
+    Args:
+        scores: of base and adapter, as `details.scores_of` returns them.
+        tokens: of metrics/tokens.json.
+    """
+    counts = [of["rows"] for of in scores["adapter"]["by_class"].values()]
+    cut, said = tokens["lengths"][0], []
+    if max(counts) > MAJORITY * sum(counts):
+        base, adapter = (scores[name]["f1_macro"] for name in ("base", "adapter"))
+        said.append(f"macro F1 {adapter:.3f}, base {base:.3f}")
+    if cut["rows_cut"] > CUT:
+        said.append(f"{cut['max_length']} tokens cut {percent(cut['rows_cut'])} of the rows")
+    return said
 
 
 def read_aligned() -> dict[str, pd.DataFrame]:

@@ -22,15 +22,16 @@ def verdict(gain: Gain, names: tuple[str, str]) -> str:
     return sentence + _may_be_zero(gain)
 
 
-def headline(gain: Gain, over_tfidf: Gain) -> str:
+def headline(gain: Gain, over_tfidf: Gain, also: list[str]) -> str:
     """Return the verdict of a run: over the base, over the best method without a foundation model.
 
     Args:
         gain: of the adapter over the base.
         over_tfidf: of the adapter over TF-IDF, on the same rows.
+        also: what else belongs into the sentence.
     """
     second = f"over TF-IDF ({percent(over_tfidf.first)}) {_told(over_tfidf)}"
-    return f"{verdict(gain, MODELS)}; {second}{_may_be_zero(over_tfidf)}"
+    return "; ".join([verdict(gain, MODELS), second + _may_be_zero(over_tfidf), *also])
 
 
 def _told(gain: Gain) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stages.reporting.answer import advice, caveats, facts, left_out, use, weakest
+from stages.reporting.gather import beside_accuracy
 from stages.reporting.results import Results, between, headline, points, shown_p
 from stages.reporting.significance import Gain, paired_gain
 from tests.support.example_results import example
@@ -35,9 +36,24 @@ LOST = {"fixed": 34, "broken": 100, "first": 0.8125, "second": 0.75, "low": -0.0
     ],
 )
 def test_the_headline_names_both_rivals(changes: dict[str, float], said: str) -> None:
-    sentence = headline(gain_of(**changes), gain_of(first=0.8, p=0.2))
+    sentence = headline(gain_of(**changes), gain_of(first=0.8, p=0.2), [])
     assert said in sentence
     assert sentence.endswith("3.1 to 9.4, p = 0.200: not distinguishable from zero")
+
+
+def test_the_headline_names_what_accuracy_hides() -> None:
+    def said(common: int, cut: float) -> list[str]:
+        classes = {"common": {"rows": common}, "rare": {"rows": 40}}
+        scores: dict[str, dict[str, Any]] = {
+            "adapter": {"by_class": classes, "f1_macro": 0.5},
+            "base": {"f1_macro": 0.25},
+        }
+        return beside_accuracy(scores, {"lengths": [{"max_length": 128, "rows_cut": cut}]})
+
+    both = ["macro F1 0.500, base 0.250", "128 tokens cut 25.0 % of the rows"]
+    assert said(41, 0.25) == both
+    assert headline(gain_of(), gain_of(), both).endswith(f"; {'; '.join(both)}")
+    assert said(40, 0.1) == []
 
 
 @pytest.mark.parametrize(
@@ -64,12 +80,6 @@ def test_a_difference_in_points_is_never_minus_zero() -> None:
     assert between(3e-6, 0.1) == "0.0003 to 10.0000"
 
 
-def scores_of(rows: int, most: float = 0.5) -> dict[str, Any]:
-    """Return of both models the scores that are read, of six classes, one with a share `most`."""
-    classes = {str(n): {"rows": round(rows * (most if n else 0.01))} for n in range(6)}
-    return {"adapter": {"by_class": classes, "f1_macro": 0.5}, "base": {"f1_macro": 0.25}}
-
-
 PLENTY = {"rows_train": 8000, "rows_validation": 1000}
 
 
@@ -88,7 +98,7 @@ def test_few_rows_and_a_kept_base_are_said(
     rows: int, data: dict[str, int], kept: str, said: list[str]
 ) -> None:
     half = np.arange(rows) % 2 == 0
-    found = caveats(paired_gain(~half, half), data, scores_of(rows), kept)
+    found = caveats(paired_gain(~half, half), data, 6, kept)
     assert len(found) == len(said)
     assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
 
@@ -125,12 +135,6 @@ def test_whether_to_use_it_follows_from_both_gains(
     over = gain_of(**over_base), gain_of(**over_words)
     found = replace(results, kept=kept, gain=over[0], over_tfidf=over[1])
     assert use(found).startswith(answer)
-
-
-def test_what_accuracy_hides_is_said() -> None:
-    (said,) = caveats(gain_of(rows=1000), PLENTY, scores_of(1000, most=0.9), "trained")
-    assert said.startswith("One class has 90.0 % of the test rows")
-    assert said.endswith("0.500 for the adapter and 0.250 for the base")
 
 
 def test_the_weakest_class_is_named(results: Results) -> None:

@@ -64,7 +64,7 @@ def example(
         predictions=models,
         gain=gain,
         over_tfidf=over_tfidf,
-        verdict=headline(gain, over_tfidf),
+        verdict=headline(gain, over_tfidf, []),
         details=scores,
         ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}, "1.5 MB"),
         against_full=None,
