@@ -117,6 +117,9 @@ def predict(
     every_class: Annotated[
         bool, typer.Option("--all", help="Add the probability of every class.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines on a terminal too.")
+    ] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="Give the probabilities before their calibration.")
     ] = False,
@@ -127,8 +130,8 @@ def predict(
 ) -> None:
     """Classify texts with the trained adapter: a label and its probability for each.
 
-    Prints JSON lines in the order of the texts and as they are answered, whatever the size of the
-    input.
+    Prints the answers in the order of the texts and as they come, whatever the size of the input:
+    for a person on a terminal, else JSON lines.
 
     Needs nothing but the folder models/, here or in a folder above, or that of --model.
     """
@@ -136,7 +139,7 @@ def predict(
     compute, column = _found()
     from stages.tools import predict as work
 
-    asked = (with_base, every_class, model, raw)
+    asked = (with_base, every_class, as_json, model, raw)
     request = work.Request(tuple(texts or ()), file, text_column, output, *asked)
     work.predict(request, compute, column)
 

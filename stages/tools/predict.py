@@ -18,6 +18,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from stages.core import paths
 from stages.core.artefacts import replacing, require
@@ -48,6 +50,7 @@ class Request:
     output: Path | None = None  # the file to write; None for standard output
     with_base: bool = False  # whether the base answers too
     every_class: bool = False  # whether to give the probability of every class
+    as_json: bool = False  # whether to print JSON lines on a terminal too
     model: Path | None = None  # a folder of `bert-lora export` in the place of the adapter
     raw: bool = False  # whether to give the probabilities before the temperature
 
@@ -81,6 +84,9 @@ def predict(request: Request, compute: ComputeParams, text_column: str) -> None:
     if request.output:
         rows = write_file(chunks, request.output)
         print(f"{printable(request.output, 200)}: {rows:,} rows", file=sys.stderr)
+    elif sys.stdout.isatty() and not request.as_json:
+        for row in chain.from_iterable(chunks):
+            print_row(row)
     else:
         for chunk in chunks:
             sys.stdout.buffer.write("".join(map(json_line, chunk)).encode())  # UTF-8 anywhere
@@ -101,6 +107,7 @@ def check(request: Request) -> None:
         shown, endings = f"--output: {printable(output, 200)}", " ".join(OUTPUT_ENDINGS)
         other, nowhere = output.suffix not in OUTPUT_ENDINGS, not output.parent.is_dir()
         rules += [
+            (request.as_json, "both --json and --output", "use --output with a name in .jsonl"),
             (other, f"{shown}: unknown ending", f"use one of {endings}"),
             (output == file, "--output would overwrite --file", "choose another name"),
             (output.is_dir(), f"{shown}: is a folder", "choose another name"),
@@ -217,6 +224,27 @@ def json_line(row: Row) -> str:
     """Return the row as one line of JSON in Unicode, safe for a terminal."""
     content = json.dumps(row, ensure_ascii=False, allow_nan=False)
     return NOT_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", content) + "\n"
+
+
+def print_row(row: Row) -> None:
+    """Print a text for a person, made safe and cut, and below it a line for each column.
+
+    Classes come likeliest first, the base's answers beside the adapter's, with 3 decimals.
+    """
+    shares = sorted((name for name in row if name.startswith("p_")), key=lambda name: -row[name])
+    prefixes = ["", *(["base_"] if "base_label" in row else [])]
+    table = Table(box=None, pad_edge=False, show_header=len(prefixes) > 1)
+    table.add_column("")
+    for name in ("adapter", "base")[: len(prefixes)]:
+        table.add_column(name, justify="right", overflow="fold")
+    for name in ("label", "probability", *shares):
+        values = (row[prefix + name] for prefix in prefixes)
+        table.add_row(Text(printable(name)), *(Text(_shown(value)) for value in values))
+    Console().print(Text(_shown(row["text"])), table, sep="\n")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else printable(value, 120)
 
 
 def write_file(chunks: Iterator[list[Row]], path: Path) -> int:

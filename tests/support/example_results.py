@@ -75,7 +75,7 @@ def example(
         training=training,
         validation=validation,
         data=data,
-        warnings=caveats(gain, data, scores, "trained"),
+        warnings=caveats(gain, data, len(labels), "trained"),
         kept="trained",
         size={"bytes": 1_500_000, "trained": 300_000, "base": 22_700_000},
         seeds=None,

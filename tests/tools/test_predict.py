@@ -5,10 +5,14 @@ import io
 import json
 import math
 import os
+import re
 import shutil
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,9 +23,11 @@ from transformers.utils import logging
 
 from stages.core import paths
 from stages.core.errors import DataError
+from stages.tools import predict
 from stages.tools.predict import Request, json_line, read_texts
 from tests.support.adapters import read_the_mean
 from tests.support.command import Command, Terminal
+from tests.support.server import Words
 
 LABELS = ["negative", "positive"]
 MAX_LENGTH = 32  # of the adapter; params.yaml says another by then
@@ -167,13 +173,32 @@ def test_writes_a_file(
     assert [path.name for path in file.parent.glob(".*")] == []
 
 
+def test_a_terminal_gets_lines_that_no_text_can_disturb(
+    call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal("utf-8")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout", screen)
+    texts = ["good \x1b[2J\n[bold]film[/bold] :smile:", "schön " * 40]
+    assert call("predict", *texts, "--all", "--with-base").code == 0
+    lines = re.sub(r"\x1b\[\d*m", "", screen.shown()).splitlines()
+    assert lines[0].rstrip() == r"good \x1b[2J\n[bold]film[/bold] :smile:"
+    names = [line.split()[0] for line in lines[1:6]]
+    assert (names[:3], sorted(names[3:])) == (["adapter", "label", "probability"], P)
+    adapter, base = zip(*(map(float, line.split()[1:]) for line in lines[4:6]), strict=True)
+    assert sum(adapter) == pytest.approx(1) == pytest.approx(sum(base))
+    assert adapter[0] > adapter[1]
+    assert lines[6].startswith("schön schön ")
+    assert max(map(len, lines)) <= 80
+
+
 def test_json_on_a_terminal_is_one_safe_line(
     call: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = Terminal("ascii")
     monkeypatch.setattr("sys.stdout", screen)
     text = "schön \x1b[2J \x9b2J \u202e"
-    assert call("predict", text).code == 0
+    assert call("predict", text, "--json").code == 0
     assert json.loads(screen.shown())["text"] == text
     assert "schön" in screen.shown()
     assert not set("\x1b\x9b\u202e") & set(screen.shown())
@@ -275,3 +300,27 @@ def test_a_file_is_checked_to_its_end_before_anything_is_answered(tmp_path: Path
     file.write_text("text;id\n" + "a;1\n" * 5000 + ";2\nb;3\n;4\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"mine.csv: lines 5002, 5004: empty text"):
         next(read_texts(Request((), file), "text"))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_file_of_any_size_is_held_a_chunk_at_a_time(tmp_path: Path, ending: str) -> None:
+    """A file of 40,000 texts of 1 kB, 40 MB, is answered in less memory than it takes."""
+    file = tmp_path / f"texts.{ending}"
+    frame = pd.DataFrame({"text": [f"{number} " * 150 for number in range(40_000)]})
+    if ending == "csv":
+        frame.to_csv(file, index=False)
+    elif ending == "jsonl":
+        frame.to_json(file, orient="records", lines=True)
+    else:
+        frame.to_parquet(file, row_group_size=1000)
+    del frame
+    silent = replace(Words().predictor(), score=lambda texts: np.zeros((len(texts), 2), np.float32))
+    texts = read_texts(Request((), file), "text")
+    tracemalloc.start()
+    try:
+        rows = sum(map(len, predict.answers(texts, {"": silent}, False)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows == 40_000
+    assert peak < 25_000_000

@@ -173,6 +173,9 @@ def test_a_search_that_is_killed_three_times_loses_no_finished_trial() -> None:
 def test_an_interrupt_ends_with_the_best_so_far(signal_number: int) -> None:
     process = start("50", "--workers", "2")
     known = wait_for(process, 2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    lines = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    assert sum(b"spawn_main" in line for line in lines) == 1  # beside the first of two workers
     another = bert_lora("search", "50")
     assert (another.returncode, "running already" in another.stderr) == (5, True)
     os.killpg(process.pid, signal_number)  # as a terminal does

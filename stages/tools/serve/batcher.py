@@ -27,7 +27,7 @@ class Batcher(Generic[Answer]):
     """
 
     compute: Callable[[list[str]], Sequence[Answer]]  # an answer to each text of a batch, in order
-    thread: ThreadPoolExecutor  # where it is called; what it raises is the answer to all of them
+    thread: ThreadPoolExecutor  # where it is called
     most: int  # texts of a batch
     limit: int  # texts that may wait, of answers and of explanations; where none waits, any number
     seen: Callable[[int], None]  # called with the size of each batch
@@ -77,11 +77,7 @@ class Batcher(Generic[Answer]):
                 self._some.clear()
                 continue
             texts = [text for text, _ in batch]
-            results: Sequence[Answer | Exception]
-            try:
-                results = await loop.run_in_executor(self.thread, self.compute, texts)
-            except Exception as error:
-                results = [error] * len(texts)
+            results = await loop.run_in_executor(self.thread, self._results, texts)
             self.seen(len(texts))
             for (_, answer), result in zip(batch, results, strict=True):
                 if answer.done():  # whoever asked has left
@@ -103,6 +99,15 @@ class Batcher(Generic[Answer]):
                 batch.append((text, answer))
                 room -= len(text)
         return batch
+
+    def _results(self, texts: list[str]) -> Sequence[Answer | Exception]:
+        """Return the answers; where a batch fails, each text alone, and its error in its place."""
+        try:
+            return self.compute(texts)
+        except Exception as error:
+            if len(texts) == 1:
+                return [error]
+        return [result for text in texts for result in self._results([text])]
 
 
 def _noticed(job: asyncio.Future[Any]) -> None:

@@ -95,13 +95,14 @@ def test_too_much_is_refused_and_taken_later() -> None:
     run(test)
 
 
-def test_a_fault_ends_its_batch_alone() -> None:
+def test_a_fault_stays_with_the_request_that_caused_it() -> None:
     async def test(batcher: Batcher[str], work: Work) -> None:
-        good, bad, other = (batcher.submit(texts) for texts in ("abc", "x", "d"))
+        good, bad, other = (batcher.submit(texts) for texts in ("ab", "x", "c"))
         work.go.set()
+        assert await good == ["A", "B"]
+        assert await other == ["C"]
         with pytest.raises(ValueError, match="x"):
             await bad
-        assert await batcher.submit("e") == ["E"]
-        await asyncio.wait([good, other])
+        assert await batcher.submit("d") == ["D"]
 
-    run(test, batch=2)
+    run(test)
