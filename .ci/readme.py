@@ -17,7 +17,7 @@ from statistics import mean
 from typing import Any
 
 from stages.reporting.records import read_records
-from stages.reporting.results import between, points
+from stages.reporting.results import between, percent, points
 from stages.reporting.significance import spread
 
 sys.path.insert(0, str(Path(__file__).parent))  # the scripts here are no package
@@ -35,11 +35,6 @@ def table(name: str) -> list[dict[str, str]]:
     """Return the lines of metrics/<name>.csv."""
     with (ROOT / "metrics" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def percent(share: float) -> str:
-    """Return a share as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"
 
 
 def by_data(runs: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
@@ -61,8 +56,14 @@ def ladder() -> str:
 
 def headline() -> str:
     """Return both gains as a sentence, and what several seeds say where they are recorded."""
-    parts = report()
-    return "\n\n".join([parts[0], *parts[parts.index(ladder()) + 1 :]])
+    run, parts = metrics("comparison"), report()
+    over = [
+        f"{points(run[f'accuracy_gain{of}'])} points over {what}{strong} (95 % interval "
+        + between(run[f"accuracy_gain_low{of}"], run[f"accuracy_gain_high{of}"])
+        for of, what, strong in (("", "the frozen encoder", "**"), ("_tfidf", "TF-IDF", ""))
+    ]
+    sentence = f"**LoRA reaches {percent(run['accuracy_adapter'])}: {'), '.join(over)})."
+    return "\n\n".join([sentence, *parts[parts.index(ladder()) + 1 :]])
 
 
 def seeds_of(settings: str) -> Any:
@@ -148,32 +149,36 @@ def transfer() -> str:
 def data_sets() -> str:
     """Return what the defaults give on data of other kinds, means over the seeds of each."""
     lines = [
-        "| data | rows to train | classes | test rows | majority | TF-IDF | base | old | defaults "
-        "| log loss: base, defaults | seeds |",
-        f"| --- |{' ---: |' * 8} --- | ---: |",
+        "| data | rows to train | classes | test rows | majority | TF-IDF | base | old | full "
+        "| defaults | log loss: base, defaults | seeds: old, full, defaults | seconds |",
+        f"| --- |{' ---: |' * 9} --- | --- | ---: |",
     ]
-    runs = table("records/data-sets")
-    for data, of_data in by_data(runs).items():
-        new = [run for run in of_data if run["settings"] == "defaults"]
-        old = [float(run["adapter"]) for run in of_data if run["settings"] == "old"]
+    for data, of_data in by_data(table("records/data-sets")).items():
+        runs = {
+            name: [run for run in of_data if run["settings"] == name]
+            for name in ("old", "full", "defaults")
+        }
 
-        def average(key: str, of: list[dict[str, str]] = new) -> float:
-            return mean(float(run[key]) for run in of)
+        def average(key: str, of: str = "defaults", runs: Any = runs) -> float | None:
+            return mean(float(run[key]) for run in runs[of]) if runs[of] else None
 
-        accuracies = [float(run["adapter"]) for run in new]
+        accuracies = [float(run["adapter"]) for run in runs["defaults"]]
         shown = percent(mean(accuracies))
         if len(accuracies) > 1:
             ends = spread(accuracies)
             shown += f" ({percent(max(ends.low, 0))} to {percent(min(ends.high, 1))})"
-        first = new[0]
-        lines.append(
-            f"| {data} | {int(first['train_rows']):,} | {first['classes']} "
-            f"| {int(first['test_rows']):,} | {percent(average('majority'))} "
-            f"| {percent(average('tfidf'))} | {percent(average('base'))} "
-            f"| {percent(mean(old)) if old else '-'} | {shown} "
-            f"| {average('base_log_loss'):.2f}, {average('adapter_log_loss'):.2f} "
-            f"| {len(new)} |"
-        )
+        others = (average("majority"), average("tfidf"), average("base"))
+        first = runs["defaults"][0]
+        cells = [
+            *(data, f"{int(first['train_rows']):,}", first["classes"]),
+            f"{int(first['test_rows']):,}",
+            *map(percent, (*others, average("adapter", "old"), average("adapter", "full"))),
+            shown,
+            f"{average('base_log_loss'):.2f}, {average('adapter_log_loss'):.2f}",
+            ", ".join(str(len(of)) for of in runs.values()),
+            f"{average('seconds'):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
