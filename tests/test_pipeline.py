@@ -30,14 +30,10 @@ OUTPUTS = {
     paths.ADAPTER_MODEL_CONFIG,
     *(paths.TFIDF_METRICS, paths.TFIDF_PREDICTIONS, paths.DETAILS, paths.LADDER),
     *(paths.FLIPS, paths.SUSPECTS, paths.REPORT_HTML, paths.REPORT_MD, paths.MODEL_CARD),
-    *(paths.FIGURES / f"{name}.png" for name in ("ladder", "answered", "confusion", "roc")),
+    *(paths.FIGURES / f"{name}.png" for name in ("ladder", "answered", "confusion")),
     *(paths.FIGURES / f"{name}.png" for name in ("reliability", "training")),
     *(paths.CURVES / f"{name}.csv" for name in ("reliability_raw", "search")),
-    *(
-        paths.CURVES / f"{kind}_{who}.csv"
-        for kind in ("answered", "roc", "reliability")
-        for who in MODELS
-    ),
+    *(paths.CURVES / f"{kind}_{who}.csv" for kind in ("answered", "reliability") for who in MODELS),
 }
 
 
