@@ -16,7 +16,6 @@ from stages.core import paths
 from stages.core.errors import ModelError
 from stages.core.params import Params
 from stages.model.classifier import Classifier
-from stages.model.device import resolve
 from stages.model.fast import speed_up
 from stages.model.load import load_base
 from stages.model.lora import attach_lora, linear_names
@@ -25,7 +24,7 @@ from stages.reporting.card import model_card
 from stages.scoring.logits import predict_logits
 from stages.sources.model_folder import REASONS, refuse_unsupported
 from stages.training import trainer
-from tests.support.adapters import TEXTS, logits, shaken
+from tests.support.adapters import BF16, CPU, TEXTS, inputs_of, logits, shaken
 from tests.support.architectures import (
     ARCHITECTURES,
     BLOCK,
@@ -34,19 +33,15 @@ from tests.support.architectures import (
     table_of_architectures,
 )
 from tests.support.example_results import example
-from tests.support.tiny import COMPUTE, changed, run_all, save_params, save_table, table
+from tests.support.tiny import MODELS, changed, run_all, save_params, save_table, table
 
-FP32 = resolve(COMPUTE)
-BF16 = resolve(COMPUTE.model_copy(update={"precision": "bf16"}))
 LABELS = ("no", "yes")
 TOLERANCE = 1e-4  # of the largest logit
 ROUNDING = 0.1  # of the largest logit, in bf16
 NAMES = pytest.mark.parametrize("name", ARCHITECTURES)
+# The others' layers, heads and pooling are tested with the models of tests/support/tiny.py.
 QUICK = [
-    pytest.param(
-        name, marks=() if name in ("ALBERT", "BigBird", "MobileBERT") else pytest.mark.slow
-    )
-    for name in ARCHITECTURES
+    pytest.param(name, marks=() if name == "ALBERT" else pytest.mark.slow) for name in ARCHITECTURES
 ]
 
 
@@ -115,31 +110,39 @@ def test_every_role_is_adapted_fast_and_saved(
         assert all(leaf.partition("_")[0] in inside or leaf in inside for leaf in leaves)
         assert any("in_proj" in leaf or "Wqkv" in leaf for leaf in leaves) or len(leaves) == 3
     before = logits(trained)
-    save_adapter(trained, "lora", "trained", FP32, paths.ADAPTER, paths.BASE_MODEL, 32)
+    save_adapter(trained, "lora", "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
     again = load_adapter(
         load_tiny_base(name, LABELS, seed=3, pooling=pooling_of(name)),
         paths.ADAPTER,
         paths.BASE_MODEL,
     )
     assert torch.equal(logits(again), before)
-    speed_up(trained, FP32, 0)
+    speed_up(trained, CPU, 0)
     assert_near(logits(trained), before)
     assert "not fused" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_plain_peft_and_a_merge_give_the_same_logits(
-    load_tiny_base: Any, params: Params, name: str
+@pytest.mark.parametrize(
+    ("name", "pooling"),
+    [
+        *(pytest.param(name, pooling_of(name), marks=pytest.mark.slow) for name in ARCHITECTURES),
+        *(("bert", pooling) for pooling in ("auto", "first", "mean")),
+        *(("bert-no-pooler", "auto"), ("distilbert", "first"), ("modernbert", "first")),
+        *(("modernbert", "auto"), ("ALBERT", "mean")),
+    ],
+)
+def test_the_lines_of_the_card_and_a_merge_give_the_logits_of_what_was_trained(
+    load_tiny_base: Any, params: Params, name: str, pooling: Any
 ) -> None:
-    pooling = pooling_of(name)
     settings = changed(
         params,
         data__source="movie-reviews",
         model__pooling=pooling,
         lora__target_modules="all-linear",
     )
-    trained = shaken(attached(load_tiny_base, params, name, target_modules="all-linear"))
-    save_adapter(trained, "lora", "trained", FP32, paths.ADAPTER, paths.BASE_MODEL, 32)
+    base = load_tiny_base(name, LABELS, pooling=pooling)
+    trained = shaken(attach_lora(base, settings.lora))
+    save_adapter(trained, "lora", "trained", CPU, paths.ADAPTER, paths.BASE_MODEL, 32)
     card = model_card(example(settings, list(LABELS)))
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     lines: dict[str, Any] = {}
@@ -161,7 +164,7 @@ def test_in_bf16_it_is_as_near_to_fp32_as_plain_transformers(
         with pytest.raises(ModelError, match=r"cannot compute in bf16.*compute\.precision to fp32"):
             load_base(paths.BASE_MODEL, list(LABELS), 42, BF16)
         return
-    exact = predict_logits(plain, texts, 32, FP32, "x")
+    exact = predict_logits(plain, texts, 32, CPU, "x")
     rounded = predict_logits(plain, texts, 32, BF16, "x")
     fast = shaken(attached(load_tiny_base, params, name))
     speed_up(fast, BF16, 0)
@@ -171,7 +174,9 @@ def test_in_bf16_it_is_as_near_to_fp32_as_plain_transformers(
     assert_near(ours, exact, ROUNDING)
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name", [*MODELS, *(pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES)]
+)
 @pytest.mark.parametrize("pooling", ["auto", "first", "mean"])
 def test_the_head_reads_what_model_pooling_says(
     load_tiny_base: Any, name: str, pooling: Any
@@ -181,9 +186,7 @@ def test_the_head_reads_what_model_pooling_says(
             load_tiny_base(name, LABELS, pooling=pooling)
         return
     classifier = load_tiny_base(name, LABELS, pooling=pooling)
-    batch = classifier.tokenizer(TEXTS, padding=True, return_tensors="pt")
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    model = classifier.model.eval()
+    inputs, model = inputs_of(classifier), classifier.model.eval()
     if pooling == "auto":  # what Transformers itself computes, with the same head
         theirs = AutoModelForSequenceClassification.from_pretrained(
             paths.BASE_MODEL, config=AutoConfig.from_pretrained(paths.BASE_MODEL, num_labels=2)

@@ -1,4 +1,4 @@
-"""Models of several architectures as classifiers: which part is the head, and what is refused."""
+"""A base as a classifier: which part is the head, how its halves run apart, what it may hold."""
 
 from __future__ import annotations
 
@@ -7,48 +7,40 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import transformers
+from safetensors.torch import load_file, save_file
 
 from stages.core import paths
-from stages.core.errors import ModelError
-from stages.model.device import resolve
-from stages.model.load import load_base
-from tests.support.tiny import COMPUTE, MODELS, NAMES
+from stages.model.classifier import features, head_logits, probe_batch
+from tests.support.adapters import inputs_of, load
+from tests.support.model_files import edit_json, edit_tensors
+from tests.support.tiny import MODELS, NAMES
 
-HEADS = {
-    "bert": ("classifier",),
-    "bert-no-pooler": ("bert.pooler", "classifier"),
-    "roberta": ("classifier",),
-    "mpnet": ("classifier",),
-    "distilbert": ("classifier", "pre_classifier"),
-    "electra": ("classifier",),
-    "deberta": ("classifier", "pooler"),
-    "albert": ("classifier",),
-    "modernbert": ("classifier", "head"),
+HEADS = {  # the head, and the pooler's modules as they are seen in the model
+    "bert": (("classifier",), ("pooler",)),
+    "bert-no-pooler": (("bert.pooler", "classifier"), ("pooler",)),
+    "roberta": (("classifier",), ()),
+    "mpnet": (("classifier",), ()),
+    "distilbert": (("classifier", "pre_classifier"), ()),
+    "electra": (("classifier",), ()),
+    "deberta": (("classifier", "pooler"), ()),
+    "albert": (("classifier",), ("pooler", "pooler_activation")),
+    "modernbert": (("classifier", "head"), ()),
+    "ALBERT": (("albert.pooler", "classifier"), ("pooler", "pooler_activation")),
+    "BigBird": (("classifier",), ("pooler", "activation")),
+    "NomicBERT": (("classifier", "nomic_bert.pooler"), ("pooler",)),
 }
-WEIGHTS = paths.BASE_MODEL / "model.safetensors"
-CPU = resolve(COMPUTE)
+WEIGHTS, CONFIG = paths.BASE_MODEL / "model.safetensors", paths.BASE_MODEL / "config.json"
+SETTINGS = paths.BASE_MODEL / "tokenizer_config.json"
 
 
-def edit_json(name: str, **changes: Any) -> None:
-    file = paths.BASE_MODEL / name
-    content = json.loads(file.read_text(encoding="utf-8"))
-    content = {k: v for k, v in {**content, **changes}.items() if v is not None}
-    file.write_text(json.dumps(content), encoding="utf-8")
-
-
-def refusal() -> str:
-    with pytest.raises(ModelError) as caught:
-        load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, CPU)
-    assert caught.value.exit_code == 4
-    assert "models/base" in str(caught.value)
-    return str(caught.value)
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", HEADS)
 def test_the_head_is_what_the_checkpoint_did_not_bring(load_tiny_base: Any, name: str) -> None:
     classifier = load_tiny_base(name)
-    assert classifier.head == HEADS[name]
+    assert (classifier.head, classifier.pooler) == HEADS[name]
+    assert classifier.has_new_pooler == any(".pooler" in part for part in classifier.head)
+    if name == "NomicBERT":
+        return  # its checkpoint has other names
     brought = load_file(WEIGHTS)
     body, head = {}, classifier.head_state()
     for key, tensor in classifier.model.state_dict().items():
@@ -59,55 +51,49 @@ def test_the_head_is_what_the_checkpoint_did_not_bring(load_tiny_base: Any, name
     assert not body.keys() & head.keys()
 
 
+def test_pooling_is_what_the_configuration_says_and_needs_no_pooler(load_tiny_base: Any) -> None:
+    assert load_tiny_base("modernbert").pooling == "mean"
+    first = load_tiny_base("modernbert", pooling="first")
+    assert first.model.config.classifier_pooling == "cls"
+    auto = load_tiny_base("bert")
+    assert auto.pooling == "auto"
+    assert auto.model.bert.pooler is not None
+    assert not list(load_tiny_base("bert", pooling="mean").model.bert.pooler.parameters())
+    assert load_tiny_base("bert-no-pooler", pooling="mean").head == ("classifier",)
+
+
 def test_the_fresh_head_hangs_on_the_seed_alone(load_tiny_base: Any) -> None:
     first, again, other = (load_tiny_base("bert", seed=seed).head_state() for seed in (1, 1, 2))
-    torch.rand(3)
     assert torch.equal(first["classifier.weight"], again["classifier.weight"])
     assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        *(("config.json", content) for content in (None, b"", b"{", b"[1]", b"\xff")),
-        *(("tokenizer.json", content) for content in (b"", b"[1]", b"\xff")),
-        ("model.safetensors", None),
-    ],
-)
-def test_a_missing_or_damaged_file_is_refused(
-    load_tiny_base: Any, name: str, content: bytes | None
+@pytest.mark.parametrize("name", MODELS)
+def test_body_and_head_run_apart_are_the_model_and_the_head_learns_alone(
+    load_tiny_base: Any, name: str
 ) -> None:
-    load_tiny_base("bert")
-    if content is None:
-        (paths.BASE_MODEL / name).unlink()
-    else:
-        (paths.BASE_MODEL / name).write_bytes(content)
-    refusal()
+    classifier = load_tiny_base(name, NAMES)
+    classifier.model.eval()
+    with torch.no_grad():
+        whole = classifier.model(**inputs_of(classifier)).logits
+        seen = features(classifier, inputs_of(classifier))
+    apart = head_logits(classifier, *seen)
+    assert whole.shape == (3, 3)
+    assert whole.std() > 0.01
+    torch.testing.assert_close(apart, whole, rtol=1e-5, atol=1e-6)
+    torch.autograd.backward(apart[:, 0].sum())
+    touched = {n for n, p in classifier.model.named_parameters() if p.grad is not None}
+    assert touched == set(classifier.head_state())
+    with torch.no_grad():
+        again = classifier.model(**inputs_of(classifier)).logits
+    assert torch.equal(again, whole)  # running the head alone left the model as it was
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "t5", "clip"])
-def test_another_kind_of_model_is_refused(load_tiny_base: Any, kind: str) -> None:
-    import transformers
-
-    load_tiny_base("bert")
-    small: dict[str, dict[str, Any]] = {
-        "gpt2": {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 80},
-        "t5": {"d_model": 32, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 80},
-        "clip": {"text_config": {"hidden_size": 32}, "vision_config": {"hidden_size": 32}},
-    }
-    if kind == "clip":
-        edit_json("config.json", model_type="clip")
-    else:
-        config = transformers.AutoConfig.for_model(kind, **small[kind])
-        model: Any = transformers.AutoModel
-        model.from_config(config).save_pretrained(paths.BASE_MODEL)
-    refusal()
-
-
-def test_a_tokenizer_without_padding_is_refused(load_tiny_base: Any) -> None:
-    load_tiny_base("bert")
-    edit_json("tokenizer_config.json", pad_token=None)
-    assert "padding" in refusal()
+def test_the_probe_is_padded_and_has_no_token_types(load_tiny_base: Any) -> None:
+    batch = probe_batch(load_tiny_base("bert").tokenizer)
+    assert set(batch) == {"input_ids", "attention_mask"}
+    assert batch["attention_mask"].sum(1).tolist() == [3, 5]
+    assert batch["input_ids"].dtype == torch.int64
 
 
 @pytest.mark.parametrize(("name", "longest"), [("bert", 66), ("roberta", 65), ("mpnet", 64)])
@@ -115,25 +101,72 @@ def test_no_text_is_longer_than_the_models_positions(
     load_tiny_base: Any, name: str, longest: int
 ) -> None:
     load_tiny_base(name)
-    edit_json("tokenizer_config.json", model_max_length=None)
-    classifier = load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, CPU)
+    edit_json(SETTINGS, model_max_length=...)
+    classifier = load()
     assert classifier.tokenizer.model_max_length == longest
-    batch = classifier.tokenizer("w1 " * 200, truncation=True, return_tensors="pt")
+    batch = inputs_of(classifier, ["w1 " * 200])
     assert batch["input_ids"].shape == (1, longest)
     with torch.no_grad():
-        classifier.model(input_ids=batch["input_ids"])
+        classifier.model(**batch)
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_attention_dropout_is_what_the_params_say_in_every_architecture(
-    load_tiny_base: Any, name: str, rate: float
+    load_tiny_base: Any, name: str
 ) -> None:
     load_tiny_base(name)
-    classifier = load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, CPU, attention_dropout=rate)
-    config = classifier.model.config
-    fields = [
-        f for f in ("attention_probs_dropout_prob", "attention_dropout") if hasattr(config, f)
-    ]
-    assert fields
-    assert {getattr(config, field) for field in fields} == {rate}
+    config = load(attention_dropout=0.3).model.config
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    assert {getattr(config, each) for each in names if hasattr(config, each)} == {0.3}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("embeddings.position_ids", "bert.embeddings.position_ids"),
+        *("bert.embeddings.token_type_ids", "bert.pooler.other.weight"),
+        *("encoder.rotary_emb.inv_freq", "encoder.embed_positions.weight"),
+        *("bert.embeddings.word_embeddings._weight", "cls.predictions.bias"),
+        *("lm_head.dense.weight", "qa_outputs.weight"),
+        "discriminator_predictions.dense.weight",
+        "classifier.weight",  # a head that is replaced may hold anything
+    ],
+)
+def test_buffers_and_weights_of_another_task_are_left_out(load_tiny_base: Any, name: str) -> None:
+    load_tiny_base("bert")
+    edit_tensors(WEIGHTS, lambda found: found.update({name: torch.full((5, 32), float("nan"))}))
+    assert load().head == ("classifier",)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_checkpoint_in_half_precision_is_widened_exactly(
+    load_tiny_base: Any, dtype: torch.dtype
+) -> None:
+    load_tiny_base("bert")
+    edit_json(CONFIG, dtype=str(dtype).removeprefix("torch."))
+    edit_tensors(WEIGHTS, lambda found: found.update({n: t.to(dtype) for n, t in found.items()}))
+    stored, body = load_file(WEIGHTS), load().model.bert.state_dict()
+    # As the model card says it, for the same probabilities elsewhere:
+    elsewhere = transformers.AutoModelForSequenceClassification.from_pretrained(
+        paths.BASE_MODEL, num_labels=2, dtype="float32"
+    ).bert.state_dict()
+    for name, tensor in stored.items():
+        assert body[name].dtype == torch.float32
+        assert torch.equal(body[name], tensor.float())
+        assert torch.equal(body[name], elsewhere[name])
+
+
+def test_shards_are_loaded_as_one_file_is(load_tiny_base: Any) -> None:
+    whole = load_tiny_base("bert").model.bert.state_dict()
+    tensors = load_file(WEIGHTS)
+    WEIGHTS.unlink()
+    names = sorted(tensors)
+    parts = {"one.safetensors": names[::2], "two.safetensors": names[1::2]}
+    for file, held in parts.items():
+        part = {name: tensors[name] for name in held}
+        save_file(part, paths.BASE_MODEL / file, metadata={"format": "pt"})
+    held_by = {name: file for file, held in parts.items() for name in held}
+    index = json.dumps({"metadata": {}, "weight_map": held_by})
+    (paths.BASE_MODEL / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    sharded = load().model.bert.state_dict()
+    assert all(torch.equal(sharded[name], tensor) for name, tensor in whole.items())

@@ -7,19 +7,32 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from stages.model.classifier import Classifier
+from stages.core import paths
+from stages.model.classifier import Classifier, Pooling
+from stages.model.device import resolve
+from stages.model.load import load_base
+from tests.support.tiny import COMPUTE, NAMES
 
+CPU = resolve(COMPUTE)
+BF16 = resolve(COMPUTE.model_copy(update={"precision": "bf16"}))
 TEXTS = ["good w1 w2", "bad w3", "w4 a longer text w5 w6"]
+
+
+def load(pooling: Pooling = "auto", **options: Any) -> Classifier:
+    """Return the model in models/base of the current folder, for two classes."""
+    return load_base(paths.BASE_MODEL, list(NAMES[:2]), 42, CPU, pooling, **options)
+
+
+def inputs_of(classifier: Classifier, texts: list[str] = TEXTS) -> dict[str, Any]:
+    """Return what the model takes of some texts, padded."""
+    batch = classifier.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
 
 def logits(classifier: Classifier) -> torch.Tensor:
     """Return the logits of TEXTS, shape (texts, classes)."""
-    batch = classifier.tokenizer(TEXTS, padding=True, return_tensors="pt")
-    classifier.model.eval()
     with torch.no_grad():
-        result: torch.Tensor = classifier.model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        ).logits
+        result: torch.Tensor = classifier.model.eval()(**inputs_of(classifier)).logits
     return result
 
 

@@ -18,12 +18,14 @@ import time
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock, Timeout
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
+from stages.running.ends import exit_code_of
 
 LAST_LINE = re.compile(r"error: .+[.?] Fix: .+")
 
@@ -163,6 +165,23 @@ def assert_refused(done: subprocess.CompletedProcess[str], code: int, *parts: st
     for part in parts:
         assert part in done.stdout, done.stdout
     return done.stdout
+
+
+def assert_ends(
+    work: Callable[[], Any], capture: pytest.CaptureFixture[str], code: int, *parts: str
+) -> str:
+    """Check that a stage's function ends as a user's mistake does, and return what it printed.
+
+    Args:
+        work: the function, without arguments.
+        capture: pytest's, which reads what is printed.
+        code: the exit code it must have.
+        parts: texts that its output must hold.
+    """
+    ended = exit_code_of(work)
+    printed = capture.readouterr()
+    output = printed.out + printed.err
+    return assert_refused(subprocess.CompletedProcess([], ended, output), code, *parts)
 
 
 def assert_soon(condition: Callable[[], bool], seconds: float = 60) -> None:

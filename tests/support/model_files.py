@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SIZES = {
-    "F64": 8,
-    "F32": 4,
-    "I64": 8,
-    "F16": 2,
-    "BF16": 2,
-    "I8": 1,
-    "F8_E4M3": 1,
-}  # bytes of a number
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Bytes of a number.
+SIZES = {"F64": 8, "F32": 4, "I64": 8, "F16": 2, "BF16": 2, "I8": 1, "F8_E4M3": 1}
 
 
 def safetensors(types: dict[str, str]) -> bytes:
@@ -35,22 +32,8 @@ def pieces(**kinds: Any) -> bytes:
     """Return a SentencePiece model of some English words; `kinds` as its trainer takes them."""
     from sentencepiece import SentencePieceTrainer
 
-    words = [
-        "love",
-        "great",
-        "bright",
-        "fine",
-        "warm",
-        "hate",
-        "awful",
-        "dull",
-        "poor",
-        "cold",
-        "film",
-        "book",
-        "lamp",
-        "lovely",
-    ]
+    words = ["love", "great", "bright", "fine", "warm", "hate", "awful", "dull", "poor", "cold"]
+    words += ["film", "book", "lamp", "lovely"]
     texts = [f"The {a} was really {b} and {c} here" for a in words for b in words for c in words]
     file = io.BytesIO()
     SentencePieceTrainer.train(
@@ -85,3 +68,20 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return folder
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Set keys of a JSON file; the value ... removes one."""
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
+    kept = {key: value for key, value in content.items() if value is not ...}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def edit_tensors(path: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    """Let a function change the tensors of a safetensors file in place."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    change(tensors)
+    path.unlink()  # a new file, since the old one may be mapped into memory
+    save_file(tensors, path, metadata={"format": "pt"})
