@@ -30,7 +30,7 @@ from peft import get_peft_model
 
 from stages.core import paths
 from stages.core.artefacts import write_json
-from stages.core.errors import HostError, printable
+from stages.core.errors import HostError, exit_code_of, printable
 from stages.core.params import Params, load_params
 from stages.model.classifier import Classifier
 from stages.model.device import Device, resolve, set_up
@@ -40,7 +40,6 @@ from stages.model.load import load_base
 from stages.model.lora import attach_lora, lora_config
 from stages.rows import prepared
 from stages.rows.prepared import Split
-from stages.running.ends import exit_code_of
 from stages.running.run import set_environment, threads_of
 from stages.scoring.logits import predict_logits
 from stages.training.data import plan_of

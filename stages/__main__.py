@@ -49,7 +49,7 @@ def _look(name: str, params: Params) -> None:
 
         check_in_experiment({SOURCES[name]: sources_of(params)[SOURCES[name]]})
     else:
-        from stages.rows.prepared import warn_if_changed
+        from stages.sources.own import warn_if_changed
 
         warn_if_changed(params, with_model=name != "evaluate_tfidf")
 

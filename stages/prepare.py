@@ -37,7 +37,7 @@ def prepare(params: Params) -> None:
     summary |= {"source_sha256": source.sha256, "rare_classes": rare}
     if counts["rows_conflict"] or counts["rows_outvoted"]:
         summary["agreement"] = counts["labels_agreeing"] / counts["labels_several"]
-    found = notes(splits, labels, counts, rare, data)
+    found = list(notes(splits, labels, counts, rare, data))
 
     write_splits(splits, labels)
     write_json(paths.DATA_SUMMARY, summary | {"notes": said + found})

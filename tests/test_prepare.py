@@ -178,13 +178,6 @@ def test_groups_that_look_alike_are_one_group(spelled: str) -> None:
     assert set().union(*films) == set(range(40))
 
 
-def test_one_group_for_all_rows_is_refused() -> None:
-    rows = [f"text {n},{'ab'[n % 2]},{'same' if n % 3 else 'Same '}" for n in range(60)]
-    Path("mine.csv").write_text("\n".join(["text,label,film", *rows]), encoding="utf-8")
-    fault = assert_not_prepared(Path("mine.csv"), group_column="film")
-    assert "all rows are of one group, same, which cannot be split" in fault
-
-
 def test_incomplete_rows_are_refused_by_line_or_counted() -> None:
     fault = assert_not_prepared(table(INCOMPLETE))
     assert "mine.csv: lines 62, 63: empty text" in fault

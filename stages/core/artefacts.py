@@ -26,11 +26,13 @@ HERE = Path(__file__).parents[2]  # the repository that this code is in
 def outputs() -> dict[str, dict[Path, bool]]:
     """Return what each stage of dvc.yaml writes, and whether DVC's cache takes it.
 
+    The dvc.yaml is that of the working folder, or else that of this code's repository.
+
     Raises:
         HostError: if dvc.yaml cannot be read.
     """
-    found = {}
-    for name, stage in _stages(_pipeline_file()).items():
+    found, here = {}, paths.PIPELINE
+    for name, stage in _stages(here if here.exists() else HERE / here).items():
         entries = [entry for kind in OUTPUTS for entry in stage.get(kind, [])]
         pairs = [next(iter(e.items())) if isinstance(e, dict) else (e, {}) for e in entries]
         found[name] = {Path(path): options.get("cache", True) for path, options in pairs}
@@ -134,11 +136,6 @@ def refuse_conflicts(*files: Path) -> None:
         raise HostError.from_faults([(what.format(path), fix) for path, fix in fixes.items()])
 
 
-def _pipeline_file() -> Path:
-    """Return the dvc.yaml of the working folder, or else that of this code's repository."""
-    return paths.PIPELINE if paths.PIPELINE.exists() else HERE / paths.PIPELINE
-
-
 def _stages(path: Path) -> dict[str, Any]:
     """Return the stages of a dvc.yaml, none where there is no such file."""
     stages = read_yaml(path).get("stages") if path.exists() else {}
@@ -180,44 +177,26 @@ def remake(path: Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name next to `path`; rename it to `path` when the block ends without error.
 
-    A reader sees the old content or the new, never half of it. Works for a file or a folder; an
-    existing folder is replaced as a whole. Leftovers of a killed run are removed.
+    A reader sees the old content or the new, never half of it (of a folder for a moment nothing).
+    Works for a file, or a folder as a whole. Leftovers of a killed run are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
-        if not _is_another_run(stale):
+        owner = re.search(r"\.tmp-(\d{1,9})$", stale.name)  # no process has a longer number
+        if not owner or int(owner[1]) == os.getpid() or not psutil.pid_exists(int(owner[1])):
             _remove(stale)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         yield temporary
-        _sync(temporary)
-        _put(temporary, path)
+        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        if temporary.exists() and (path.is_dir() or temporary.is_dir()):  # no rename replaces it
+            _remove(path)
+        temporary.replace(path)
     finally:
         _remove(temporary)
-
-
-def _is_another_run(temporary: Path) -> bool:
-    """Return whether a temporary name belongs to another process that is alive."""
-    owner = re.search(r"\.tmp-(\d{1,9})(?!\d)", temporary.name)  # no process has a longer number
-    if owner is None or int(owner[1]) == os.getpid():
-        return False
-    return psutil.pid_exists(int(owner[1]))
-
-
-def _put(temporary: Path, path: Path) -> None:
-    """Rename to `path`; a folder cannot replace another, so the old one is renamed first."""
-    if (path.exists() or path.is_symlink()) and (path.is_dir() or temporary.is_dir()):
-        aside = temporary.with_name(f"{temporary.name}.old")
-        try:
-            path.rename(aside)
-            temporary.rename(path)
-        finally:  # an interrupt between the two must not cost the old content
-            if path.exists():
-                _remove(aside)
-            else:
-                aside.rename(path)
-    else:
-        temporary.replace(path)
 
 
 def _remove(path: Path) -> None:
@@ -225,14 +204,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file, or every file of a folder, to the disk."""
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
 
 
 def write_json(

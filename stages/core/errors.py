@@ -1,8 +1,12 @@
-"""The mistakes a user can make, each with its exit code and its fix."""
+"""The mistakes a user can make, each with its exit code and its fix, and how a process ends."""
 
+import errno
+import signal
+import sys
 import unicodedata
-from collections.abc import Sequence
-from pathlib import PurePath
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePath
 
 PATH_LIMIT = 1000  # characters; a truncated path would no longer name the file
 
@@ -88,3 +92,60 @@ class NumericsError(UserError):
     """A loss, a gradient or a weight that is not a finite number."""
 
     exit_code = 6
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; raised where the program is, so that it cleans up on its way out."""
+
+
+# What the disk does not allow, by the number of the error: what is said, and the remedy.
+FULL = "no space left", "free some space and run again"
+FORBIDDEN = "no permission", "make it writable for this user and run again"
+IN_THE_WAY = (
+    "a file is where a folder belongs, or a folder where a file does",
+    "move it away and run again",
+)
+DISK = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), FORBIDDEN),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), IN_THE_WAY),
+}
+
+
+def exit_code_of(work: Callable[[], None], say: Callable[[object], None] | None = None) -> int:
+    """Run `work`; print a user's mistake as its lines on stderr, and return the exit code.
+
+    A bug is not caught: it keeps its traceback.
+
+    Args:
+        work: what to run.
+        say: what to do with the last line instead of printing it.
+    """
+    say = say or print_last
+    try:
+        work()
+    except UserError as error:
+        say(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 128 + signal.SIGINT
+    except Terminated:
+        say("terminated")
+        return 128 + signal.SIGTERM
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        what, fix = DISK[error.errno]
+        name = error.filename
+        place = printable(Path(name) if isinstance(name, str) else name or "the disk")
+        say(HostError(f"{place}: {what}", fix))
+        return HostError.exit_code
+    return 0
+
+
+def print_last(line: object) -> None:
+    """Print the last line on stderr, after what is still buffered for stdout."""
+    with suppress(OSError, ValueError):  # a closed pipe, or none
+        sys.stdout.flush()
+    print(line, file=sys.stderr)

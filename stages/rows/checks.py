@@ -228,16 +228,10 @@ def _without_leaks(rows: pd.DataFrame, params: DataParams, counts: Counter[str])
 
 
 def _check_groups(rows: pd.DataFrame, params: DataParams) -> None:
-    """Refuse one group alone, and a group in two splits: a model would know it before the test."""
+    """Refuse a group in two splits: a model would know it before the test."""
     if params.group_column is None:
         return
     place = f"params.yaml: data.group_column: {printable(params.group_column)}"
-    if rows["group"].nunique() == 1 and len(rows) > 1:
-        raise DataError(
-            f"{place}: all rows are of one group, {printable(rows['group'].iloc[0])}, which "
-            "cannot be split",
-            "name the column of what related rows share, or set data.group_column to null",
-        )
     splits = rows.groupby("group", sort=False)["split"].nunique()
     shared = [printable(group) for group in splits.index[splits > 1]]
     if shared:  # guard: group in two splits

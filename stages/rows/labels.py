@@ -10,7 +10,6 @@ import difflib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
@@ -119,9 +118,6 @@ def label_of(
                 f"keep one label in each row, or set data.label_column to {column}.0 to read the "
                 "first",
             )
-        if value and isinstance(value[0], list):
-            what = f"the label is a list of lists, {printable(repr(value))}: that marks spans"
-            raise NoValueError(what, "give one class for each text")
         value = value[0] if value else None
     label = _plain(value, "label")
     return None if label is None else _spelling(label)
@@ -156,16 +152,10 @@ def _plain(value: Any, what: str) -> str | None:
         return format(value, "f")
     if isinstance(value, (bool, int, float)):
         return str(value)  # of a float the shortest that is this number again
-    if isinstance(value, Mapping):
-        names = printable(", ".join(map(str, value)), 60)
-        raise NoValueError(
-            f"the {what} is an object with {names or 'nothing in it'}",
-            f"name one of its fields with a dot: data.{what}_column: <column>.<field>",
-        )
     kind = "a list" if isinstance(value, list) else f"of type {type(value).__name__}"
     raise NoValueError(
         f"the {what} {printable(repr(value))} is {kind}, neither text nor a number",
-        f"write it as text, or set data.{what}_column",
+        f"write it as text, or set data.{what}_column, maybe to a field of it: <column>.<field>",
     )
 
 
@@ -183,47 +173,38 @@ def name_labels(
         DataError: naming what is no number of a name, or what is wrong with the file.
     """
     place, fix = "params.yaml: data.label_names", "give one name for each class, in order"
-    names, numbers = given, list[int]()
+    lines, pairs, found = given, list[tuple[int, str]](), set(rows["label"])
     if isinstance(given, str):
         place = f"{place}: {printable(given)}"
-        names, numbers = _names_in(Path(given), place, fix)
-    if len(set(names)) < max(2, len(names)):
-        raise DataError(f"{place}: expected two or more names, each of them once", fix)
-    found = set(rows["label"])
-    if not numbers:
-        first = int("0" not in found and str(len(names)) in found)
-        if not first and "0" not in found and found <= {str(n) for n in range(1, len(names))}:
+        try:
+            text = Path(given).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{place}: cannot be read: {printable(error)}", fix) from None
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        pairs = [(int(m[1]), m[2]) for m in map(NUMBERED.fullmatch, lines) if m]
+    if not lines or len({name for _, name in pairs}) < len(lines):  # 1 star, 2 stars, 3 stars
+        first = int("0" not in found and str(len(lines)) in found)
+        if not first and "0" not in found and found <= {str(n) for n in range(1, len(lines))}:
             raise DataError(
-                f"{place}: the labels have neither 0 nor {len(names)}, so the first of the "
-                f"{len(names)} names is that of 0 or of 1",
+                f"{place}: the labels have neither 0 nor {len(lines)}, so the first of the "
+                f"{len(lines)} names is that of 0 or of 1",
                 "name a file with a number and its name on each line, such as: 0 good",
             )
-        numbers = list(range(first, first + len(names)))
-    known = {str(number): name for number, name in zip(numbers, names, strict=True)}
+        pairs = list(enumerate(lines, start=first))
+    known = {str(number): name for number, name in sorted(pairs)}
+    if len(set(known.values())) < max(2, len(lines)):
+        raise DataError(f"{place}: expected two or more names, each of them once", fix)
     if wrong := sorted(found - set(known)):
         row = rows[rows["label"] == wrong[0]].iloc[0]
         more = f", nor are {len(wrong) - 1} others" if len(wrong) > 1 else ""
         raise DataError(
             f"{printable(row['file'])}: line {row['line']}: label {printable(wrong[0])} is no "
-            f"number from {min(numbers)} to {max(numbers)} that has one of the {len(names)} names "
-            f"in {place}{more}",
+            f"number from {min(pairs)[0]} to {max(pairs)[0]} that has one of the {len(known)} "
+            f"names in {place}{more}",
             f"{fix}, or set data.label_names to null where the labels are names",
         )
-    return rows.assign(label=rows["label"].map(known)), replace(source, label_names=tuple(names))
-
-
-def _names_in(path: Path, place: str, fix: str) -> tuple[list[str], list[int]]:
-    """Return the names in a file, and their numbers if each line has one."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{place}: cannot be read: {printable(error)}", fix) from None
-    names = [line.strip() for line in lines if line.strip()]
-    pairs = sorted((int(m[1]), m[2]) for m in map(NUMBERED.fullmatch, names) if m)
-    numbered = {name: number for number, name in pairs}
-    if len(set(numbered.values())) == len(names):  # not 1 star, 2 stars, 3 stars
-        return list(numbered), list(numbered.values())
-    return names, []
+    named = replace(source, label_names=tuple(known.values()))
+    return rows.assign(label=rows["label"].map(known)), named
 
 
 def note_on_lists(labels: "pd.Series[str]") -> list[str]:

@@ -23,7 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice, product, zip_longest
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -47,7 +47,6 @@ from stages.rows.layouts import (
 )
 from stages.sources.locate import (
     ALIASES,
-    SPLITS,
     DataSource,
     a_class_each,
     class_folders,
@@ -73,17 +72,17 @@ MARKS = (  # the longer first: UTF-32's begins as that of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
+BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)  # what unpacking raises
 CELL_LIMIT = 100_000_000  # characters of a csv cell, above what the csv module allows by default
 HEADER_LINES = 100  # that one csv header may have, with line breaks in its quoted names
 SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+# In the order in which they are tried, and what is said of them.
 QUOTES = {'"': "", "": ", without quoting", "'": ", quoted by '"}
 FASTTEXT = "__label__"
 EXCEL_HINT = re.compile(r'"?sep=(.)"?\r?\n?')  # a first line that Excel writes and reads
 ONE_OBJECT = "one object to a line"
 TOOL_COLUMNS = {"annotations", "completions", "answer", "annotation_id", "responses"}
 BATCH = 8192  # rows of parquet that are read at once
-# What XML cannot hold is written so: _x000D_ is a carriage return, _x005F_ an underscore.
-ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 
 
 class Faults:
@@ -124,77 +123,28 @@ class Faults:
 Row = tuple[int, list[Any]]
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What a format hands on.
-
-    `header`, on `line`, is None where each row has names of its own; `sample` are the first lines
-    from it on.
-    """
-
-    understood: str
-    rows: Iterator[Fields]
-    header: list[str] | None = None
-    line: int = 1
-    sample: list[list[Any]] = field(default_factory=list)
-
-
+@dataclass
 class Table:
     """A file that is being read.
 
     Attributes:
         understood: format, separator, encoding and layout, for a person.
         rows: each row's line and its cells in the order of the names that were asked for; an empty
-            cell is None. To pass through once.
+            cell is None. To pass through once. From a format: its line, and its fields by name.
+        header: the names of the columns; None where each row has names of its own.
+        line: that of the header.
+        sample: the first lines from it on.
         left_out: answers of annotators that are none, by the reason, once the rows are read.
         notes: what else there is to say then.
     """
 
-    def __init__(
-        self, content: _Content, names: list[str], label: str | None, faults: Faults
-    ) -> None:
-        first = next(content.rows, None)
-        rows = content.rows if first is None else chain([first], content.rows)
-        tool = tool_of(first[1]) if first else None
-        about = [content.understood, *filter(None, [tool, compression_of(faults.path)])]
-        self.understood = ", ".join(about)
-        self.left_out, self.notes = Counter[str](), list[str]()
-        self._faults, self._first = faults, list[Mapping[str, Any]]()
-        self._absent = dict.fromkeys(names if content.header is None else ())
-        if tool:
-            rows = answered(rows, tool, label, self.left_out, faults.add)
-        self.rows = self._rows(rows, names, label)
-
-    def check(self) -> None:
-        """Raise a DataError if no row so far has a column.
-
-        That is where rows are nested; elsewhere the header is checked at once.
-        """
-        for name in self._absent:
-            raise _no_nested_column(self._faults.path, name, self._first)
-
-    def _rows(self, rows: Iterator[Fields], names: list[str], label: str | None) -> Iterator[Row]:
-        count = several = 0
-        picks = label is not None and any(part.isdecimal() for part in label.split(".")[1:])
-        for count, (line, fields) in enumerate(rows, start=1):  # read below
-            cells = [field_of(fields, name) for name in names]
-            if self._absent:
-                if count <= SAMPLE:
-                    self._first.append(fields)
-                for name, cell in zip(names, cells, strict=True):
-                    if cell is not MISSING:
-                        self._absent.pop(name, None)
-            if picks:
-                several += takes_one_of_several(fields, str(label))
-            yield line, [None if cell is MISSING else cell for cell in cells]
-        if not count:
-            self._faults.check()
-            what = "no answer is left" if self.left_out else "no rows"
-            raise _empty(self._faults.path, what)
-        self.check()
-        if several:
-            what = f"{several:,} of {count:,} rows have more than one label or answer"
-            self.notes.append(f"{what}; {label} reads one of them, not the others")
+    understood: str
+    rows: Iterator[Any]
+    header: list[str] | None = None
+    line: int = 1
+    sample: list[list[Any]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
 
 def open_table(
@@ -221,13 +171,46 @@ def open_table(
             read, too.
     """
     if columns is not None:
-        content = _read_plain(path, columns, faults)
+        table = _read_plain(path, columns, faults)
     else:
         kind = "json" if path.parent.is_file() else str(format_of(path))
-        content = READERS["folder" if path.is_dir() else kind](path, names, faults, header)
-    if content.header is not None:
-        _check_names(path, content, names, header and labelled)
-    return Table(content, names, names[1] if labelled else None, faults)
+        table = READERS["folder" if path.is_dir() else kind](path, names, faults, header)
+    if table.header is not None:
+        _check_names(path, table, names, header and labelled)
+    first = next(table.rows, None)
+    rows = table.rows if first is None else chain([first], table.rows)
+    tool = tool_of(first[1]) if first else None
+    table.understood = ", ".join(filter(None, [table.understood, tool, compression_of(path)]))
+    label = names[1] if labelled else None
+    if tool:
+        rows = answered(rows, tool, label, table.left_out, faults.add)
+    table.rows = _picked(rows, names, label, table, faults)
+    return table
+
+
+def _picked(
+    rows: Iterator[Fields], names: list[str], label: str | None, table: Table, faults: Faults
+) -> Iterator[Row]:
+    """Yield line and wanted cells of each row; refuse a column that none of them has."""
+    absent = [] if table.header else names
+    first = list[Mapping[str, Any]]()
+    count = several = 0
+    for count, (line, fields) in enumerate(rows, start=1):  # read below
+        cells = [field_of(fields, name) for name in names]
+        if absent:
+            first += [fields] * (count <= SAMPLE)
+            found = dict(zip(names, cells, strict=True))
+            absent = [name for name in absent if found[name] is MISSING]
+        several += label is not None and "." in label and takes_one_of_several(fields, label)
+        yield line, [None if cell is MISSING else cell for cell in cells]
+    if not count:
+        faults.check()
+        raise _empty(faults.path, "no answer is left" if table.left_out else "no rows")
+    for name in absent:
+        raise _no_nested_column(faults.path, name, first)
+    if several:
+        what = f"{several:,} of {count:,} rows have more than one label or answer"
+        table.notes.append(f"{what}; {label} reads one of them, not the others")
 
 
 def own_splits(source: DataSource) -> DataSource:
@@ -235,33 +218,21 @@ def own_splits(source: DataSource) -> DataSource:
 
     A split is a list of rows, or an object with a list for each column. The path of each is that
     of the file and the split's key.
-
-    Raises:
-        DataError: if it holds train or test alone, or one of them twice.
     """
     file, *more = source.splits.get("all", (Path(),))
     if more or format_of(file) != "json":
         return source
     lines, content, _ = _load_json(file)
-    if lines or not isinstance(content, dict):
-        return source
-    tables = [key for key, rows in content.items() if _is_table(rows)]
+    tables = content.items() if isinstance(content, dict) and not lines else ()
+    keys = [key for key, rows in tables if _is_table(rows)]
     splits: dict[str, tuple[Path, ...]] = {
-        ALIASES[key]: (file / key,) for key in tables if key in ALIASES
+        ALIASES[key]: (file / key,) for key in keys if key in ALIASES
     }
-    if not {"train", "test"} & set(splits):
+    if not {"train", "test"} <= set(splits):
         return source
-    named = [ALIASES.get(key, key) for key in tables]
-    for key, split in zip(tables, named, strict=True):
-        if split not in SPLITS:
-            print(f"ignored: {printable(file / key)} is none of {', '.join(SPLITS)}", flush=True)
-        elif named.count(split) > 1:
-            raise DataError(f"{printable(file)}: {split} is there twice", "keep one of the two")
-    if missing := [split for split in ("train", "test") if split not in splits]:
-        raise DataError(
-            f"{printable(file)}: has no {missing[0]}, but {', '.join(splits)}",
-            "add it, or give all rows as one list, which is then split",
-        )
+    for part in (file / key for key in keys):
+        if (part,) not in splits.values():
+            print(f"ignored: {printable(part)} beside {', '.join(splits)}", flush=True)
     return replace(source, splits=splits)
 
 
@@ -291,7 +262,7 @@ def _names_of(value: Any, depth: int = DEPTH) -> Iterator[str]:
             yield str(name)
 
 
-def _check_names(path: Path, content: _Content, names: list[str], may_lack_header: bool) -> None:
+def _check_names(path: Path, content: Table, names: list[str], may_lack_header: bool) -> None:
     header = content.header or []
     for name in names:
         if header.count(name) > 1:
@@ -357,7 +328,7 @@ def _open_bytes(path: Path) -> BinaryIO:
 
 
 def _open_text(path: Path, newline: str = "\n") -> tuple[IO[str], str]:
-    """Return the decoded file and its encoding: by its byte-order mark or its NULs, or UTF-8.
+    """Return the decoded file and its encoding, by its byte-order mark, or UTF-8.
 
     A byte that is not UTF-8 becomes a surrogate, which the check of its cell finds.
 
@@ -370,10 +341,7 @@ def _open_text(path: Path, newline: str = "\n") -> tuple[IO[str], str]:
     """
     with _faults_of(path), _open_bytes(path) as file:
         head = file.read(4)
-    encoding = next((name for mark, name in MARKS if head.startswith(mark)), "")
-    if not encoding:  # pandas packs UTF-16 without a mark; the first two are letters of the header
-        unmarked = {"0101": "utf-16-le", "1010": "utf-16-be"}
-        encoding = unmarked.get("".join("10"[bool(byte)] for byte in head), "utf-8")
+    encoding = next((name for mark, name in MARKS if head.startswith(mark)), "utf-8")
     errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
     return io.TextIOWrapper(_open_bytes(path), encoding, errors, newline), encoding
 
@@ -383,39 +351,29 @@ def _named(encoding: str) -> str:
 
 
 @contextmanager
-def _faults_of(path: Path) -> Iterator[None]:
+def _faults_of(path: Path, kind: str = "") -> Iterator[None]:
     """Turn what reading a file may raise into an error that names the file.
 
+    Args:
+        path: the file.
+        kind: what a library reads it as, which may raise anything.
+
     Raises:
-        DataError: if the bytes are not of the encoding, or not those of the compression.
+        DataError: if the bytes are not of the encoding, not those of the compression, or not of
+            this kind.
     """
+    expected: tuple[type[Exception], ...] = (Exception,) if kind else BROKEN
     try:
         yield
     except UnicodeDecodeError as error:
         what = f"not {_named(error.encoding)}: {error.reason}"
         raise DataError(f"{printable(path)}: {what}", TO_UTF8) from None
-    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except expected as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's own
             raise
-        raise DataError(
-            f"{printable(path)}: not a complete {compression_of(path)} file: {printable(error)}",
-            "write it again",
-        ) from None
-
-
-@contextmanager
-def _faults_of_library(path: Path, what: str, fix: str) -> Iterator[None]:
-    """Turn an error of a library that reads a format, whatever it is, into one of the file.
-
-    Raises:
-        DataError: with the library's reason.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's own
-            raise
-        raise DataError(f"{printable(path)}: line 1: {what}: {printable(error)}", fix) from None
+        what = f"line 1: not {kind}" if kind else f"not a complete {compression_of(path)} file"
+        why = printable(error)
+        raise DataError(f"{printable(path)}: {what}: {why}", "write it again") from None
 
 
 def _without_empty_end(rows: Iterator[Row]) -> Iterator[Row]:
@@ -433,7 +391,7 @@ def _without_empty_end(rows: Iterator[Row]) -> Iterator[Row]:
 # The formats
 
 
-def _read_plain(path: Path, columns: tuple[str, ...], faults: Faults) -> _Content:
+def _read_plain(path: Path, columns: tuple[str, ...], faults: Faults) -> Table:
     """Read lines of cells separated by tabs, without header and quoting."""
     file, encoding = _open_text(path)
 
@@ -447,10 +405,10 @@ def _read_plain(path: Path, columns: tuple[str, ...], faults: Faults) -> _Conten
                     what = f"{len(cells)} cells where there should be {len(columns)}"
                     faults.add(number, what, "separate the cells by single tabs")
 
-    return _Content(f"text separated by tabs, {_named(encoding)}", rows(), list(columns))
+    return Table(f"text separated by tabs, {_named(encoding)}", rows(), list(columns))
 
 
-def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) -> _Content:
+def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) -> Table:
     """Read csv or tsv: the separator is the one under which the header has the most of the names.
 
     Of several, it is that of the ending, or the one that makes the most columns. Without a header,
@@ -468,21 +426,22 @@ def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) ->
         read = _read_fasttext if head[above].startswith(FASTTEXT) else _read_json
         return read(path, names, faults, has_header)
     own = "," if format_of(path) == "csv" else "\t"
-
+    signs = sorted(hint[1] if hint else SIGNS, key=lambda sign: sign != own)
+    pairs = product(signs, QUOTES)
+    samples = {pair: found for pair in pairs if (found := _cells(head[above:], *pair))}
     wanted = set(names if has_header else [])
-    signs = hint[1] if hint else SIGNS
-    samples = {sign: _sample(head[above:], sign, wanted) for sign in signs}
 
-    def fit(sign: str) -> tuple[int, bool, bool, int]:
-        first, *below = samples[sign][1]
+    def fit(pair: tuple[str, str]) -> tuple[int, bool, bool, int, int]:
+        first, *below = samples[pair]
         width = len(first)
         even = not has_header and width > 1 and all(len(row) == width for row in below)
-        return len(wanted & set(first)), even, sign == own and width > 1, width
+        named, liked = len(wanted & set(first)), -list(QUOTES).index(pair[1])
+        return named, even, pair[0] == own and width > 1, liked, width
 
-    sign = max(sorted(samples, key=lambda sign: sign != own), key=fit)
-    quote, sample = samples[sign]
-    header = sample[0] if has_header else [str(n + 1) for n in range(len(sample[0]))]
-    width = len(header)
+    sign, quote = max(samples, key=fit)
+    sample = samples[sign, quote]
+    width = len(sample[0])
+    header = sample[0] if has_header else [str(n + 1) for n in range(width)]
     if quote != "'":
         with _faults_of(path):
             quote = _quote_of(path, sign, width, above, sample)
@@ -505,7 +464,7 @@ def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) ->
 
     by = SIGNS.get(sign, repr(sign))
     understood = f"csv separated by {by}{QUOTES[quote]}, {_named(encoding)}"
-    return _Content(understood, rows(), header, above + 1, sample)
+    return Table(understood, rows(), header, above + 1, sample)
 
 
 def _reader(lines: Iterable[str], sign: str, quote: str) -> Any:
@@ -522,30 +481,19 @@ def _cells(head: list[str], sign: str, quote: str) -> list[list[str]]:
     return rows
 
 
-def _sample(head: list[str], sign: str, wanted: set[str]) -> tuple[str, list[list[str]]]:
-    """Return a quote under which the first row is valid and has the most names, and the rows."""
-    read = {quote: rows for quote in QUOTES if (rows := _cells(head, sign, quote))}
-    return max(read.items(), key=lambda each: len(wanted & set(each[1][0])))
-
-
 def _quote_of(path: Path, sign: str, width: int, above: int, sample: list[list[str]]) -> str:
-    """Return what quotes the cells of a file: ", ' or nothing.
+    """Return what quotes the cells of a file: the first of ", nothing and ' under which it fits.
 
-    A double quote, where each row then has the width of the first. But where that fails, and each
-    line has it without any quoting, a quotation mark is a part of the text; so it is where quoted
-    cells join lines that are whole, in a table with tabs, which is seldom quoted.
+    A single quote comes first where all cells of a column have it. Where quoted cells join lines
+    that are whole, in a table with tabs, which is seldom quoted, the marks are a part of the text.
     """
     columns = [[row[n] for row in sample[1:] if n < len(row)] for n in range(width)]
     throughout = any(cells and all(_wrapped(cell, "'") for cell in cells) for cells in columns)
-    if throughout and _fits(path, sign, "'", width, above)[0]:
-        return "'"
-    quoted, joins, _ = _fits(path, sign, '"', width, above)
-    if (quoted and not (joins and sign == "\t")) or width == 1:
-        return '"'
-    plain, _, wrapped = _fits(path, sign, "", width, above)
-    if plain:
-        return "" if wrapped < 0.5 else '"'  # most are quoted: one of them is not as it should be
-    return "'" if not quoted and _fits(path, sign, "'", width, above)[0] else '"'
+    for quote in ["'"] * throughout + list(QUOTES) * (width > 1):
+        fits, joins, wrapped = _fits(path, sign, quote, width, above)
+        if fits and not (joins and sign == "\t" and quote == '"'):
+            return quote if wrapped < 0.5 else '"'  # most are quoted: one is not as it should be
+    return '"'
 
 
 def _fits(path: Path, sign: str, quote: str, width: int, above: int) -> tuple[bool, bool, float]:
@@ -591,7 +539,7 @@ def _csv_rows(path: Path, lines: Iterable[str], sign: str, quote: str, above: in
         ) from None
 
 
-def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) -> _Content:
+def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) -> Table:
     """Read fastText's lines, texts with their labels in a second file, or a table as in .tsv."""
     if labels := labels_beside(path):
         return _read_pair(path, labels)
@@ -607,7 +555,7 @@ def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     return content
 
 
-def _read_fasttext(path: Path, _: list[str], __: Faults, ___: bool) -> _Content:
+def _read_fasttext(path: Path, _: list[str], __: Faults, ___: bool) -> Table:
     file, encoding = _open_text(path)
 
     def rows() -> Iterator[Fields]:
@@ -621,35 +569,30 @@ def _read_fasttext(path: Path, _: list[str], __: Faults, ___: bool) -> _Content:
                 if line.strip():
                     yield number, {"label": labels, "text": text}
 
-    return _Content(f"fastText, {_named(encoding)}", rows())
+    return Table(f"fastText, {_named(encoding)}", rows())
 
 
-def _read_pair(path: Path, beside: Path) -> _Content:
+def _read_pair(path: Path, beside: Path) -> Table:
     """Read texts and labels of two files, a row to a line."""
     file, encoding = _open_text(path)
     labels, _ = _open_text(beside)
 
     def rows() -> Iterator[Fields]:
         with file, labels, _faults_of(path), _faults_of(beside):
-            pairs = zip_longest(file, labels)
-            for number, (text, label) in enumerate(pairs, start=1):
+            for number, (text, label) in enumerate(zip_longest(file, labels), start=1):
                 if text is not None and label is not None:
                     yield number, {"text": text.rstrip("\r\n"), "label": label.rstrip("\r\n")}
-                    continue
-                short, long = (path, beside) if text is None else (beside, path)
-                over = [(text, label), *pairs]
-                if any(line and line.strip() for pair in over for line in pair):
-                    raise DataError(
-                        f"{printable(short)}: line {number}: {number - 1:,} lines, but "
-                        f"{printable(long.name)} has {number - 1 + len(over):,}",
-                        "give one text and one label for each row, each on its line",
-                    )
+                elif (text or label).strip():
+                    short, long = (path, beside) if text is None else (beside, path)
+                    what = f"line {number}: missing; {printable(long.name)} has it"
+                    fix = "give one text and one label for each row, each on its line"
+                    raise DataError(f"{printable(short)}: {what}", fix)
 
     understood = f"texts, with their labels in {printable(beside.name)}, {_named(encoding)}"
-    return _Content(understood, rows(), ["text", "label"])
+    return Table(understood, rows(), ["text", "label"])
 
 
-def _read_folder(path: Path, _: list[str], faults: Faults, __: bool) -> _Content:
+def _read_folder(path: Path, _: list[str], faults: Faults, __: bool) -> Table:
     """Read a folder for each class, in which each file is a text."""
     classes = class_folders(path)
     files = [file for own in classes.values() for file in own]
@@ -666,10 +609,10 @@ def _read_folder(path: Path, _: list[str], faults: Faults, __: bool) -> _Content
             yield number, {"text": text.removesuffix("\r"), "label": file.parent.name}
 
     understood = f"a folder for each of {len(classes)} classes, {len(files):,} files"
-    return _Content(understood, rows(), ["text", "label"])
+    return Table(understood, rows(), ["text", "label"])
 
 
-def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> _Content:
+def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> Table:
     """Read an array of objects, each found by its place from 1, what wraps one, or JSON lines.
 
     A path inside a file is one of the tables in it.
@@ -678,7 +621,7 @@ def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> _Conten
     lines, content, encoding = _load_json(path.parent if key else path)
     if lines:
         understood = f"one JSON object to a line, {_named(encoding)}"
-        return _Content(understood, _objects(_json_lines(path, faults), names, faults))
+        return Table(understood, _objects(_json_lines(path, faults), names, faults))
     wrapped, rows = "", content[key] if key else content
     if isinstance(rows, dict):
         try:
@@ -691,7 +634,7 @@ def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> _Conten
         # A name such as data.0.text, which leads through the wrapping, means the field of each row.
         found = ((line, {**row, **_nested(wrapped, [row])}) for line, row in found)
     about = f"JSON ({printable(wrapped)})" if wrapped else "JSON"
-    return _Content(f"{about}, {_named(encoding)}", found)
+    return Table(f"{about}, {_named(encoding)}", found)
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:
@@ -776,13 +719,12 @@ def _reason(error: Exception) -> str:
     return printable(getattr(error, "msg", error), 60)
 
 
-def _read_parquet(path: Path, names: list[str], _: Faults, __: bool) -> _Content:
+def _read_parquet(path: Path, names: list[str], _: Faults, __: bool) -> Table:
     """Read parquet in batches: the wanted columns alone, or all where one of them is not there."""
     with _faults_of(path):
         # A path would be searched for hive partitions, as in x=1/.
         file = io.BytesIO(_open_bytes(path).read()) if compression_of(path) else path.open("rb")
-    broken = path, "not a parquet file", "write it again"
-    with _faults_of_library(*broken):
+    with _faults_of(path, "a parquet file"):
         parquet = pq.ParquetFile(file)
         header = parquet.schema_arrow.names
     wanted = {name: [top for top in header if f"{name}.".startswith(f"{top}.")] for name in names}
@@ -799,7 +741,7 @@ def _read_parquet(path: Path, names: list[str], _: Faults, __: bool) -> _Content
         with file:
             batches = parquet.iter_batches(BATCH, columns=read)
             while True:
-                with _faults_of_library(*broken):
+                with _faults_of(path, "a parquet file"):
                     batch = next(batches, None)
                     if batch is None:
                         return
@@ -808,7 +750,7 @@ def _read_parquet(path: Path, names: list[str], _: Faults, __: bool) -> _Content
                     line += 1
                     yield line, dict(zip(columns, cells, strict=True))
 
-    return _Content("parquet", rows())
+    return Table("parquet", rows())
 
 
 def _values(column: Any) -> list[Any]:
@@ -819,7 +761,7 @@ def _values(column: Any) -> list[Any]:
     return values
 
 
-def _read_xlsx(path: Path, names: list[str], _: Faults, has_header: bool) -> _Content:
+def _read_xlsx(path: Path, names: list[str], _: Faults, has_header: bool) -> Table:
     """Read the one visible sheet that has the names; a formula is the value saved with it."""
     try:
         import openpyxl  # an extra of this project
@@ -830,17 +772,16 @@ def _read_xlsx(path: Path, names: list[str], _: Faults, has_header: bool) -> _Co
         ) from error
     with _faults_of(path):
         content = io.BytesIO(_open_bytes(path).read())
-    with _faults_of_library(path, "not an .xlsx file", "save it again as .xlsx, or as .csv"):
+    with _faults_of(path, "an .xlsx file"):
         book = openpyxl.load_workbook(content, read_only=True, data_only=True)
         visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
         sheets = {sheet.title: list(_xlsx_rows(sheet)) for sheet in visible}
         book.close()
     headers = {
         title: [
-            str(number) if not has_header else "" if cell is None else str(cell)
-            for number, cell in enumerate(rows[0][1] if rows else [], start=1)
+            str(cell or "") if has_header else str(number) for number, cell in enumerate(row, 1)
         ]
-        for title, rows in sheets.items()
+        for title, row in ((title, rows[0][1] if rows else []) for title, rows in sheets.items())
     }
     found = {title: len(set(names) & set(header)) for title, header in headers.items()}
     best = max(found, key=lambda title: found[title])
@@ -859,27 +800,24 @@ def _read_xlsx(path: Path, names: list[str], _: Faults, has_header: bool) -> _Co
         for line, cells in _without_empty_end(iter(rows[has_header:]))
     )
     sample = [cells for _, cells in rows[:SAMPLE]]
-    return _Content(f"xlsx, sheet {printable(best)}", below, header, rows[0][0], sample)
+    return Table(f"xlsx, sheet {printable(best)}", below, header, rows[0][0], sample)
 
 
 def _xlsx_rows(sheet: Any) -> Iterator[Row]:
     """Yield line and cells from the first line on that is not empty."""
+    from openpyxl.utils.escape import unescape  # _x000D_ is a carriage return
+
     sheet.reset_dimensions()  # some writers state the wrong ones
     above = True
     for line, row in enumerate(sheet.iter_rows(), start=1):
-        cells = [None if cell.data_type == "e" else _xlsx_value(cell.value) for cell in row]
+        values = (None if cell.data_type == "e" else cell.value for cell in row)
+        cells = [(unescape(v) or None) if isinstance(v, str) else v for v in values]
         above = above and all(cell is None for cell in cells)
         if not above:
             yield line, cells
 
 
-def _xlsx_value(value: Any) -> Any:
-    if isinstance(value, str):
-        return ESCAPED.sub(lambda code: chr(int(code[1], 16)), value) or None
-    return value
-
-
-READERS: dict[str, Callable[[Path, list[str], Faults, bool], _Content]] = {
+READERS: dict[str, Callable[[Path, list[str], Faults, bool], Table]] = {
     "folder": _read_folder,
     "csv": _read_csv,
     "tsv": _read_csv,

@@ -218,7 +218,6 @@ COUNTS = (
     "not_sampled",
 )
 PIECE = re.compile(r"\w+|[^\w\s]")
-NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
 FEW_ROWS = 10  # of a class
 MOST_CLASSES = 8  # that one line names
 # The exact McNemar test needs six changed rows, all for the better, for p < 0.05 (2 / 2^6): ten
@@ -282,8 +281,8 @@ def notes(
     counts: Mapping[str, int],
     rare: Mapping[str, int],
     params: DataParams,
-) -> list[str]:
-    """Return a line for each thing that was decided by params, or is allowed but rarely meant.
+) -> Iterator[str]:
+    """Yield a line for each thing that was decided by params, or is allowed but rarely meant.
 
     Args:
         splits: the rows by split, with the columns text and label, and group where there is one.
@@ -292,14 +291,6 @@ def notes(
         rare: rows of the classes that `settle_rare` dropped or merged.
         params: what decided.
     """
-    raters = len(params.label_columns) > 1 or counts["rows_outvoted"] or counts["rows_conflict"]
-    repeated = 0 if raters else counts["rows_repeated"]
-    return [*_decided(counts, rare, params), *_notes(splits, labels, repeated)]
-
-
-def _decided(
-    counts: Mapping[str, int], rare: Mapping[str, int], params: DataParams
-) -> Iterator[str]:
     conflict, outvoted = counts["rows_conflict"], counts["rows_outvoted"]
     if conflict or outvoted:
         agree = counts["labels_agreeing"] / counts["labels_several"]
@@ -322,14 +313,9 @@ def _decided(
             f"{len(rare)} classes with too few rows were "
             f"{'left out' if params.on_rare == 'drop' else end}: {_shown(named)}"
         )
-
-
-def _notes(splits: dict[str, pd.DataFrame], labels: list[str], repeated: int) -> Iterator[str]:
     texts = [text for part in splits.values() for text in part["text"]]
-    numbers = sum(bool(NUMBER.fullmatch(text.strip())) for text in texts)
-    if numbers > len(texts) / 2:
-        yield f"{numbers:,} of {len(texts):,} texts are numbers: is data.text_column the right one?"
-    if repeated > len(texts):
+    repeated = counts["rows_repeated"]
+    if repeated > len(texts) and not (len(params.label_columns) > 1 or outvoted or conflict):
         yield (
             f"{repeated:,} rows repeat the text of another, {len(texts):,} do not: "
             "is data.text_column the right one?"

@@ -1,4 +1,4 @@
-"""What DVC recorded of the last run, and whether its cache has room for the next one.
+"""What git and DVC say of the clone, and whether DVC's cache has room for the next run.
 
 DVC 3.67 prints an error when its cache cannot take an output, but records the run as done, and a
 later checkout may remove the only copy. So a stage checks before it works, and again when it
@@ -8,7 +8,9 @@ knows what it wrote.
 import hashlib
 import json
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -51,20 +53,6 @@ def recorded_outputs() -> list[Recorded]:
     Raises:
         HostError: if there is no dvc.lock yet, or it cannot be read.
     """
-    records = recorded_by_stages()
-    for file in dvc_files():
-        for path, out in outs_of(file):
-            if isinstance(out.get("md5"), str) and out.get("hash") == "md5":
-                records.append(_recorded(out, path, file.as_posix(), out.get("cache") is not False))
-    return records
-
-
-def recorded_by_stages() -> list[Recorded]:
-    """Return every output that dvc.lock names.
-
-    Raises:
-        HostError: if there is none yet, or it cannot be read.
-    """
     if not paths.LOCK.exists():
         raise HostError(f"{paths.LOCK}: not found: nothing has run yet", "run: dvc repro")
     records, written = [], outputs()
@@ -72,13 +60,13 @@ def recorded_by_stages() -> list[Recorded]:
         for out in entry.get("outs", []):
             path = Path(out["path"])
             cached = written.get(stage, {}).get(path, True)
-            records.append(_recorded(out, path, stage, cached))
+            records.append(Recorded(path, stage, out["md5"], out.get("size", 0), cached))
+    for file in dvc_files():
+        for path, out in outs_of(file):
+            if isinstance(out.get("md5"), str) and out.get("hash") == "md5":
+                kept, size = out.get("cache") is not False, out.get("size", 0)
+                records.append(Recorded(path, file.as_posix(), out["md5"], size, kept))
     return records
-
-
-def _recorded(out: dict[str, Any], path: Path, owner: str, cached: bool) -> Recorded:
-    size = out.get("size")
-    return Recorded(path, owner, str(out["md5"]), size if isinstance(size, int) else 0, cached)
 
 
 def dvc_files() -> list[Path]:
@@ -167,8 +155,8 @@ def enough_room(stage: str) -> Iterator[None]:
         yield
         return
     cache = cache_folder()
-    recorded = recorded_by_stages() if paths.LOCK.exists() else []
-    before = sum(out.size for out in recorded if out.owner == stage and out.cached)
+    stages = read_yaml(paths.LOCK).get("stages", {}) if paths.LOCK.exists() else {}
+    before = sum(out.get("size", 0) for out in stages.get(stage, {}).get("outs", []))
     require_room(before, Path(), cache)
     yield
     taken = [path for path, cached in outputs().get(stage, {}).items() if cached]
@@ -183,7 +171,9 @@ def require_room(size: int, *folders: Path) -> None:
         HostError: naming the first folder that lacks it.
     """
     for folder in folders:
-        free = room(folder)
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
         if free < size + SPARE:  # guard: free space
             raise HostError(
                 f"{printable(folder)}: {free / 1e6:,.0f} MB free, "
@@ -193,8 +183,39 @@ def require_room(size: int, *folders: Path) -> None:
             )
 
 
-def room(folder: Path) -> int:
-    """Return the free bytes of the file system that the folder is on, or will be on."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+def git(*arguments: str) -> str:
+    """Return what a git command prints.
+
+    Raises:
+        HostError: if it fails.
+    """
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        what = f"git {arguments[0]}: {printable(error, 200)}"
+        raise HostError(what, "see that git is installed and answers: git status") from None
+    if done.returncode:
+        said = done.stderr.strip()
+        owner = re.search(r"git config --global --add safe\.directory \S.*", said)
+        fix = f"run: {owner[0]}" if owner else "work in a git clone of the project, with a commit"
+        why = printable(said.partition("\n")[0] or f"exit code {done.returncode}", 200)
+        raise HostError(f"git {arguments[0]}: {why}", fix)
+    return done.stdout
+
+
+def has_git() -> bool:
+    """Return whether the working folder is in a git clone."""
+    here = Path.cwd()
+    return any((folder / ".git").exists() for folder in (here, *here.parents))
+
+
+def git_state() -> dict[str, Any]:
+    """Return the revision and whether files differ from it; None for both without git."""
+    with suppress(HostError):
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        revision = None
+        with suppress(HostError):  # nothing is committed yet
+            revision = git("rev-parse", "HEAD").strip()
+        return {"revision": revision, "changed": changes != ""}
+    return {"revision": None, "changed": None}

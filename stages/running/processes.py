@@ -20,8 +20,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from stages.core.errors import HostError, UserError, printable
-from stages.running.ends import Terminated, print_last
+from stages.core.errors import HostError, Terminated, UserError, print_last, printable
 from stages.running.run import LAUNCHER, world
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from typing import Any
 from stages.core import paths
 from stages.core.artefacts import read_json, write_json
 from stages.core.errors import UserError, printable
-from stages.running.git import git_state
+from stages.running.dvc import git_state
 
 LIBRARIES = [
     *("torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "safetensors"),

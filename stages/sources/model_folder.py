@@ -156,13 +156,10 @@ def refuse_unsupported(config: dict[str, Any], place: str) -> None:
 def _read_object(path: Path, place: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{place}: {path.name}: not valid JSON: {printable(error)}", AGAIN
-        ) from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{place}: {path.name}: not a JSON object", AGAIN)
-    return content
+        return dict(content.items())
+    except (ValueError, RecursionError, AttributeError) as error:
+        what = f"{place}: {path.name}: not a JSON object: {printable(error)}"
+        raise ModelError(what, AGAIN) from None
 
 
 def _shards_of(folder: Path, place: str) -> list[str]:

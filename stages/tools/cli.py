@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from stages.core import paths
-from stages.core.errors import HostError, ParamsError, printable
-from stages.running.ends import exit_code_of
+from stages.core.errors import HostError, ParamsError, exit_code_of, printable
 from stages.tools.project import enter_models, enter_project, file_option
 
 if TYPE_CHECKING:  # pydantic and YAML take as long as the rest of the help

@@ -24,7 +24,7 @@ from stages.core.params import Params, parse_params
 from stages.reporting.records import identity_of
 from stages.reporting.results import percent, shown_p, step, verdict
 from stages.reporting.significance import Gain, paired_gain, wilson
-from stages.running.git import git
+from stages.running.dvc import git
 from stages.scoring.predictions import aligned, read_predictions
 from stages.tools.project import quiet
 

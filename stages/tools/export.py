@@ -42,8 +42,7 @@ from stages.reporting.card import export_card
 from stages.reporting.records import Check, Record, record_export
 from stages.reporting.significance import ALPHA, paired_gain
 from stages.rows import prepared
-from stages.running.dvc import require_room
-from stages.running.git import git_state
+from stages.running.dvc import git_state, require_room
 from stages.running.provenance import packages
 from stages.running.run import sole_run
 from stages.scoring.logits import predict_logits

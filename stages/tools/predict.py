@@ -162,7 +162,6 @@ def _texts_of_file(file: Path, column: str, say: bool = False) -> Iterator[str]:
             faults.add(line, *fault)
         elif not faults.lines:
             yield text
-    table.check()  # before the faults: without the column, every text is empty
     faults.check()
     if say:
         print(f"read: {printable(file, 200)} ({table.understood})", file=sys.stderr)

@@ -16,7 +16,7 @@ import typer
 from stages.core import paths
 from stages.core.artefacts import files_of, sha256_of
 from stages.core.errors import HostError, printable
-from stages.running.git import git
+from stages.running.dvc import git
 
 # What a run does not depend on: results, documentation, tests and CI.
 UNREAD = (":!metrics", ":!dvc.lock", ":!README.md", ":!tests", ":!.github", ":!.ci")

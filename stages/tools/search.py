@@ -45,7 +45,7 @@ from transformers import TrainerCallback
 
 from stages.core import paths
 from stages.core.artefacts import code_of, read_object, replacing, require, sha256_of
-from stages.core.errors import HostError, NumericsError, ParamsError, printable
+from stages.core.errors import HostError, NumericsError, ParamsError, exit_code_of, printable
 from stages.core.params import Params, read_text
 from stages.model.classifier import Classifier
 from stages.model.device import Device, set_up
@@ -57,7 +57,6 @@ from stages.model.saved import base_identity
 from stages.reporting.records import Row, search_settings, shown, words, write_search
 from stages.reporting.significance import LEVEL
 from stages.rows.prepared import read_labels, read_split
-from stages.running.ends import exit_code_of
 from stages.running.provenance import recorded
 from stages.running.run import end_with, sole_run
 from stages.scoring.logits import cached_features, fit_probe

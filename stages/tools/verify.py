@@ -31,21 +31,21 @@ from stages.model.saved import check_adapter
 from stages.reporting.ladder import comparison_figures
 from stages.reporting.significance import paired_gain
 from stages.rows import prepared
-from stages.rows.prepared import source_changes
 from stages.running.dvc import (
     Recorded,
     cache_folder,
     dvc_files,
+    git,
+    has_git,
     lock_holders,
     md5_of,
     object_of,
     recorded_outputs,
     require_room,
 )
-from stages.running.git import git, has_git
 from stages.scoring import predictions
 from stages.scoring.scores import headline_scores
-from stages.sources.own import own_faults, sources_of
+from stages.sources.own import own_faults, source_changes, sources_of
 from stages.tools.project import quiet
 
 Fault = tuple[str, str]  # what is wrong, how to repair it

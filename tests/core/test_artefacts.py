@@ -84,26 +84,6 @@ def test_a_fault_leaves_the_old_content_and_nothing_else(
     assert [path.name for path in Path().iterdir()] == ["c"]
 
 
-@pytest.mark.parametrize("stop", [1, 2])
-def test_an_interrupt_while_folders_change_places_leaves_the_old_one(
-    stop: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder(Path("c"), old="1")
-    rename, calls = Path.rename, []
-
-    def interrupted(self: Path, target: Path) -> Path:
-        calls.append(target)
-        if len(calls) == stop:
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt), replacing(Path("c")) as temporary:
-        folder(temporary, new="2")
-    assert [path.name for path in Path().iterdir()] == ["c"]
-    assert tree() == {"c/old": "1"}
-
-
 def test_what_a_killed_run_left_is_cleared() -> None:
     folder(Path(f".c.tmp-{os.getpid()}"), half="1")
     folder(Path(".c.tmp-99999999"), half="1")

@@ -13,9 +13,9 @@ import pytest
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
+from stages.core.errors import exit_code_of
 from stages.core.params import Params
 from stages.prepare import prepare
-from stages.running.ends import exit_code_of
 from tests.support.faults import LAST_LINE, Run, assert_succeeded, code_of_stage, stage
 from tests.support.tiny import params_for, save_params, save_table, table
 
@@ -162,7 +162,7 @@ def test_control_characters_of_the_data_are_escaped_in_messages(place: str) -> N
         "from pathlib import Path\n"
         "from tests.support.tiny import params_for\n"
         "from stages import prepare\n"
-        "from stages.running.ends import exit_code_of\n"
+        "from stages.core.errors import exit_code_of\n"
         f"sys.exit(exit_code_of(lambda: prepare.prepare(params_for(Path({str(path)!r})))))"
     )
     done = Run(code).finish()

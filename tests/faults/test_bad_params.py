@@ -11,10 +11,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.core import paths
+from stages.core.errors import exit_code_of
 from stages.core.params import Params, load_params
 from stages.fetch_base import fetch_base
 from stages.prepare import prepare
-from stages.running.ends import exit_code_of
 from stages.train_lora import train_lora
 from tests.support.bad_params import SHIPPED
 from tests.support.faults import LAST_LINE, assert_refused, dvc, stage

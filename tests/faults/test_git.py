@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages.core import paths
-from stages.running.git import left_behind
+from stages.sources.own import left_behind
 from tests.support.faults import (
     assert_refused,
     assert_succeeded,

@@ -139,7 +139,7 @@ def test_outputs_of_a_first_run_must_fit_into_the_cache(small_disk: Path) -> Non
     code = (
         "from pathlib import Path; import os\n"
         "from stages.running import dvc; dvc.SPARE = 0\n"
-        "from stages.running.ends import exit_code_of\n"
+        "from stages.core.errors import exit_code_of\n"
         "def work():\n"
         "    with dvc.enough_room('fetch_base'):\n"
         "        Path('models/base/model.safetensors').write_bytes(bytes(3_000_000))\n"

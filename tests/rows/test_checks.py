@@ -124,9 +124,8 @@ def test_an_integer_beyond_the_declared_names_is_no_missing_label(number: float)
     ("value", "message"),
     [
         (["a", "b"], "more than one label"),
-        ([[0, 4, "PER"]], "the label is a list of lists, [[0, 4, 'PER']]: that marks spans"),
-        ({"choices": ["a"]}, "the label is an object with choices"),
-        ([{"name": "a"}], "the label is an object with name"),
+        ([[0, 4, "PER"]], "the label [0, 4, 'PER'] is a list, neither text nor a number"),
+        ({"choices": ["a"]}, "the label {'choices': ['a']} is of type dict"),
     ],
 )
 def test_what_is_no_single_class_is_no_label(value: object, message: str) -> None:
@@ -151,7 +150,11 @@ def test_a_rating_that_is_no_finite_number_is_refused(rating: str) -> None:
         ("m.csv", "text,label\na\0b,pos\n", "line 2: holds a NUL character"),
         ("m.jsonl", '{"text": "\\ud800", "label": 1}', "line 1: holds half of a surrogate pair"),
         ("m.jsonl", '{"text": ["a"], "label": 1}', "line 1: the text ['a'] is a list"),
-        ("m.jsonl", '{"text": {"en": "a"}, "label": 1}', "line 1: the text is an object with en"),
+        (
+            "m.jsonl",
+            '{"text": {"en": "a"}, "label": 1}',
+            "line 1: the text {'en': 'a'} is of",
+        ),
         ("m.jsonl", '{"text": "a", "label": "x\\u0000"}', "line 1: holds a NUL character"),
         ("m.csv", "text,label\n,\n  ,y\n", "lines 2, 3: empty text"),
         ("m.csv", "text,label\nc, y\n", "line 2: label ' y' has spaces around it"),

@@ -141,7 +141,7 @@ def test_what_is_not_clear_is_refused_with_params_that_work(
         (
             {**PAIR, "labels.txt": PAIR["labels.txt"][5:]},
             {},
-            "labels.txt: line 60: 59 lines, but texts.txt has 60",
+            "labels.txt: line 60: missing; texts.txt has it",
         ),
         (
             {**PAIR, "labels.txt": "\n" + PAIR["labels.txt"][5:]},
@@ -201,7 +201,7 @@ def test_what_is_not_clear_is_refused_with_params_that_work(
             {},
             "line 61: empty text",
         ),
-        ({"m.json": {"train": OBJECTS}}, {}, "has no test, but train"),
+        ({"m.json": {"test": OBJECTS, "x": OBJECTS}}, {}, "several lists of rows: test, x"),
         ({"m.json": {}}, {}, "line 1: no rows"),
         (
             {"m.json": TEXTS},

@@ -89,7 +89,7 @@ def test_one_process_alone_shares_nothing() -> None:
 TWO = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
 ONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
 ENTER = """
-from stages.running.ends import exit_code_of
+from stages.core.errors import exit_code_of
 from stages.running.run import enter
 import sys
 def work():

@@ -14,7 +14,7 @@ import pytest
 
 from stages.core import paths
 from stages.running import provenance
-from stages.running.git import git_state
+from stages.running.dvc import git_state
 from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -54,7 +54,7 @@ def test_a_damaged_file_is_made_anew(old: bytes, capsys: pytest.CaptureFixture[s
 
 
 FULL = """from stages.running import provenance
-from stages.running.git import git_state
+from stages.running.dvc import git_state
 def write_json(*_): raise OSError(28, "No space left on device")
 provenance.write_json = write_json
 """

@@ -16,9 +16,8 @@ import pytest
 
 from stages.__main__ import STAGES
 from stages.core import paths
-from stages.core.errors import DataError
+from stages.core.errors import DataError, exit_code_of
 from stages.core.params import ComputeParams, Params
-from stages.running.ends import exit_code_of
 from stages.running.run import run_stage, set_environment, threads_of
 
 ROOT = Path(__file__).parents[2]

@@ -53,7 +53,7 @@ def config(**fields: Any) -> bytes:
         ({"model.safetensors": SAFETENSORS[:-1]}, "not a complete safetensors file"),
         ({"model.safetensors": b"version https://git-lfs"}, "git lfs pull"),
         ({"config.json": None}, "holds no config.json"),
-        ({"config.json": b"{"}, "not valid JSON"),
+        ({"config.json": b"{"}, "config.json: not a JSON object"),
         ({"config.json": b"[]"}, "not a JSON object"),
         ({"config.json": b'{"auto_map": {"AutoModel": "x.Y"}}'}, "config.json has auto_map"),
         ({"config.json": config(model_type="own", auto_map={})}, "config.json has auto_map"),

@@ -142,7 +142,7 @@ def hub(repos: dict[str, dict[str, bytes]], behaviour: str = "good") -> Iterator
 CALL = """
 import sys
 from pathlib import Path
-from stages.running.ends import exit_code_of
+from stages.core.errors import exit_code_of
 from stages.sources import locate as sources
 
 def work():

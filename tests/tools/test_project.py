@@ -9,7 +9,7 @@ import pytest
 
 from stages.core import paths
 from stages.core.errors import HostError
-from stages.running.git import git
+from stages.running.dvc import git
 from stages.tools.project import enter_models, enter_project, experiments_of_head, state_of
 from tests.support.command import Command
 from tests.support.small_project import run_successfully
