@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from stages.core import paths
 from stages.core.artefacts import sha256_of
-from stages.running.ends import exit_code_of
+from stages.core.errors import exit_code_of
 
 LAST_LINE = re.compile(r"error: .+[.?] Fix: .+")
 
