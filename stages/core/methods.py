@@ -3,7 +3,7 @@
 `stages.model.methods` has what each of them does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stages.core.params import Params
 
@@ -25,13 +25,18 @@ class Facts:
 
 FACTS = {
     "head": Facts(
-        "frozen encoder, head trained further", None, ("lora", "train.full_learning_rate")
+        "frozen encoder, head trained further",
+        None,
+        ("lora", "peft", "train.full_learning_rate"),
     ),
-    "lora": Facts("LoRA", "peft", ("train.full_learning_rate",)),
-    "full": Facts("full fine-tuning", None, ("lora", "train.learning_rate")),
+    "bias": Facts("biases alone (BitFit)", None, ("lora", "peft", "train.full_learning_rate")),
+    "peft": Facts("another method of PEFT", "peft", ("lora", "train.full_learning_rate")),
+    "lora": Facts("LoRA", "peft", ("peft", "train.full_learning_rate")),
+    "full": Facts("full fine-tuning", None, ("lora", "peft", "train.learning_rate")),
 }
 
 
 def facts_of(params: Params) -> Facts:
     """Return what is to be said of the method that the params choose."""
-    return FACTS[params.train.method]
+    facts = FACTS[params.train.method]
+    return replace(facts, title=params.peft.type) if params.train.method == "peft" else facts

@@ -274,10 +274,27 @@ class LoraParams(Section):
     alpha_pattern: dict[Name, Positive] = field("a mapping from module names to numbers > 0", {})
 
 
+class PeftParams(Section):
+    """A method of PEFT: its type, and fields of its configuration under their own names."""
+
+    # Further fields are those of the type's class in PEFT; `model.any_peft` checks them by it.
+    model_config = ConfigDict(extra="allow")
+
+    type: Name = field("the type of a PEFT method", "IA3", default="IA3")
+    target_modules: Literal["auto", "attention", "mlp", "all-linear"] | list[Name] = field(
+        "auto, attention, mlp, all-linear, or a list of module names",
+        "auto",
+        default="auto",
+        min_length=1,
+    )
+
+
 class TrainParams(Section):
     """How the adapter is trained."""
 
-    method: Literal["lora", "full", "head"] = field("lora, full or head", "lora")
+    method: Literal["lora", "peft", "bias", "full", "head"] = field(
+        "lora, peft, bias, full or head", "lora"
+    )
     start: Literal["means", "base"] = field("means or base", "means")
     epochs: Literal["auto"] | Annotated[int, Field(ge=0, le=1000)] = field(
         "auto, or an integer from 0 to 1000", 3
@@ -333,6 +350,8 @@ class Params(Section):
     tfidf: TfidfParams
     head: HeadParams
     lora: LoraParams
+    # With a default, since the params of older commits lack it.
+    peft: PeftParams = field("a section", {}, default=PeftParams())
     train: TrainParams
     compute: ComputeParams
     # Read by `bert-lora search` alone, which checks it; no stage depends on it.

@@ -226,7 +226,7 @@ def find_halves(classifier: Classifier, folder: Path, bf16: bool) -> Classifier:
                 "of the encoder",
                 other + ANOTHER,
             )
-        if bf16 and not _computes_in_bf16(model, batch):
+        if bf16 and not computes_in_bf16(model, batch):
             raise ModelError(
                 f"{folder}: {name} cannot compute in bf16 in this version of Transformers",
                 "set compute.precision to fp32",
@@ -270,7 +270,7 @@ def _same(classifier: Classifier, batch: dict[str, Tensor], together: Tensor) ->
     return together.shape == apart.shape and torch.allclose(together, apart, rtol=1e-4, atol=1e-5)
 
 
-def _computes_in_bf16(model: Any, batch: dict[str, Tensor]) -> bool:
+def computes_in_bf16(model: Any, batch: dict[str, Tensor]) -> bool:
     """Return whether the model, which is still on the CPU, runs with products in bfloat16."""
     try:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):

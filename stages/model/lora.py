@@ -40,8 +40,15 @@ def linear_names(classifier: Classifier) -> list[str]:
     ]
 
 
-def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str]:
+def resolve_targets(
+    classifier: Classifier, wanted: str | list[str], key: str = "lora.target_modules"
+) -> list[str]:
     """Return the module names that a role means here; names of the user's own pass through.
+
+    Args:
+        classifier: the base.
+        wanted: a role, or names.
+        key: what errors call the param.
 
     Raises:
         ParamsError: if the role or a name matches no module of this model, or only the head's.
@@ -59,18 +66,17 @@ def resolve_targets(classifier: Classifier, wanted: str | list[str]) -> list[str
         names = leaves
     else:
         names = sorted(set(wanted))
-    unknown = [name for name in names if not any(_is_or_ends(path, name) for path in known)]
+    unknown = [name for name in names if not any(is_or_ends(path, name) for path in known)]
     if unknown or not names:
         raise ParamsError(
-            f"params.yaml: lora.target_modules: {printable(unknown or wanted)} matches no module "
-            "of this model",
+            f"params.yaml: {key}: {printable(unknown or wanted)} matches no module of this model",
             f"use attention, mlp, all-linear, or names out of {', '.join(leaves)}",
         )
     encoder = [path for path in known if not within(path, classifier.head)]
-    in_head = [name for name in names if not any(_is_or_ends(path, name) for path in encoder)]
+    in_head = [name for name in names if not any(is_or_ends(path, name) for path in encoder)]
     if in_head:
         raise ParamsError(
-            f"params.yaml: lora.target_modules: {printable(', '.join(in_head))}: in the head "
+            f"params.yaml: {key}: {printable(', '.join(in_head))}: in the head "
             f"({', '.join(classifier.head)}), which is trained in full and not adapted",
             f"leave {printable(', '.join(in_head))} out",
         )
@@ -85,7 +91,7 @@ def modules_saved(classifier: Classifier, wanted: list[str]) -> list[str]:
     it stands for take its place.
     """
     paths = [name for name, _ in classifier.model.named_modules() if name]
-    found = [path for path in paths if any(_is_or_ends(path, name) for name in wanted)]
+    found = [path for path in paths if any(is_or_ends(path, name) for name in wanted)]
     everything = {*classifier.head, *found}
     outer = [p for p in found if not within(p, tuple(everything - {p}))]
     taken = [path for path in paths if path.endswith(tuple(wanted))]
@@ -96,10 +102,11 @@ def _shortest(path: str, others: set[str]) -> str:
     """Return the shortest end of a path by which PEFT takes none of the others."""
     parts = path.split(".")
     ends = (".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1))
-    return next(end for end in ends if not any(_is_or_ends(other, end) for other in others))
+    return next(end for end in ends if not any(is_or_ends(other, end) for other in others))
 
 
-def _is_or_ends(path: str, name: str) -> bool:
+def is_or_ends(path: str, name: str) -> bool:
+    """Return whether PEFT takes a name for the module of this path."""
     return path == name or path.endswith(f".{name}")
 
 
@@ -125,14 +132,19 @@ def check_names(classifier: Classifier, lora: LoraParams) -> None:
             "use the name of a module, for example the last part of its path",
         )
         for name in lora.modules_to_save or []
-        if not any(_is_or_ends(path, name) for path in modules)
+        if not any(is_or_ends(path, name) for path in modules)
     ]
     if faults:
         raise ParamsError.from_faults(faults)
 
 
 ADAPTER = "default"  # PEFT's name for an adapter that is given none
-UNORDERED = ("target_modules", "exclude_modules", "modules_to_save")  # sets in PEFT
+UNORDERED = (
+    "target_modules",
+    "exclude_modules",
+    "modules_to_save",
+    "feedforward_modules",
+)  # sets in PEFT
 
 
 def attach_lora(classifier: Classifier, lora: LoraParams) -> Classifier:
@@ -177,22 +189,27 @@ def describe_lora(classifier: Classifier) -> str:
     config = classifier.model.peft_config[ADAPTER]
     adapted = classifier.model.base_model.targeted_module_names
     names = ", ".join(sorted({path.rpartition(".")[2] for path in adapted}))
+    more = saved_in_full(classifier)
+    return ", ".join([f"LoRA r={config.r} on {names} ({len(adapted)} modules)", *more, "head"])
+
+
+def saved_in_full(classifier: Classifier) -> list[str]:
+    """Return in words what is trained in full beside the head."""
     full = [
         path.removeprefix("base_model.model.")
         for path, module in classifier.model.named_modules()
         if isinstance(module, ModulesToSaveWrapper)
     ]
-    more = [f"all of {path}" for path in full if not within(path, classifier.head)]
-    return ", ".join([f"LoRA r={config.r} on {names} ({len(adapted)} modules)", *more, "head"])
+    return [f"all of {path}" for path in full if not within(path, classifier.head)]
 
 
 def save_lora(classifier: Classifier, folder: Path, base: str) -> None:
-    """Write LoRA and head as a PEFT folder, the same bytes for the same weights.
+    """Write adapter and head as a PEFT folder, the same bytes for the same weights.
 
     Lists that PEFT keeps as sets are sorted.
 
     Args:
-        classifier: with LoRA attached.
+        classifier: with LoRA or another method of PEFT attached.
         folder: the folder to make.
         base: what the configuration calls the base model: owner/name on the Hub, maybe with
             @revision, or its folder in the clone.

@@ -14,7 +14,9 @@ from torch import Tensor
 from stages.core import paths
 from stages.core.artefacts import write_json
 from stages.core.params import Params, TrainParams
-from stages.model.classifier import Classifier
+from stages.model.any_peft import attach_peft, describe_peft
+from stages.model.classifier import Classifier, within
+from stages.model.device import resolve
 from stages.model.head import freeze_encoder
 from stages.model.lora import attach_lora, describe_lora, load_lora, save_lora
 
@@ -30,6 +32,16 @@ def train_everything(classifier: Classifier, _: Params) -> Classifier:
 def train_head(classifier: Classifier, _: Params) -> Classifier:
     """Return the classifier with its head trainable and its encoder frozen."""
     freeze_encoder(classifier)
+    return classifier
+
+
+def train_biases(classifier: Classifier, _: Params) -> Classifier:
+    """Return the classifier with its biases and its head trainable.
+
+    BitFit: Ben Zaken et al. 2022, arXiv 2106.10199.
+    """
+    for name, parameter in classifier.model.named_parameters():
+        parameter.requires_grad = name.endswith("bias") or within(name, classifier.head)
     return classifier
 
 
@@ -66,6 +78,11 @@ def _whole(classifier: Classifier) -> dict[str, Tensor]:
     return dict(classifier.model.state_dict())
 
 
+def _biases(classifier: Classifier) -> dict[str, Tensor]:
+    state = classifier.model.state_dict()
+    return {n: w for n, w in state.items() if n.endswith("bias") or within(n, classifier.head)}
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to train the classifier.
@@ -92,6 +109,22 @@ METHODS: dict[str, Method] = {
         describe=lambda _: "the head",
         save=save_state(Classifier.head_state),
         load=load_state(Classifier.head_state),
+    ),
+    "bias": Method(
+        learning_rate=lambda train: train.learning_rate,
+        attach=train_biases,
+        describe=lambda _: "every bias, head",
+        save=save_state(_biases),
+        load=load_state(_biases),
+    ),
+    "peft": Method(
+        learning_rate=lambda train: train.learning_rate,
+        attach=lambda classifier, params: attach_peft(
+            classifier, params.peft, resolve(params.compute).bf16
+        ),
+        describe=describe_peft,
+        save=save_lora,
+        load=load_lora,
     ),
     "lora": Method(
         learning_rate=lambda train: train.learning_rate,

@@ -184,7 +184,7 @@ def _unknown(path: str, params: Params) -> tuple[str, str] | None:
     """Return what to say of a dotted path that no param has, and the fix."""
     sections = params.model_dump(exclude={"search", "seed"})
     known = ["seed", *(f"{name}.{key}" for name, fields in sections.items() for key in fields)]
-    if path in known:
+    if path in known or path.startswith("peft."):  # whose fields the type has, not the params
         return None
     close = difflib.get_close_matches(path, known, n=1)
     hint = f", did you mean {close[0]}?" if close else ""
