@@ -202,7 +202,8 @@ def interval(right: "np.ndarray[Any, Any]") -> tuple[float, float]:
     means = right.mean(axis=1)
     quantile = student.ppf(0.5 + LEVEL / 2, len(means) - 1)
     half = float(quantile * means.std(ddof=1) / len(means) ** 0.5)
-    return min(of_rows[0], means.mean() - half), max(of_rows[1], means.mean() + half)
+    low, high = means.mean() - half, means.mean() + half
+    return max(0.0, min(of_rows[0], low)), min(1.0, max(of_rows[1], high))
 
 
 def difference(one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> tuple[float, float]:
@@ -287,12 +288,12 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         for data, name, best in pool.imap(work, tasks, chunksize=1):
             lines.setdefault(data, []).append(line_of(WORK / data, name, best, numbers))
-            known = pd.read_csv(RECORD) if RECORD.exists() else pd.DataFrame({"data": []})
-            known = known[~known["data"].isin(lines)]
+            known = [pd.read_csv(RECORD)] if RECORD.exists() else []
+            known = [table[~table["data"].isin(lines)] for table in known]
             paired = [
                 line for each in lines.values() for line in with_pairs([dict(o) for o in each])
             ]
-            table = pd.concat([known, pd.DataFrame(paired)])
+            table = pd.concat([*known, pd.DataFrame(paired)])
             table.to_csv(RECORD, index=False, lineterminator="\n")
             print(pd.DataFrame(paired).tail(1).to_string(), flush=True)
 

@@ -44,6 +44,11 @@ REFUSED = {
         "stopped could not continue to the same weights",
         "use LORA with train.method: lora, and lora.rank_pattern",
     ),
+    "POLY": ("it is made for several tasks at once", "use another type"),
+    "SHADOW": (
+        "it carries a second state through the layers, which encoders do not",
+        "use another type",
+    ),
 }
 LAYER = re.compile(r"\.(\d+)\.")
 NORMALISES = re.compile("norm", re.IGNORECASE)  # LayerNorm, RMSNorm, MPNet's and ModernBERT's own
