@@ -112,9 +112,9 @@ def train_seed(folder: Path, run: Path, params: Params) -> None:
         (place / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / path, place / path)
     (place / paths.MODELS).mkdir()
-    (place / paths.BASE_MODEL).symlink_to((folder / paths.BASE_MODEL).resolve())
+    for path in (paths.BASE_MODEL, paths.HEAD):
+        (place / path).symlink_to((folder / path).resolve())
     with contextlib.chdir(place):
-        evaluate_base(params)
         start = time.perf_counter()
         train_lora(params)
         seconds = time.perf_counter() - start
@@ -253,12 +253,13 @@ def prepared(named: str, shipped: Params, base: Path) -> tuple[Path, Params]:
     source = str(Path(source).resolve()) if Path(source).exists() else source
     params = with_changes(shipped, [f"data.source={source}", *own])
     folder = WORK / name
-    if not (folder / paths.DATA_SUMMARY).exists():
+    if not (folder / paths.HEAD).exists():
         shutil.rmtree(folder, ignore_errors=True)
         (folder / paths.MODELS).mkdir(parents=True)
         (folder / paths.BASE_MODEL).symlink_to(base)
         with contextlib.chdir(folder):
             prepare(params)
+            evaluate_base(params)  # its head does not depend on the seed, but for rounding
     return folder, params
 
 
