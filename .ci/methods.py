@@ -45,7 +45,6 @@ from stages.tools.search_space import OWN_STORAGE, Options, Settings, check_spac
 from stages.train_lora import train_lora
 
 WORK = paths.STUDIES / "methods"
-RECORD = Path("metrics/records/methods.csv")
 RATE = "train.learning_rate"
 SMALL = {"low": 0.0005, "high": 0.02, "log": True}  # of methods that add to the weights
 LARGE = {"low": 0.002, "high": 0.1, "log": True}  # of those with few numbers, or factors
@@ -289,13 +288,13 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         for data, name, best in pool.imap(work, tasks, chunksize=1):
             lines.setdefault(data, []).append(line_of(WORK / data, name, best, numbers))
-            known = [pd.read_csv(RECORD)] if RECORD.exists() else []
+            known = [pd.read_csv(paths.METHODS)] if paths.METHODS.exists() else []
             known = [table[~table["data"].isin(lines)] for table in known]
             paired = [
                 line for each in lines.values() for line in with_pairs([dict(o) for o in each])
             ]
             table = pd.concat([*known, pd.DataFrame(paired)])
-            table.to_csv(RECORD, index=False, lineterminator="\n")
+            table.to_csv(paths.METHODS, index=False, lineterminator="\n")
             print(pd.DataFrame(paired).tail(1).to_string(), flush=True)
 
 

@@ -60,6 +60,9 @@ EXPORTS = Path("metrics/records/exports.json")
 SEARCH_TABLE = Path("metrics/records/search.csv")
 SEARCH = Path("metrics/records/search.json")
 
+# Written by .ci/methods.py, kept by git.
+METHODS = Path("metrics/records/methods.csv")
+
 # Written by `bert-lora curve`, kept by git.
 CURVE = Path("metrics/records/curve.csv")
 

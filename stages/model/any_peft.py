@@ -72,7 +72,7 @@ def attach_peft(classifier: Classifier, peft: PeftParams, bf16: bool) -> Classif
     try:
         attached = replace(classifier, model=get_peft_model(classifier.model, config))
         after = _logits(attached)
-    except (*FAILURES, StopIteration, ImportError) as error:
+    except (*FAILURES, ArithmeticError, ImportError, StopIteration) as error:
         reason = printable(error or type(error).__name__, 250)
         raise _refused(peft.type, reason, "change the field it names, or peft.type") from error
     if bf16 and not computes_in_bf16(attached.model, probe_batch(classifier.tokenizer)):
@@ -116,7 +116,7 @@ def peft_config(classifier: Classifier, peft: PeftParams) -> PeftConfig:
         own["feedforward_modules"] = [p for p in targets if any(is_or_ends(p, e) for e in ends)]
     try:
         return config_class(task_type="SEQ_CLS", **own)
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise _refused(peft.type, printable(error, 200), "change the field it names") from error
 
 
@@ -127,8 +127,8 @@ def class_of(kind: str) -> type[PeftConfig]:
         ParamsError: if there is no such type, or it is none that this project can train.
     """
     known = {each.value: config for each, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
-    fits = [name for name, config in known.items() if not _why_not(name, config)]
     if kind not in known:
+        fits = types()
         close = difflib.get_close_matches(kind.upper(), fits, n=1)
         raise ParamsError(
             f"params.yaml: peft.type: PEFT has no {printable(kind)}"
@@ -138,6 +138,12 @@ def class_of(kind: str) -> type[PeftConfig]:
     if why := _why_not(kind, known[kind]):
         raise _refused(kind, *why)
     return known[kind]
+
+
+def types() -> list[str]:
+    """Return the types that can be trained here."""
+    known = PEFT_TYPE_TO_CONFIG_MAPPING.items()
+    return sorted(kind.value for kind, config in known if not _why_not(kind.value, config))
 
 
 def _why_not(kind: str, config: Any) -> tuple[str, str] | None:
@@ -176,7 +182,7 @@ def _check_fields(kind: str, config: type[PeftConfig], own: dict[str, Any]) -> N
         except ValidationError as error:
             said = error.errors()[0]["msg"]
             fix = f"PEFT's {config.__name__} says what {name} means"
-            faults.append((f"{where}: {said}, got {printable(value)}", fix))
+            faults.append((f"{where}: {said}, got {printable(repr(value))}", fix))
     if faults:
         raise ParamsError.from_faults(faults)
 

@@ -138,6 +138,8 @@ def check_names(classifier: Classifier, lora: LoraParams) -> None:
         raise ParamsError.from_faults(faults)
 
 
+# Of LN_TUNING, whose modules are none of PEFT's usual kinds; the saved adapter is checked.
+warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
 ADAPTER = "default"  # PEFT's name for an adapter that is given none
 UNORDERED = (
     "target_modules",
