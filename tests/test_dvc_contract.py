@@ -133,7 +133,7 @@ def test_every_input_is_made_by_an_earlier_stage_or_is_the_users() -> None:
         for path in (
             *(paths.PARAMS, paths.PIPELINE, paths.LOCK, paths.RWLOCK, paths.CONSTRAINTS),
             *(paths.CHECKPOINTS, paths.PROVENANCE, paths.STUDIES),
-            *(paths.BENCHMARK, paths.SERVING, paths.EXPORTS),
+            *(paths.BENCHMARK, paths.SERVING, paths.EXPORTS, paths.METHODS),
         )
     }
     named = {path for path in PATHS - unmade if maker_of(Path(path)) is None}

@@ -29,7 +29,7 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokeniz
 
 def inputs_of(params: Params, device: Device) -> dict[str, Any]:
     """Return all that a training depends on, by name: params, device, files, code, libraries."""
-    sections = {"lora": params.lora.model_dump(), "train": params.train.model_dump()}
+    sections = {name: getattr(params, name).model_dump() for name in ("lora", "peft", "train")}
     files = [paths.TRAIN, paths.VALIDATION, paths.LABELS, *sorted(paths.HEAD.iterdir())]
     code = code_of("train_lora")
     inputs = {

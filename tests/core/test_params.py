@@ -39,6 +39,8 @@ def keys_of(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
 
 # What the key meant before there was one.
 OLDER_FILES_LACK = {
+    "peft.type": "IA3",
+    "peft.target_modules": "auto",
     "data.group_column": None,
     "data.header": True,
     "data.label_names": None,

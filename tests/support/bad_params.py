@@ -58,6 +58,8 @@ BAD = [
     *(("head.l2", typed) for typed in ("[]", "0.1", "[0]", "[-1]", "[.nan]", "[1e9]", "[a]")),
     *(("lora.r", typed) for typed in ("0", "eight", "1025", "8.0", "1e9", "yes", "[8]")),
     *(("lora.lora_alpha", typed) for typed in ("0", "-1", ".inf", "1e9", "null", "'16'")),
+    *(("peft.type", typed) for typed in ("null", "[IA3]", "1", '""')),
+    *(("peft.target_modules", typed) for typed in ("query", "[]", "[1]", "null")),
     *(("lora.target_modules", typed) for typed in ("query", "[]", "[1]", "null", '["\\e"]')),
     *(("lora.lora_dropout", typed) for typed in ("1", "-0.1", ".nan", "no")),
     *(("lora.bias", typed) for typed in ("false", "null", "lora")),
