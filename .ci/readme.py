@@ -9,6 +9,7 @@ take long, each with its command.
 
 import csv
 import json
+import math
 import re
 import sys
 from contextlib import chdir
@@ -16,8 +17,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from stages.reporting.contenders import advice, read_contenders
 from stages.reporting.records import read_records
-from stages.reporting.results import between, percent, points
+from stages.reporting.results import between, percent, points, shown_p
 from stages.reporting.significance import spread
 
 sys.path.insert(0, str(Path(__file__).parent))  # the scripts here are no package
@@ -146,6 +148,44 @@ def transfer() -> str:
     return "\n".join(lines)
 
 
+def methods() -> str:
+    """Return how the training methods compare, a table for each data set, and what that says."""
+    table = read_contenders()
+    parts = []
+    for data, of_data in table.groupby("data", sort=False):
+        parts += [
+            f"**{data}**",
+            "| method | chosen on validation | trained | MB | s a step | MiB | accuracy on test | "
+            "to LoRA (p) | to full (p) | log loss | calibration error |\n"
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+            + "\n".join(_method(line) for line in of_data.to_dict("records")),
+        ]
+    return "\n\n".join([*parts, *advice(table)])
+
+
+def _method(line: dict[Any, Any]) -> str:
+    chosen = json.loads(line["settings"])
+    pairs = [
+        ""
+        if math.isnan(line[f"to_{to}"])
+        else f"{points(line[f'to_{to}'])} ({shown_p(line[f'p_{to}'])})"
+        for to in ("lora", "full")
+    ]
+    cells = [
+        line["method"],
+        ", ".join(f"`{path.partition('.')[2]}` {value}" for path, value in chosen.items()),
+        f"{int(line['trained']):,}",
+        f"{line['bytes'] / 1e6:.2f}",
+        f"{line['seconds_a_step']:.2f}",
+        f"{int(line['memory_mib']):,}",
+        f"{percent(line['accuracy'])} ({between(line['low'], line['high'])})",
+        *pairs,
+        f"{line['log_loss']:.3f}",
+        f"{line['calibration_error']:.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
 def data_sets() -> str:
     """Return what the defaults give on data of other kinds, means over the seeds of each."""
     lines = [
@@ -230,6 +270,7 @@ BLOCKS = {
         "data-sets": data_sets,
         "transfer": transfer,
         "experiments": experiments,
+        "methods": methods,
         "benchmark": benchmark,
         "serving": serving,
     },

@@ -82,9 +82,14 @@ def svg_of(figure: Figure) -> str:
 def save_pngs(figures: dict[str, Figure], folder: Path) -> None:
     """Write each figure as a PNG file, 150 dots an inch; the same bytes for the same content."""
     folder.mkdir()
+    for name, figure in figures.items():
+        save_png(figure, folder / f"{name}.png")
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file, 150 dots an inch."""
     with style():
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
+        figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
 def draw(results: Results) -> dict[str, Figure]:
