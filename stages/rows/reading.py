@@ -171,7 +171,9 @@ def open_table(
             read, too.
     """
     if columns is not None:
-        table = _read_plain(path, columns, faults)
+        file, encoding = _open_text(path)
+        rows = _csv_rows(file, file, ("\t", ""), 0, list(columns), faults)
+        table = Table(f"text separated by tabs, {_named(encoding)}", rows, list(columns))
     else:
         kind = "json" if path.parent.is_file() else str(format_of(path))
         table = READERS["folder" if path.is_dir() else kind](path, names, faults, header)
@@ -207,7 +209,10 @@ def _picked(
         faults.check()
         raise _empty(faults.path, "no answer is left" if table.left_out else "no rows")
     for name in absent:
-        raise _no_nested_column(faults.path, name, first)
+        lists = [list(row.values()) for row in first if isinstance(row, Listed) and len(row) > 1]
+        there = dict.fromkeys(found for row in first for found in islice(_names_of(row), SAMPLE))
+        sample = lists if len(lists) == len(first) else []
+        raise _no_column(faults.path, 1, name, list(there), sample)
     if several:
         what = f"{several:,} of {count:,} rows have more than one label or answer"
         table.notes.append(f"{what}; {label} reads one of them, not the others")
@@ -243,73 +248,70 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], (dict, list))
 
 
+def _refusal(path: Path, line: int, what: str, fix: str) -> DataError:
+    return DataError(f"{printable(path)}: line {line}: {what}", fix)
+
+
 def _empty(path: Path, what: str = "the file is empty") -> DataError:
-    return DataError(f"{printable(path)}: line 1: {what}", "give a file with rows")
+    return _refusal(path, 1, what, "give a file with rows")
 
 
 def _names_of(value: Any, depth: int = DEPTH) -> Iterator[str]:
     """Yield the dotted names of the plain fields in a row."""
-    if isinstance(value, Mapping):
-        fields: Any = value.items()
-    elif isinstance(value, list):
-        fields = enumerate(value[:1])
-    else:
-        return
+    fields = value.items() if isinstance(value, Mapping) else enumerate(value[:1])
     for name, content in fields:
-        inner = list(_names_of(content, depth - 1)) if depth > 1 else []
+        inner = list(_names_of(content, depth - 1)) if depth > 1 and _holds(content) else []
         yield from (f"{name}.{rest}" for rest in inner)
         if not inner:
             yield str(name)
 
 
-def _check_names(path: Path, content: Table, names: list[str], may_lack_header: bool) -> None:
-    header = content.header or []
+def _holds(value: Any) -> bool:
+    return isinstance(value, (Mapping, list))
+
+
+def _check_names(path: Path, table: Table, names: list[str], may_lack_header: bool) -> None:
+    header = table.header or []
     for name in names:
         if header.count(name) > 1:
-            raise _twice(path, content.line, name)
+            raise _twice(path, table.line, name)
         first_of = name.removesuffix(".0") if tool_of(dict.fromkeys(header)) else name
-        if first_of in header:
-            continue
-        if may_lack_header and len(header) > 1 and looks_like_data(content.sample):
-            text, label = guessed_columns(content.sample)
-            raise DataError(
-                f"{printable(path)}: line {content.line}: no column {printable(name)}: the line "
-                f"looks like a row, not like names: {printable(', '.join(header))}",
-                f"set data.header to false, data.text_column to {text} and data.label_column to "
-                f"{label}, or name the columns in a line above it",
-            )
-        raise _no_column(path, content.line, name, header)
+        if first_of not in header:
+            bare = may_lack_header and len(header) > 1 and looks_like_data(table.sample)
+            raise _no_column(path, table.line, name, header, table.sample if bare else [])
 
 
 def _twice(path: Path, line: int, name: str) -> DataError:
-    return DataError(
-        f"{printable(path)}: line {line}: column {printable(name)} occurs twice",
-        "name each column once",
-    )
+    return _refusal(path, line, f"column {printable(name)} occurs twice", "name each column once")
 
 
-def _no_nested_column(path: Path, name: str, rows: list[Mapping[str, Any]]) -> DataError:
-    if rows and all(isinstance(row, Listed) and len(row) > 1 for row in rows):
-        text, label = guessed_columns([list(row.values()) for row in rows])
-        return DataError(
-            f"{printable(path)}: line 1: no column {printable(name)}: the rows are lists",
-            f"set data.text_column to {text} and data.label_column to {label}",
-        )
-    names = dict.fromkeys(found for row in rows for found in islice(_names_of(row), SAMPLE))
-    return _no_column(path, 1, name, list(names)) if names else _empty(path, "no rows")
+def _no_column(
+    path: Path, line: int, name: str, there: list[str], sample: list[list[Any]]
+) -> DataError:
+    """Return the error for a column that a file does not have, with a guess.
 
-
-def _no_column(path: Path, line: int, name: str, there: list[str]) -> DataError:
-    """Return the error for a column that a file does not have, with a guess."""
+    Args:
+        path: the file.
+        line: of its header.
+        name: the column.
+        there: the names that it has.
+        sample: rows, where the columns have no names.
+    """
+    what = f"no column {printable(name)}"
+    if sample:
+        text, label = guessed_columns(sample)
+        what += f": the line looks like a row, not like names: {printable(', '.join(there))}"
+        fix = f"data.text_column to {text} and data.label_column to {label}"
+        return _refusal(path, line, what, f"set data.header to false, {fix}, or give them names")
+    if not there:
+        return _empty(path, "no rows")
     if not all(map(is_utf8, there)):
-        return DataError(f"{printable(path)}: line {line}: not UTF-8", TO_UTF8)
+        return _refusal(path, line, "not UTF-8", TO_UTF8)
     ends = [other for other in there if other.rpartition(".")[2] == name]
     close = ends[:1] or difflib.get_close_matches(name, there, n=1)
     hint = f", did you mean {printable(close[0])}?" if close else ""
-    return DataError(
-        f"{printable(path)}: line {line}: no column {printable(name)}{hint}",
-        f"name one of its columns: {printable(', '.join(filter(None, there)), 200)}",
-    )
+    columns = printable(", ".join(filter(None, there)), 200)
+    return _refusal(path, line, what + hint, f"name one of its columns: {columns}")
 
 
 # Files: unpacked, and decoded by their byte-order mark
@@ -391,23 +393,6 @@ def _without_empty_end(rows: Iterator[Row]) -> Iterator[Row]:
 # The formats
 
 
-def _read_plain(path: Path, columns: tuple[str, ...], faults: Faults) -> Table:
-    """Read lines of cells separated by tabs, without header and quoting."""
-    file, encoding = _open_text(path)
-
-    def rows() -> Iterator[Fields]:
-        with file, _faults_of(path):
-            for number, line in enumerate(file, start=1):
-                cells = line.rstrip("\r\n").split("\t")
-                if len(cells) == len(columns):
-                    yield number, dict(zip(columns, cells, strict=True))
-                elif cells != [""]:
-                    what = f"{len(cells)} cells where there should be {len(columns)}"
-                    faults.add(number, what, "separate the cells by single tabs")
-
-    return Table(f"text separated by tabs, {_named(encoding)}", rows(), list(columns))
-
-
 def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) -> Table:
     """Read csv or tsv: the separator is the one under which the header has the most of the names.
 
@@ -447,24 +432,11 @@ def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) ->
             quote = _quote_of(path, sign, width, above, sample)
         sample = _cells(head[above:], sign, quote) or sample
 
-    def rows() -> Iterator[Fields]:
-        with file, _faults_of(path):
-            lines = _csv_rows(path, chain(head[above:], file), sign, quote, above)
-            if has_header:
-                next(lines)
-            for line, cells in _without_empty_end(lines) if width > 1 else lines:
-                while len(cells) > width and cells[-1] is None:  # Excel's empty columns
-                    cells.pop()
-                if len(cells) == width:
-                    yield line, dict(zip(header, cells, strict=True))
-                else:
-                    first = "the header" if has_header else "the first line"
-                    what = f"{len(cells)} cells where {first} has {width}"
-                    faults.add(line, what, "quote cells that hold the separator or a line break")
-
+    lines = chain(head[above:], file)
+    rows = _csv_rows(file, lines, (sign, quote), above, header, faults, has_header)
     by = SIGNS.get(sign, repr(sign))
     understood = f"csv separated by {by}{QUOTES[quote]}, {_named(encoding)}"
-    return Table(understood, rows(), header, above + 1, sample)
+    return Table(understood, rows, header, above + 1, sample)
 
 
 def _reader(lines: Iterable[str], sign: str, quote: str) -> Any:
@@ -518,41 +490,69 @@ def _wrapped(cell: str, quote: str) -> bool:
     return len(cell) > 1 and cell[0] == cell[-1] == quote
 
 
-def _csv_rows(path: Path, lines: Iterable[str], sign: str, quote: str, above: int) -> Iterator[Row]:
-    """Yield the line on which each row starts, and its cells.
+def _csv_rows(
+    file: IO[str],
+    lines: Iterable[str],
+    dialect: tuple[str, str],
+    above: int,
+    header: list[str],
+    faults: Faults,
+    has_header: bool = False,
+) -> Iterator[Fields]:
+    """Yield the line on which each row starts, and its fields.
+
+    Args:
+        file: closed at the end.
+        lines: what is left of it.
+        dialect: what separates cells, and what quotes them.
+        above: how many lines are not among them.
+        header: the names of the columns.
+        faults: takes the rows of another width.
+        has_header: whether the first row is the header.
 
     Raises:
-        DataError: naming the line on which the faulty row starts.
+        DataError: naming the line on which a row starts that is no csv.
     """
-    reader = _reader(lines, sign, quote)
-    start = 1
-    try:
-        for cells in reader:
-            if cells:
+    path, width = faults.path, len(header)
+    reader = _reader(lines, *dialect)
+
+    def rows() -> Iterator[Row]:
+        start = 1
+        for number, cells in enumerate(reader):
+            if cells and (number or not has_header):
                 yield above + start, [cell or None for cell in cells]
             start = reader.line_num + 1
+
+    line = above
+    try:
+        with file, _faults_of(path):
+            for line, cells in _without_empty_end(rows()) if width > 1 else rows():
+                while len(cells) > width and cells[-1] is None:  # Excel's empty columns
+                    cells.pop()
+                if len(cells) == width:
+                    yield line, dict(zip(header, cells, strict=True))
+                else:
+                    what = f"{len(cells)} cells where there should be {width}"
+                    faults.add(line, what, "quote cells that hold the separator or a line break")
     except csv.Error as error:  # a quote that never closes is found at the end of the file
-        raise DataError(
-            f"{printable(path)}: line {above + reader.line_num}: not valid csv: "
-            f"{printable(error)}, in the row that starts on line {above + start}",
-            'write a quote inside a quoted cell twice: ""',
-        ) from None
+        what = f"not valid csv: {printable(error)}, in the row after line {line}"
+        fix = 'write a quote inside a quoted cell twice: ""'
+        raise _refusal(path, above + reader.line_num, what, fix) from None
 
 
 def _read_txt(path: Path, names: list[str], faults: Faults, has_header: bool) -> Table:
     """Read fastText's lines, texts with their labels in a second file, or a table as in .tsv."""
     if labels := labels_beside(path):
         return _read_pair(path, labels)
-    content = _read_csv(path, names, faults, has_header)
-    if content.header is not None and len(content.header) < 2:
+    table = _read_csv(path, names, faults, has_header)
+    if table.header is not None and len(table.header) < 2:
         stem = path.name.partition(".")[0]
         beside = re.sub("texts?$", "labels", stem) if "text" in stem else f"{stem}_labels"
-        raise DataError(
-            f"{printable(path)}: line 1: neither fastText ({FASTTEXT}x text) nor a table with tabs",
-            "give a label and a text on each line with a tab between them, or the labels in a "
-            f"second file, {printable(beside)}.txt; {a_class_each(path.parent)}",
-        )
-    return content
+        fix = "give a label and a text on each line with a tab between them, or the labels in a "
+        fix += f"second file, {printable(beside)}.txt; {a_class_each(path.parent)}"
+        what = f"neither fastText ({FASTTEXT}x text) nor a table with tabs"
+        raise _refusal(path, 1, what, fix)
+    return table
 
 
 def _read_fasttext(path: Path, _: list[str], __: Faults, ___: bool) -> Table:
@@ -584,9 +584,9 @@ def _read_pair(path: Path, beside: Path) -> Table:
                     yield number, {"text": text.rstrip("\r\n"), "label": label.rstrip("\r\n")}
                 elif (text or label).strip():
                     short, long = (path, beside) if text is None else (beside, path)
-                    what = f"line {number}: missing; {printable(long.name)} has it"
+                    what = f"missing; {printable(long.name)} has it"
                     fix = "give one text and one label for each row, each on its line"
-                    raise DataError(f"{printable(short)}: {what}", fix)
+                    raise _refusal(short, number, what, fix)
 
     understood = f"texts, with their labels in {printable(beside.name)}, {_named(encoding)}"
     return Table(understood, rows(), ["text", "label"])
@@ -627,8 +627,7 @@ def _read_json(path: Path, names: list[str], faults: Faults, _: bool) -> Table:
         try:
             wrapped, rows = unwrapped(rows, names)
         except ValueError as error:
-            what, fix = error.args
-            raise DataError(f"{printable(path)}: line 1: {what}", fix) from None
+            raise _refusal(path, 1, *error.args) from None
     found = _objects(enumerate(rows, start=1), names, faults)
     if wrapped and any(name.startswith(f"{wrapped}.") for name in names):
         # A name such as data.0.text, which leads through the wrapping, means the field of each row.
@@ -668,11 +667,9 @@ def _load_json(path: Path) -> tuple[bool, Any, str]:
     except (ValueError, RecursionError) as error:
         if format_of(path) != "json":
             return True, None, encoding
-        raise DataError(
-            f"{printable(path)}: line {getattr(error, 'lineno', 1)}: not valid JSON: "
-            f"{_reason(error)}",
-            f"give an array of objects, or {ONE_OBJECT}",
-        ) from None
+        what = f"not valid JSON: {_reason(error)}"
+        fix = f"give an array of objects, or {ONE_OBJECT}"
+        raise _refusal(path, getattr(error, "lineno", 1), what, fix) from None
 
 
 def _json_lines(path: Path, faults: Faults) -> Iterator[tuple[int, Any]]:

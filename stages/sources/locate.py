@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,7 +179,8 @@ def _resolve(source: str, kind: Kind, catalogue: Path) -> Entry | str | Path:
     if re.fullmatch(PINNED, source) and ".." not in source and "--" not in source:
         return source
     path = Path(source)
-    if _exists(path) or (kind == "data" and is_pattern(source)):
+    # Path.exists raises an error for a name that is too long.
+    if os.path.exists(path) or (kind == "data" and is_pattern(source)):  # noqa: PTH110
         return path
     if re.fullmatch(rf"{HUB_ID}(@.*)?", source) and format_of(path) is None:
         raise ParamsError(
@@ -188,13 +188,6 @@ def _resolve(source: str, kind: Kind, catalogue: Path) -> Entry | str | Path:
             f"pin a 40-hex revision: {printable(source.partition('@')[0])}@...",
         )
     raise unknown(source, kind, list(known))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # the name is too long
-        return False
 
 
 def _sha256(splits: dict[str, tuple[Path, ...]]) -> str:
@@ -210,15 +203,13 @@ def _sha256(splits: dict[str, tuple[Path, ...]]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _read_with(file: Path) -> Iterator[tuple[str, Path]]:
-    """Yield what a file or a folder of classes stands for: where it is in it, and the file."""
+def _read_with(file: Path) -> list[tuple[str, Path]]:
+    """Return what a file or a folder of classes stands for: where it is in it, and the file."""
     if file.is_dir():
-        for name, texts in class_folders(file).items():
-            yield from ((f"/{name}/{text.name}", text) for text in texts)
-    else:
-        yield "", file
-        if labels := labels_beside(file):
-            yield "/labels", labels
+        classes = class_folders(file).items()
+        return [(f"/{name}/{text.name}", text) for name, texts in classes for text in texts]
+    labels = labels_beside(file)
+    return [("", file), *([("/labels", labels)] if labels else [])]
 
 
 def _is_texts(path: Path) -> bool:
@@ -314,45 +305,42 @@ def _folder_splits(folder: Path) -> dict[str, tuple[Path, ...]]:
     folder for each class, are one way each to give it. A folder without splits may have a folder
     for each class, or texts.txt with labels.txt.
     """
+    place = printable(folder)
     ways: dict[str, dict[str, list[Path]]] = {}
     inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     labels = [labels_beside(path) for path in inside if path.is_file()]
     others: list[Path] = []
-    for path in inside:
+    for path in (path for path in inside if path not in labels):
         split, way, files = _way_of(path)
-        if split and files and path not in labels:
+        if split and files:
             ways.setdefault(split, {}).setdefault(way, []).extend(files)
-        elif path not in labels and (path.is_dir() or format_of(path)):
+        elif path.is_dir() or format_of(path):
             others.append(path)
     for split, found in ways.items():
         if len(found) > 1:
             names = ", ".join(files[0].name for files in found.values())
-            raise DataError(f"{printable(folder)}: two files for {split}: {names}", "keep one")
-    if not ways and (whole := _whole_folder(folder, inside, others)):
+            raise DataError(f"{place}: two files for {split}: {names}", "keep one")
+    if not ways and (whole := _whole_folder(folder, others)):
         return {"all": whole}
     if missing := [f"{split}.*" for split in ("train", "test") if split not in ways]:
         inner = [path for path in others if path.is_dir() and any(class_folders(path).values())]
         each = f", such as {printable(inner[0])}" if inner else ""
-        lists = [path for path in others if format_of(path) == "txt"]
-        raise DataError(
-            f"{printable(folder)}: holds no {' and no '.join(missing)} ({ENDINGS})",
-            "add what is missing, or name a single file, or a folder with a folder for each class"
-            f"{each}; both are then split"
-            if ways or len(lists) < 2
-            else a_class_each(folder),
-        )
+        fix = "add what is missing, or name a single file, or a folder with a folder for each class"
+        if not ways and sum(format_of(path) == "txt" for path in others) > 1:
+            fix, each = a_class_each(folder), ""
+        raise DataError(f"{place}: holds no {' and no '.join(missing)} ({ENDINGS})", fix + each)
     for path in others:
         print(f"ignored: {printable(path)} is none of {', '.join(SPLITS)}", flush=True)
     return {split: tuple(files) for split, way in ways.items() for files in way.values()}
 
 
-def _whole_folder(folder: Path, inside: list[Path], others: list[Path]) -> tuple[Path, ...]:
+def _whole_folder(folder: Path, others: list[Path]) -> tuple[Path, ...]:
     """Return the texts with labels in a folder without splits, or itself if it has class folders.
 
     Raises:
         DataError: if a table lies beside them.
     """
-    texts = [path for path in inside if _is_texts(path) and labels_beside(path)]
+    texts = [path for path in others if _is_texts(path) and labels_beside(path)]
     classes = [] if texts else [file for own in class_folders(folder).values() for file in own]
     if not texts and not classes:
         return ()
@@ -360,11 +348,11 @@ def _whole_folder(folder: Path, inside: list[Path], others: list[Path]) -> tuple
         what = f"{texts[0].name} and its labels" if texts else "a folder for each class"
         raise DataError(
             f"{printable(folder)}: holds {what}, and {printable(tables[0].name)}",
-            "keep one of the two there",
+            "keep one of both",
         )
-    more = [] if texts else [*folder.glob("*/[!.]*")]
-    for path in sorted({*others, *more} - {*texts, *classes}):
-        if path.parent.name not in NO_LABELS and (texts or path.is_file()):
+    beside = others if texts else [file for file in folder.glob("**/[!.]*") if file.is_file()]
+    for path in sorted({*beside} - {*texts, *classes}):
+        if path.parent.name not in NO_LABELS:
             print(f"ignored: {printable(path)} beside what is read", flush=True)
     return tuple(texts) or (folder,)
 

@@ -17,7 +17,6 @@ from typing import IO
 from stages.core.errors import HostError, UserError, printable
 from stages.sources.catalogue import Entry, File, Mirror, Package
 
-PIP_SECONDS = 1800  # for one package, whatever pip's own time-outs and retries add up to
 _CHUNK = 1 << 20
 
 
@@ -61,9 +60,7 @@ def _archive(mirror: Mirror, folder: Path, fault: type[UserError]) -> Path:
     return joined
 
 
-def download(
-    package: Package, folder: Path, fault: type[UserError], seconds: float = PIP_SECONDS
-) -> Path:
+def download(package: Package, folder: Path, fault: type[UserError]) -> Path:
     """Return one package file, downloaded by pip from the index the user has configured.
 
     pip compares the hash before it does anything else with the file. That matters for a source
@@ -71,29 +68,24 @@ def download(
     (The setuptools that run it are not pinned: pip takes them from the same index.)
 
     Raises:
-        HostError: if pip cannot download it within `seconds`.
+        HostError: if pip cannot download it.
         UserError: of type `fault`, if the file's hash is not the pinned one.
     """
     print(f"fetching {package.requirement} ...", flush=True)
     folder.mkdir(exist_ok=True)
-    files, log = folder / "files", folder / "pip.log"
-    try:
-        with log.open("wb") as stream:  # a file, not a pipe: it cannot fill up, nor be held open
-            done = subprocess.run(
-                _pip_download(package, folder, files),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stream,
-                timeout=seconds,
-                check=False,
-            )
-    except subprocess.TimeoutExpired:
-        raise _not_downloaded(package, f"no end after {seconds:g} s") from None
-    output = log.read_text(encoding="utf-8", errors="replace")
-    if wrong := re.search(r"Expected sha256 [0-9a-f]{64}\s+Got\s+([0-9a-f]{64})", output):
+    files = folder / "files"
+    command = _pip_download(package, folder, files)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+    )
+    if wrong := re.search(r"Expected sha256 [0-9a-f]{64}\s+Got\s+([0-9a-f]{64})", done.stderr):
         raise _wrong_hash(package.requirement, package.sha256, wrong[1], fault)
     if done.returncode != 0:
-        raise _not_downloaded(package, last_error(output))
+        why = printable(last_error(done.stderr), limit=200)
+        raise HostError(
+            f"{package.requirement}: pip could not download it: {why}",
+            "check the network and the index that pip uses (pip config list), then run again",
+        )
     return next(files.iterdir())
 
 
@@ -107,13 +99,6 @@ def _pip_download(package: Package, folder: Path, files: Path) -> list[str]:
     command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
     command += ["--no-binary" if package.sdist else "--only-binary", ":all:"]  # guard: wheels only
     return [*command, "-r", str(requirements), "-d", str(files)]
-
-
-def _not_downloaded(package: Package, why: str) -> HostError:
-    return HostError(
-        f"{package.requirement}: pip could not download it: {printable(why, limit=200)}",
-        "check the network and the index that pip uses (pip config list), then run again",
-    )
 
 
 def last_error(output: str) -> str:
@@ -153,11 +138,9 @@ def open_member(archive: Path, name: str, fault: type[UserError]) -> Iterator[IO
                 if not member.isreg() or (content := tarred.extractfile(member)) is None:
                     raise KeyError(name)
                 yield content
-    except KeyError:
-        what = f"{archive.name}: holds no regular file {printable(name, limit=200)}"
-        raise fault(what, "correct the entry in catalogue.yaml") from None
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
-        what = f"{archive.name}: not a readable archive: {printable(error)}"
+    except (KeyError, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+        kind = "no archive that can be read with"  # without it, or whole
+        what = f"{archive.name}: {kind} a regular file {printable(name, 200)}: {printable(error)}"
         raise fault(what, "correct the entry in catalogue.yaml") from None
 
 

@@ -97,7 +97,7 @@ def test_an_archive_member_that_is_not_a_regular_file_is_refused(
     members = [(member_of("in/there.txt"), ROWS), (member_of("in/rows.txt", kind, target), b"")]
     (tmp_path / "a.tar.gz").write_bytes(tar(*members))
     with (
-        pytest.raises(DataError, match=r"a.tar.gz: holds no regular file in/rows\.txt"),
+        pytest.raises(DataError, match=r"a.tar.gz: no archive that .* file in/rows\.txt"),
         open_member(tmp_path / "a.tar.gz", "in/rows.txt", DataError),
     ):
         pass

@@ -105,7 +105,7 @@ FIRST = "several are another task, multi-label"
         ),
         (
             {"m.json": [[text, label] for text, label in ROWS]},
-            "set data.text_column to 1 and data.label_column to 2",
+            "data.text_column to 1 and data.label_column to 2",
             {"text_column": "1", "label_column": "2"},
             60,
         ),
@@ -122,7 +122,7 @@ FIRST = "several are another task, multi-label"
                     "test": [[text, label] for text, label in ROWS[40:]],
                 }
             },
-            "m.json/train: line 1: no column text: the rows are lists",
+            "m.json/train: line 1: no column text: the line looks",
             {"text_column": "1", "label_column": "2"},
             60,
         ),
@@ -156,12 +156,12 @@ def test_what_is_not_clear_is_refused_with_params_that_work(
         (
             {**PAIR, "m.csv": NUMBERED},
             {},
-            "holds texts.txt and its labels, and m.csv. Fix: keep one",
+            "holds texts.txt and its labels, and m.csv. Fix: keep one of both",
         ),
         (
             {**FOLDERS, "m.csv": NUMBERED},
             {},
-            "holds a folder for each class, and m.csv. Fix: keep one",
+            "holds a folder for each class, and m.csv. Fix: keep one of both",
         ),
         ({**FOLDERS, "none/x.bin": ""}, {}, "/none: holds no text file"),
         ({**FOLDERS, "late/x.txt": ""}, {}, "late/x.txt: empty text"),
@@ -177,7 +177,7 @@ def test_what_is_not_clear_is_refused_with_params_that_work(
             {},
             "line 1: neither fastText (__label__x text) nor a table",
         ),
-        ({"m.csv": f"{NUMBERED}a,b,c\n"}, {}, "line 62: 3 cells where the header has 2"),
+        ({"m.csv": f"{NUMBERED}a,b,c\n"}, {}, "line 62: 3 cells where there should be 2"),
         ({"m.csv": "1,it came late\nx\n"}, {}, "looks like a row, not like names: 1, it came late"),
         ({"m.csv": NUMBERED.encode() + b"caf\xe9,1\n"}, {}, "line 62: not UTF-8. Fix: save the"),
         (
