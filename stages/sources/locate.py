@@ -17,10 +17,10 @@ from stages.sources.catalogue import (
     Entry,
     Kind,
     entries,
+    fetch_packaged,
     place_of,
     unknown,
 )
-from stages.sources.packages import fetch_packaged
 
 SPLITS = ("train", "validation", "test")
 # What a split is called: by its name, or as others call that of validation.

@@ -13,8 +13,8 @@ import pytest
 
 from stages.core.errors import DataError, HostError
 from stages.core.params import Params
+from stages.sources.catalogue import open_member
 from stages.sources.locate import locate_data
-from stages.sources.packages import open_member
 from tests.support.faults import assert_refused, call, code_of_stage
 from tests.support.hub_server import REVISION
 from tests.support.model_files import sha256

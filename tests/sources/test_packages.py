@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import DataError, ModelError
+from stages.sources.catalogue import last_error, open_member
 from stages.sources.locate import locate_data, locate_model
-from stages.sources.packages import last_error, open_member
 from tests.support.model_files import MODEL, sha256
 from tests.support.package_index import catalogue, mirror, wheel
 
