@@ -38,6 +38,8 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         {"lora__target_modules": "all-linear"},
         {"train__method": "full"},
         {"train__method": "head"},
+        {"train__method": "bias"},
+        {"train__method": "peft"},
     ],
     ids=str,
 )

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from stages.core import paths
 from stages.core.artefacts import read_json
+from stages.core.methods import FACTS
 from stages.core.params import Params, load_params
 from stages.reporting.card import export_card, model_card
 from stages.tools.export import Wanted
@@ -87,11 +88,11 @@ def test_no_path_of_this_machine_and_no_label_is_in_the_head(own: Params) -> Non
     assert "/home/me" not in card
 
 
-@pytest.mark.parametrize("method", ["lora", "full", "head"])
+@pytest.mark.parametrize("method", FACTS)
 def test_the_code_loads_what_the_method_saved(own: Params, method: str) -> None:
     code = code_of(model_card(example(changed(own, train__method=method), ["no", "yes"])))
-    assert ("PeftModel" in code) is (method == "lora")
-    assert ("load_state_dict" in code) is (method != "lora")
+    assert ("PeftModel" in code) is (FACTS[method].library == "peft")
+    assert ("load_state_dict" in code) is (FACTS[method].library is None)
     ast.parse(code)
 
 
@@ -121,6 +122,7 @@ def test_the_code_gives_the_adapters_probabilities(
     ("change", "same"),
     [
         ({"lora__use_dora": True, "model__pooling": "auto"}, False),
+        ({"train__method": "peft", "model__pooling": "auto"}, False),
         ({"model__pooling": "mean"}, False),
         ({"model__pooling": "auto"}, True),
     ],
