@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,17 @@ def peft_of(kind: str, **fields: Any) -> PeftParams:
 
 
 def train_save_load_merge(
-    base: Any, kind: str, folder: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    loaded_base: Classifier,
+    kind: str,
+    folder: Path,
+    model: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Do all that is done with a method; `base` returns a fresh one."""
+    """Do all that is done with a method."""
+
+    def base() -> Classifier:
+        return replace(loaded_base, model=copy.deepcopy(loaded_base.model))
+
     before = logits(base())
     classifier: Classifier = attach_peft(base(), peft_of(kind), bf16=False)
     same = torch.allclose(logits(classifier), before, rtol=0, atol=1e-4 * float(before.abs().max()))
@@ -93,13 +103,11 @@ def test_a_method_trains_loads_and_merges(
     capsys: pytest.CaptureFixture[str],
     kind: str,
 ) -> None:
-    train_save_load_merge(
-        lambda: load_tiny_base("bert", LABELS), kind, tmp_path / "adapter", models["bert"], capsys
-    )
+    base = load_tiny_base("bert", LABELS)
+    train_save_load_merge(base, kind, tmp_path / "adapter", models["bert"], capsys)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", types())
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_method_on_every_architecture(
     load_tiny_base: Any,
@@ -107,16 +115,16 @@ def test_every_method_on_every_architecture(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     name: str,
-    kind: str,
 ) -> None:
     pooling = "mean" if EXCEPTIONS.get(name, ("",))[0] == "auto" else "auto"
-    train_save_load_merge(
-        lambda: load_tiny_base(name, LABELS, pooling=pooling),
-        kind,
-        tmp_path / "adapter",
-        models[name],
-        capsys,
-    )
+    base = load_tiny_base(name, LABELS, pooling=pooling)
+    failed = []
+    for kind in types():
+        try:
+            train_save_load_merge(base, kind, tmp_path / kind, models[name], capsys)
+        except (AssertionError, ParamsError, ModelError) as error:
+            failed.append(f"{kind}: {error}"[:300])
+    assert not failed
 
 
 @pytest.mark.parametrize(
