@@ -168,6 +168,9 @@ def _line_of(document: Any, key: list[Any]) -> int:
     return line + 1
 
 
+# Fields with a default are those that the params of older commits lack, which people compare with.
+
+
 class DataParams(Section):
     """What is classified, and how it is split."""
 
@@ -176,7 +179,6 @@ class DataParams(Section):
     label_column: Column | Annotated[list[Column], Field(min_length=2)] = field(
         "the name or the number of a column, or a list of several", "label"
     )
-    # With a default, since the params of older commits, which people compare with, lack them.
     group_column: Column | None = field("the name of a column, or null", "film", default=None)
     header: bool = field("true or false", False, default=True)
     label_names: Annotated[list[Name], Field(min_length=2)] | Name | None = field(
@@ -192,7 +194,6 @@ class DataParams(Section):
     on_leak: OnFault = field("refuse or drop", "refuse")
     on_conflict: Literal["refuse", "drop", "majority"] = field("refuse, drop or majority", "refuse")
     on_incomplete: OnFault = field("refuse or drop", "refuse")
-    # With defaults, since the params of older commits lack them.
     on_rare: Literal["refuse", "drop", "merge"] = field(
         "refuse, drop or merge", "refuse", default="refuse"
     )
@@ -230,7 +231,6 @@ class ModelParams(Section):
     """Which foundation model."""
 
     source: Name = field("a catalogue name, owner/name@revision, or a path", "all-MiniLM-L6-v2")
-    # With a default, since the params of older commits, which people compare with, lack it.
     pooling: Literal["auto", "first", "mean"] = field("auto, first or mean", "auto", default="auto")
 
 
@@ -303,7 +303,6 @@ class TrainParams(Section):
     full_learning_rate: float = field("a number above 0 and at most 10", 0.0001, gt=0, le=10)
     batch_size: int = field("an integer from 1 to 4096", 32, ge=1, le=4096)
     weight_decay: float = field("a number from 0 to 1", 0.01, ge=0, le=1)
-    # With a default, since the params of older commits, which people compare with, lack it.
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] | None = field(
         "a number from 0 to below 1, or null", 0.1, default=0.0
     )
@@ -312,12 +311,10 @@ class TrainParams(Section):
         "linear, cosine or constant", "linear"
     )
     label_smoothing: float = field("a number from 0 to below 1", 0.1, ge=0, lt=1)
-    # With a default, since the params of older commits lack it.
     class_weight: Literal["none", "balanced"] = field("none or balanced", "none", default="none")
     contrastive: Literal["auto"] | Annotated[float, Field(ge=0, le=100)] = field(
         "auto, or a number from 0 to 100", 0.5
     )
-    # With a default, since the params of older commits lack it.
     ema_decay: float = field("a number from 0 to below 1", 0.99, default=0.0, ge=0, lt=1)
     select_by: Literal["loss", "scaled_loss"] = field("loss or scaled_loss", "loss", default="loss")
     max_grad_norm: Positive = field("a number above 0", 1.0)
@@ -335,7 +332,6 @@ class ComputeParams(Section):
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = field(
         "auto, or an integer from 1 to 1024", "auto"
     )
-    # With a default, since the params of older commits, which people compare with, lack it.
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = field(
         "auto, or an integer from 1 to 1024", 1, default=1
     )
@@ -350,7 +346,6 @@ class Params(Section):
     tfidf: TfidfParams
     head: HeadParams
     lora: LoraParams
-    # With a default, since the params of older commits lack it.
     peft: PeftParams = field("a section", {}, default=PeftParams())
     train: TrainParams
     compute: ComputeParams

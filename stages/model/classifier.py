@@ -88,7 +88,7 @@ class Classifier:
         tokenizer: the tokenizer that belongs to it.
         head: module paths that the checkpoint lacks or that are outside the encoder.
         labels: class names in the order of the logits.
-        pooling: the state that the head reads, as `pooling.set_pooling` returned it.
+        pooling: the state that the head reads, as `set_pooling` returned it.
         pooler: the encoder's modules that make the pooled state of the last one, in their order.
     """
 
@@ -130,7 +130,7 @@ def encoder_of(model: Any) -> Any:
 def features(classifier: Classifier, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
     """Run the encoder: the one state a row that the head reads, and the pooled one, as float32.
 
-    The former (rows, 1, hidden) is the first token's, or the mean over the tokens: see `pooling`.
+    The former (rows, 1, hidden) is the first token's, or the mean over all: see `set_pooling`.
     The pooled states (rows, hidden) are None where the encoder has no pooler, or where its pooler
     is new and so belongs to the head.
     """

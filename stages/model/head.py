@@ -17,7 +17,8 @@ from stages.model.load import read_weights
 Features = tuple[Tensor, Tensor | None]
 Rows = tuple[Features, list[int]]
 UNTRAINED_SEEDS = 10
-SHARPNESS = 1 / 0.07  # of cosines, a usual value of contrastive learning
+TEMPERATURE = 0.07  # of cosines, as in He et al. 2020, arXiv 1911.05722
+SHARPNESS = 1 / TEMPERATURE
 REFIT = "fit it again: dvc repro -f evaluate_base"
 
 
@@ -115,7 +116,7 @@ def mean_start(base: Classifier, train: Rows) -> dict[str, Tensor]:
     knows the classes, and not the rows.
 
     Args:
-        base: as `base.load_base` returned it, on the CPU, so that earlier layers of its head are
+        base: as `load.load_base` returned it, on the CPU, so that earlier layers of its head are
             fresh.
         train: features as `classifier.features` returns them, and label numbers; each class has a
             row.

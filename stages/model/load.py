@@ -204,7 +204,7 @@ def load_base(
         labels: class names in the order of the logits.
         seed: of the fresh head.
         device: what the model will run on; it decides the attention kernel.
-        pooling: which state the head reads: see `pooling.set_pooling`.
+        pooling: which state the head reads: see `classifier.set_pooling`.
         attention_dropout: share of attention weights set to zero in training; None is the model's.
 
     Raises:

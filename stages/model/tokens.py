@@ -133,7 +133,7 @@ def check_tokenizer(tokenizer: Any, model: Any, folder: Path, pooling: str) -> N
         tokenizer: of the folder.
         model: of the folder.
         folder: for the error.
-        pooling: what the head reads, as `pooling.set_pooling` returned it.
+        pooling: what the head reads, as `classifier.set_pooling` returned it.
 
     Raises:
         ModelError: with one line for each fault: no padding token, tokens that the model has no

@@ -12,10 +12,10 @@ from stages.reporting.details import LEAST_SURE
 from stages.reporting.results import Results, percent, step
 from stages.reporting.significance import LEVEL, Gain, clopper_pearson, wilson
 from stages.rows.splits import COUNTS
+from stages.training import ROWS_TO_CHOOSE
 
 FEW_TEST_ROWS = 400  # fewer know an accuracy of 80 % to 4 points at best
 FEW_ROWS_A_CLASS = 64
-FEW_VALIDATION_ROWS = 100  # as many as choose a checkpoint
 FEW_ROWS = 20  # of a group or class, below which nothing is said of it
 SURE_MISTAKES = 10  # that the page shows whole
 LEFT_OUT = 0.2  # share of the rows that the advice leaves to a person
@@ -161,7 +161,7 @@ def caveats(gain: Gain, data: dict[str, Any], classes: int, kept: str) -> list[s
             f"{rows:,} rows to train on, {rows / classes:.0f} a class: other rows of the same kind "
             "would give another adapter, which no interval over test rows or seeds shows"
         )
-    if (rows := data["rows_validation"]) < FEW_VALIDATION_ROWS:
+    if (rows := data["rows_validation"]) < ROWS_TO_CHOOSE:
         found.append(
             f"{rows} validation rows: too few to choose a checkpoint, and the penalty and the "
             "temperature that they choose are rough"

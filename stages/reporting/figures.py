@@ -24,9 +24,9 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from stages.core.errors import printable
 from stages.core.methods import FACTS
-from stages.reporting.answer import FEW_VALIDATION_ROWS
 from stages.reporting.records import METHODS, complete, shown, words
 from stages.reporting.results import MODELS, Results, percent
+from stages.training import ROWS_TO_CHOOSE
 
 CLASSES = 20  # up to which the confusion matrix is drawn
 MANY = 8  # classes up to which it shows numbers
@@ -235,7 +235,7 @@ def kept_step(results: Results) -> int | None:
     held_out = results.validation
     if results.kept == "base" or not len(held_out):
         return None
-    if results.data["rows_validation"] < FEW_VALIDATION_ROWS:
+    if results.data["rows_validation"] < ROWS_TO_CHOOSE:
         return int(held_out["step"].iloc[-1])
     column = results.params.train.select_by
     losses = held_out[column if column in held_out else "loss"]

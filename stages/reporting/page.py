@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from stages.core.errors import printable
 from stages.core.methods import facts_of
 from stages.reporting.answer import (
-    FEW_VALIDATION_ROWS,
     SURE_MISTAKES,
     answer,
     facts,
@@ -25,6 +24,7 @@ from stages.reporting.figures import kept_step, svg_of
 from stages.reporting.records import curve_advice
 from stages.reporting.results import MODELS, Results, between, percent, points, shown_p, step
 from stages.sources.catalogue import public_name
+from stages.training import ROWS_TO_CHOOSE
 
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = 25  # rows of each kind that the page shows
@@ -135,7 +135,7 @@ def content_of(results: Results) -> dict[str, Any]:
         "confused": results.confused.to_dict("records"),
         "answered": list(zip(*answered, strict=True)),
         "kept_step": kept_step(results),
-        "chosen_by_validation": results.data["rows_validation"] >= FEW_VALIDATION_ROWS,
+        "chosen_by_validation": results.data["rows_validation"] >= ROWS_TO_CHOOSE,
         "examples": {name: of[:EXAMPLES].to_dict("records") for name, of in examples.items()},
         "settings": {
             f"{section}.{key}": json.dumps(value, ensure_ascii=False)

@@ -15,11 +15,11 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from stages.core.params import TrainParams
 from stages.model.tokens import Encoded, padded
+from stages.training import ROWS_TO_CHOOSE
 
 EPOCHS = 3  # passes over the rows, at least
 STEPS = 100  # optimiser steps, at least
 STEPS_A_CLASS = 3
-ROWS_TO_CHOOSE = 100  # validation rows; fewer cannot tell one checkpoint from another
 ROWS_A_CLASS = 16  # with as many the contrastive part has its full weight
 LEAST_CONTRASTIVE = 0.05  # a weight below is left out
 

@@ -23,7 +23,7 @@ from stages.core.errors import NumericsError, ParamsError
 from stages.core.params import Params
 from stages.model.classifier import Classifier, encoder_of
 from stages.model.device import Device, share_of
-from stages.model.head import divide_logits, put_head
+from stages.model.head import TEMPERATURE, divide_logits, put_head
 from stages.model.methods import method_of
 from stages.model.tokens import encode
 from stages.rows.prepared import Split
@@ -40,11 +40,11 @@ from stages.training.data import (
     plan_of,
 )
 
-TEMPERATURE = 0.07  # of the similarities, as in both papers' range
-
 
 def contrastive_loss(states: Tensor, targets: Tensor) -> Tensor:
     """Return the mean over the rows that have a partner of their class in the batch, in nats.
+
+    Khosla et al. 2020, arXiv 2004.11362, the loss whose sum over the partners is outside the log.
 
     Args:
         states: (rows, hidden).
@@ -336,7 +336,7 @@ class ClassifierTrainer(Trainer):
             encoder_of(classifier.model).register_forward_hook(self._keep_states)
 
     def _keep_states(self, _: Any, __: Any, output: Any) -> None:
-        """Keep the state that the head reads, or else the first token's: (rows, hidden)."""
+        """Keep the state that the head reads, where a pooler does not make it: (rows, hidden)."""
         self.states = output.last_hidden_state[:, 0].float()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:

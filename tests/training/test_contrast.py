@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from stages.training.trainer import TEMPERATURE, contrastive_loss
+from stages.model.head import TEMPERATURE
+from stages.training.trainer import contrastive_loss
 
 
 def by_definition(states: torch.Tensor, targets: list[int]) -> float:
