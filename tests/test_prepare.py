@@ -65,17 +65,6 @@ def test_every_row_lands_in_one_split_with_its_label_and_the_shares_are_kept() -
     assert train["id"].tolist() == hashes  # of the text alone
 
 
-def test_the_same_input_gives_the_same_bytes_and_another_seed_other_splits() -> None:
-    source = table(TWO)
-    prepare(params_for(source))
-    first = bytes_written()
-    prepare(params_for(source))
-    assert bytes_written() == first
-    drawn = set(split("test")["text"])
-    prepare(params_for(source, split_seed=7))
-    assert set(split("test")["text"]) != drawn
-
-
 def test_texts_are_written_as_they_are() -> None:
     odd = ["=cmd()", " Padded  twice ", "ﬁne", "zero\u200bwidth", "two\r\nlines", "e\u0301"]
     parts = prepared(table([*TWO, *((text, "pos") for text in odd)], "mine.jsonl"))
@@ -205,11 +194,3 @@ def test_the_summary_names_no_place_and_has_every_note_that_is_printed(
     assert summary()["notes"] == notes
     starts = ["60 of 60 labels are lists wri", "the test set of 6"]
     assert [note[: len(start)] for note, start in zip(notes, starts, strict=True)] == starts
-
-
-def test_lists_in_labels_are_noted_before_they_are_refused_as_classes(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    rows: Rows = [(f"text {n}", f"['{n}', 'rude']") for n in range(60)]
-    assert "60 different labels in 60 rows" in assert_not_prepared(table(rows))
-    assert "note: 60 of 60 labels are lists written as text" in capsys.readouterr().out

@@ -104,10 +104,6 @@ def test_a_search_that_is_no_mapping_of_mappings_is_named_with_its_line(typed: s
     assert f"params.yaml:{before.count(chr(10)) + 1}: search" in fault
 
 
-def test_a_file_without_a_search_has_no_space() -> None:
-    assert load(SHIPPED.partition("search:")[0]).search == {}
-
-
 @pytest.mark.parametrize("key", keys_of())
 def test_every_key_has_a_comment_above_it(key: str) -> None:
     comment = LINES[line_of(key) - 1].strip()

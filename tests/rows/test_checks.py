@@ -14,7 +14,7 @@ from tokenizers.normalizers import BertNormalizer
 
 from stages.core.errors import DataError
 from stages.core.params import DataParams
-from stages.rows.checks import read_rows, row_id
+from stages.rows.checks import read_rows
 from stages.rows.labels import fold
 from stages.sources.locate import DataSource, locate_data
 from tests.support.tiny import params_for
@@ -213,21 +213,7 @@ def test_texts_that_differ_to_a_reader_fold_apart(one: str, other: str) -> None:
     assert fold(one) != fold(other)
 
 
-def test_the_id_is_of_the_very_text() -> None:
-    assert row_id("abc") == "ba7816bf8f01cfea"
-    assert row_id("abc") != row_id("abc ")
-
-
 # One text on several rows
-
-
-def test_a_text_of_three_splits_is_named_once_with_two_places() -> None:
-    for split in ("train", "validation", "test"):
-        csv("text,label\n" + "same,x\n" * 4 + f"{split},y\n", f"mine/{split}.csv")
-    with pytest.raises(DataError) as caught:
-        read_rows(locate_data("mine", Path()), params(), Counter())
-    assert str(caught.value).count("mine/") == 2
-    assert "one text in two splits" in str(caught.value)
 
 
 def test_a_split_that_only_repeats_test_is_not_replaced_by_a_fresh_one() -> None:

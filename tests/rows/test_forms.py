@@ -74,56 +74,34 @@ TWO_QUESTIONS = [
     for t, v in ROWS
 ]
 BY_NUMBER = {"header": False, "text_column": "2", "label_column": "1"}
+BY_FIRST = {"label_column": "label.0"}
 FIRST = "several are another task, multi-label"
 
 
-# The files, the params, what is refused, the params that the remedy names, and the rows then.
+CHOICES = table_of_studio('{""choices"": [""late"", ""x""]}')
+LISTS = [list(row) for row in ROWS]
+BY_A = {"text_column": "a.0.text", "label_column": "a.0.label"}
+IN_ORDER = {"text_column": "1", "label_column": "2"}
+ROWS_ALIKE = "set data.header to false, data.text_column to "
+
+
+# The files, what is refused, the params that the remedy names, and the rows then.
 @pytest.mark.parametrize(
     ("files", "message", "remedy", "rows"),
     [
-        ({"m.json": studio("rude")}, FIRST, {"label_column": "label.0"}, 60),
-        (
-            {"m.csv": table_of_studio('{""choices"": [""late"", ""x""]}')},
-            "no column label",
-            {"label_column": "mood.0"},
-            60,
-        ),
-        ({"m.jsonl": lines(choice("rude"))}, FIRST, {"label_column": "label.0"}, 60),
-        ({"m.txt": TWICE}, FIRST, {"label_column": "label.0"}, 60),
+        ({"m.json": studio("rude")}, FIRST, BY_FIRST, 60),
+        ({"m.csv": CHOICES}, "no column label", {"label_column": "mood.0"}, 60),
+        ({"m.jsonl": lines(choice("rude"))}, FIRST, BY_FIRST, 60),
+        ({"m.txt": TWICE}, FIRST, BY_FIRST, 60),
         ({"m.jsonl": lines(BINARY)}, "the classes are accept and", {"label_column": "answer"}, 40),
+        ({"m.json": TWO_QUESTIONS}, "to one of them: mood, x", {"label_column": "x"}, 60),
+        ({"m.tsv": PLAIN}, f"{ROWS_ALIKE}2 and data.label_column to 1", BY_NUMBER, 60),
+        ({"m.json": LISTS}, f"{ROWS_ALIKE}1 and data.label_column to 2", IN_ORDER, 60),
+        ({"m.json": {"a": OBJECTS, "b": OBJECTS}}, "set data.text_column to a.0.NAME", BY_A, 60),
         (
-            {"m.json": TWO_QUESTIONS},
-            "Fix: set data.label_column to one of them: mood, x",
-            {"label_column": "x"},
-            60,
-        ),
-        (
-            {"m.tsv": PLAIN},
-            "header to false, data.text_column to 2 and data.label_column to 1",
-            BY_NUMBER,
-            60,
-        ),
-        (
-            {"m.json": [[text, label] for text, label in ROWS]},
-            "data.text_column to 1 and data.label_column to 2",
-            {"text_column": "1", "label_column": "2"},
-            60,
-        ),
-        (
-            {"m.json": {"a": OBJECTS, "b": OBJECTS}},
-            "set data.text_column to a.0.NAME",
-            {"text_column": "a.0.text", "label_column": "a.0.label"},
-            60,
-        ),
-        (
-            {
-                "m.json": {
-                    "train": [[text, label] for text, label in ROWS[:40]],
-                    "test": [[text, label] for text, label in ROWS[40:]],
-                }
-            },
+            {"m.json": {"train": LISTS[:40], "test": LISTS[40:]}},
             "m.json/train: line 1: no column text: the line looks",
-            {"text_column": "1", "label_column": "2"},
+            IN_ORDER,
             60,
         ),
     ],
@@ -135,101 +113,62 @@ def test_what_is_not_clear_is_refused_with_params_that_work(
     assert sum(sizes(write(files), **remedy)) == rows
 
 
+SHORT = {**PAIR, "labels.txt": PAIR["labels.txt"][5:]}
+NO_FIRST = {**PAIR, "labels.txt": "\n" + PAIR["labels.txt"][5:]}
+UNEVEN = {"columns": ["text", "label"], "data": [*ROWS, ["a"]]}
+QUOTED = '"label"\t"text"\n"a"\t"b"\n"a"\t"he said "x" y"\n'
+
+
 @pytest.mark.parametrize(
-    ("files", "changes", "message"),
+    ("files", "message"),
     [
-        (
-            {**PAIR, "labels.txt": PAIR["labels.txt"][5:]},
-            {},
-            "labels.txt: line 60: missing; texts.txt has it",
-        ),
-        (
-            {**PAIR, "labels.txt": "\n" + PAIR["labels.txt"][5:]},
-            {},
-            "texts.txt: line 1: no label in labels.txt",
-        ),
-        (
-            {"train_text.txt": "a", "test_text.txt": "b"},
-            {},
-            "or the labels in a second file, test_labels.txt; where each file is a class, join",
-        ),
-        (
-            {**PAIR, "m.csv": NUMBERED},
-            {},
-            "holds texts.txt and its labels, and m.csv. Fix: keep one of both",
-        ),
-        (
-            {**FOLDERS, "m.csv": NUMBERED},
-            {},
-            "holds a folder for each class, and m.csv. Fix: keep one of both",
-        ),
-        ({**FOLDERS, "none/x.bin": ""}, {}, "/none: holds no text file"),
-        ({**FOLDERS, "late/x.txt": ""}, {}, "late/x.txt: empty text"),
-        ({**FOLDERS, "late/x.txt": b"\xe9"}, {}, "late/x.txt: not UTF-8"),
-        (
-            {**FOLDERS, "late/x.txt": TEXTS[1]},
-            {},
-            "fine/01.txt:1 and mine/late/x.txt:1: one text with two labels",
-        ),
-        ({"m.txt": f"{FASTTEXT}no label\n__label__late\n"}, {}, "line 61: no label"),
-        (
-            {"m.txt": "late +++ it came\n"},
-            {},
-            "line 1: neither fastText (__label__x text) nor a table",
-        ),
-        ({"m.csv": f"{NUMBERED}a,b,c\n"}, {}, "line 62: 3 cells where there should be 2"),
-        ({"m.csv": "1,it came late\nx\n"}, {}, "looks like a row, not like names: 1, it came late"),
-        ({"m.csv": NUMBERED.encode() + b"caf\xe9,1\n"}, {}, "line 62: not UTF-8. Fix: save the"),
-        (
-            {"m.tsv": '"label"\t"text"\n"a"\t"b"\n"a"\t"he said "x" y"\n'},
-            {},
-            "line 3: not valid csv",
-        ),
-        (
-            {"m.json": [*studio(), OBJECTS[0]]},
-            {},
-            "line 61: no row of Label Studio, as the first is",
-        ),
-        ({"m.json": studio(cancelled=60)}, {}, "line 1: no answer is left"),
-        (
-            {"m.json": {"text": TEXTS, "label": LABELS[1:]}},
-            {},
-            "columns of unequal length: text 60, label 59",
-        ),
-        (
-            {"m.json": {"columns": ["text", "label"], "data": [*ROWS, ["a"]]}},
-            {},
-            "line 61: empty text",
-        ),
-        ({"m.json": {"test": OBJECTS, "x": OBJECTS}}, {}, "several lists of rows: test, x"),
-        ({"m.json": {}}, {}, "line 1: no rows"),
-        (
-            {"m.json": TEXTS},
-            {},
-            "not a JSON object. Fix: write each row as an object with its columns",
-        ),
-        (
-            {"m.csv": NUMBERED.replace(",1", ",2")},
-            {"label_names": ["a", "b"]},
-            "label 2 is no number from 0 to 1 that has one of the 2 names",
-        ),
-        (
-            {"m.csv": NUMBERED.replace(",1", ",2").replace(",0", ",1")},
-            {"label_names": ["a", "b", "c"]},
-            "the labels have neither 0 nor 3",
-        ),
-        ({"m.csv": NUMBERED}, {"label_names": ["a", "a"]}, "each of them once"),
-        (
-            {"m.csv": NUMBERED},
-            {"label_names": "absent"},
-            "data.label_names: absent: cannot be read",
-        ),
+        (SHORT, "labels.txt: line 60: missing; texts.txt has it"),
+        (NO_FIRST, "texts.txt: line 1: no label in labels.txt"),
+        ({"train_text.txt": "a", "test_text.txt": "b"}, "the labels in a second file, test_labels"),
+        ({"train_text.txt": "a", "test_text.txt": "b"}, "where each file is a class, join them"),
+        ({**PAIR, "m.csv": NUMBERED}, "holds texts.txt and its labels, and m.csv. Fix: keep one"),
+        ({**FOLDERS, "m.csv": NUMBERED}, "holds a folder for each class, and m.csv. Fix: keep one"),
+        ({**FOLDERS, "none/x.bin": ""}, "/none: holds no text file"),
+        ({**FOLDERS, "late/x.txt": ""}, "late/x.txt: empty text"),
+        ({**FOLDERS, "late/x.txt": b"\xe9"}, "late/x.txt: not UTF-8"),
+        ({**FOLDERS, "late/x.txt": TEXTS[1]}, "fine/01.txt:1 and mine/late/x.txt:1: one text with"),
+        ({"m.txt": f"{FASTTEXT}no label\n__label__late\n"}, "line 61: no label"),
+        ({"m.txt": "late +++ it came\n"}, "line 1: neither fastText (__label__x text) nor a tab"),
+        ({"m.csv": f"{NUMBERED}a,b,c\n"}, "line 62: 3 cells where there should be 2"),
+        ({"m.csv": "1,it came late\nx\n"}, "looks like a row, not like names: 1, it came late"),
+        ({"m.csv": NUMBERED.encode() + b"caf\xe9,1\n"}, "line 62: not UTF-8. Fix: save the"),
+        ({"m.tsv": QUOTED}, "line 3: not valid csv"),
+        ({"m.json": [*studio(), OBJECTS[0]]}, "line 61: no row of Label Studio, as the first is"),
+        ({"m.json": studio(cancelled=60)}, "line 1: no answer is left"),
+        ({"m.json": {"text": TEXTS, "label": LABELS[1:]}}, "columns of unequal length: text 60, l"),
+        ({"m.json": UNEVEN}, "line 61: empty text"),
+        ({"m.json": {"test": OBJECTS, "x": OBJECTS}}, "several lists of rows: test, x"),
+        ({"m.json": {}}, "line 1: no rows"),
+        ({"m.json": TEXTS}, "not a JSON object. Fix: write each row as an object with its columns"),
     ],
 )
-def test_a_fault_in_a_form_is_refused_by_file_and_line(
-    files: Files, changes: dict[str, Any], message: str
+def test_a_fault_in_a_form_is_refused_by_file_and_line(files: Files, message: str) -> None:
+    assert message in refused(files)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        ("02", ["a", "b"], "label 2 is no number from 0 to 1 that has one of the 2 names"),
+        ("12", ["a", "b", "c"], "the labels have neither 0 nor 3"),
+        ("01", ["a", "a"], "each of them once"),
+        ("01", "absent", "data.label_names: absent: cannot be read"),
+    ],
+)
+def test_names_that_do_not_fit_the_numbers_are_refused(
+    labels: str, names: list[str] | str, message: str
 ) -> None:
-    assert message in refused(files, **changes)
+    rows = [f"{text},{labels[n % 2]}" for n, text in enumerate(TEXTS)]
+    assert message in refused({"m.csv": "\n".join(["text,label", *rows])}, label_names=names)
+
+
+LISTED = f"{NUMBERED}{NUMBERED[11:].replace('parcel', 'box').replace(',1', ',1#0')}"
+BESIDE = {**FOLDERS, "late/x.md": "text", "readme.txt": "x"}
 
 
 @pytest.mark.parametrize(
@@ -237,31 +176,11 @@ def test_a_fault_in_a_form_is_refused_by_file_and_line(
     [
         ({"m.json": studio(cancelled=6)}, {}, "left out of 60 rows: 6 skipped"),
         ({"m.json": argilla_1(discarded=6)}, {}, "left out of 60 rows: 6 skipped"),
-        (
-            {"m.json": studio("rude")},
-            {"label_column": "label.0"},
-            "note: 6 of 60 rows have more than one label",
-        ),
-        (
-            {"m.tsv": f'label\ttext\n{PLAIN}late\t"Soon" they said\n'},
-            {},
-            "tabs, without quoting, UTF-8",
-        ),
-        (
-            {**FOLDERS, "late/x.md": "text", "readme.txt": "x"},
-            {},
-            "ignored: mine/late/x.md beside what is read",
-        ),
-        (
-            {"m.csv": f"{NUMBERED}{NUMBERED[11:].replace('parcel', 'box').replace(',1', ',1#0')}"},
-            {},
-            "30 of 120 labels are",
-        ),
-        (
-            {"m.csv": NUMBERED.replace(",1", ",4")},
-            {"label_names": "names.txt"},
-            "bad 50.0 %, good 50.0 %",
-        ),
+        ({"m.json": studio("rude")}, BY_FIRST, "note: 6 of 60 rows have more than one label"),
+        ({"m.tsv": f'label\ttext\n{PLAIN}late\t"Soon" they\n'}, {}, "tabs, without quoting, UTF-8"),
+        (BESIDE, {}, "ignored: mine/late/x.md beside what is read"),
+        ({"m.csv": LISTED}, {}, "30 of 120 labels are"),
+        ({"m.csv": NUMBERED.replace(",1", ",4")}, {"label_names": "names.txt"}, "bad 50.0 %, good"),
         ({"m.csv": NUMBERED}, {"label_names": ["bad", "good"]}, "bad 50.0 %, good 50.0 %"),
         ({"m.csv": OBJECTS}, {}, "read: mine/m.csv (JSON, UTF-8)"),
         ({"m.jsonl": {"data": OBJECTS}}, {}, "read: mine/m.jsonl (JSON (data), UTF-8)"),
