@@ -259,6 +259,11 @@ def of(
     return list(notes(splits, sorted(set(labels)), NONE | (counts or {}), {}, data))
 
 
+SEVERAL = {"labels_several": 9, "labels_agreeing": 6}
+AGREE = "labels are of texts that have several; 66.7 % of them agree with the commonest "
+LEFT_OUT = "4 rows were left out since the labels of their text "
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
@@ -266,25 +271,20 @@ def of(
         ({"counts": {"rows_repeated": 200}}, []),
         (
             {"counts": {"rows_repeated": 201}},
-            ["201 rows repeat the text of another, 200 do not: is data.text_column the right one?"],
+            ["201 rows repeat the text of another, 200 do not"],
         ),
         ({"tested": 59}, ["the test set of 59 rows is too small to show a gain of ten points (p"]),
         (
-            {"counts": {"rows_conflict": 4, "labels_several": 9, "labels_agreeing": 6}},
-            [
-                "9 labels are of texts that have several; 66.7 % of them agree with the commonest ",
-                "4 rows were left out since the labels of their text tie: those are the hard ones",
-            ],
+            {"counts": {"rows_conflict": 4, **SEVERAL}},
+            [f"9 {AGREE}", f"{LEFT_OUT}tie: those are the hard ones"],
         ),
         (
-            {
-                "counts": {"rows_conflict": 4, "labels_several": 9, "labels_agreeing": 6},
-                "params": {"on_conflict": "drop"},
-            },
-            [
-                "9 labels are of texts that have several; 66.7 % of them agree with the commonest ",
-                "4 rows were left out since the labels of their text contradict each other: those",
-            ],
+            {"counts": {"rows_conflict": 4, **SEVERAL}, "params": {"on_conflict": "drop"}},
+            [f"9 {AGREE}", f"{LEFT_OUT}contradict each other: those"],
+        ),
+        (
+            {"counts": {"rows_outvoted": 1, **SEVERAL}},
+            [f"9 {AGREE}", "1 rows were left out since most labels of their text are another one"],
         ),
         (
             {"labels": [*LABELS[:130], *["good"] * 10, *LABELS[140:]]},
@@ -293,13 +293,6 @@ def of(
         (
             {"labels": [*LABELS[:140], *["good"] * 60]},
             ["classes without a row in test: bad; nothing that test chooses"],
-        ),
-        (
-            {"counts": {"rows_outvoted": 1, "labels_several": 3, "labels_agreeing": 2}},
-            [
-                "3 labels are of texts that have several; 66.7 % of them agree with the commonest ",
-                "1 rows were left out since most labels of their text are another one",
-            ],
         ),
     ],
 )
