@@ -1,7 +1,5 @@
 """Stage compare: a case by hand, what it writes, and pairs that are none."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path
@@ -16,7 +14,9 @@ from stages.core import paths
 from stages.core.artefacts import read_json
 from stages.core.errors import DataError, ModelError, UserError
 from stages.core.params import Params
+from stages.reporting.details import comparison_figures
 from stages.reporting.records import identity_of
+from stages.reporting.significance import paired_gain
 from tests.support.tiny import new_process
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -93,6 +93,16 @@ def test_a_case_by_hand(params: Params) -> None:
     assert found["accuracy_gain_smallest"] == 8 / 20
     assert found["accuracy_base_low"] == pytest.approx(0.299, abs=1e-3)  # Wilson, 10 of 20
     assert found["accuracy_base_high"] == pytest.approx(0.701, abs=1e-3)
+    tfidf = read(paths.TFIDF_PREDICTIONS)
+    right = (tfidf["label"] == tfidf["predicted"]).to_numpy()
+    assert found["accuracy_tfidf"] == right.mean()
+    assert found["accuracy_gain_tfidf"] == pytest.approx(0.9 - right.mean())
+    assert found["broken_tfidf"] == right[:2].sum()
+
+
+def test_a_small_p_is_not_rounded_to_zero() -> None:
+    gain = paired_gain(np.zeros(100, dtype=bool), np.ones(100, dtype=bool))
+    assert 0 < comparison_figures(gain, gain)["mcnemar_p"] < 1e-29
 
 
 def test_everything_is_written_and_the_same_each_time(

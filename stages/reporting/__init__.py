@@ -1,1 +1,1 @@
-"""What stage `compare` shows: `gather` fills `results`; figures, page and card show them."""
+"""What stage `compare` shows: it fills `results`; figures and page show them."""

@@ -1,13 +1,19 @@
-"""The results as report.html and report.md, each from its template.
+"""The results as report.html, report.md and model card, each from its template.
+
+The cards of adapter and exports have the form of the Hugging Face Hub: they name base and data as
+the Hub does, and no path of this machine.
 
 A text or a label comes from the data and may contain anything: in the page Jinja2 escapes it, in
 Markdown `plain` does.
 """
 
 import json
+import shlex
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
@@ -19,11 +25,12 @@ from stages.reporting.answer import (
     facts,
     left_out,
     limits,
+    weakest,
 )
 from stages.reporting.figures import kept_step, svg_of
 from stages.reporting.records import curve_advice
 from stages.reporting.results import MODELS, Results, between, percent, points, shown_p, step
-from stages.sources.catalogue import public_name
+from stages.sources.catalogue import entries, hub_name, public_name
 from stages.training import ROWS_TO_CHOOSE
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -40,6 +47,15 @@ SCORES = {
     "brier": ("Brier score (0 to 2)", "lower", "squared distance of the probabilities"),
     "calibration_error": ("expected calibration error", "lower", "confidence minus accuracy"),
     "temperature": ("temperature, fitted on validation", "1", "what the logits are divided by"),
+}
+
+LIBRARIES = ("torch", "transformers", "peft", "datasets", "scikit-learn")
+# Of peft.LoraConfig: a card lists only what differs, as a reader knows these.
+PEFT_DEFAULTS = {
+    **{"r": 8, "lora_alpha": 8, "target_modules": None, "lora_dropout": 0.0, "bias": "none"},
+    **{"task_type": "SEQ_CLS", "inference_mode": False, "use_rslora": False, "use_dora": False},
+    **{"init_lora_weights": True, "modules_to_save": None, "layers_to_transform": None},
+    **{"rank_pattern": {}, "alpha_pattern": {}},
 }
 
 
@@ -144,3 +160,101 @@ def content_of(results: Results) -> dict[str, Any]:
         },
         "method": facts_of(params),
     }
+
+
+def model_card(results: Results) -> str:
+    """Return the model card of the adapter."""
+    params = results.params
+    content = content_of(results)
+    lora = params.lora.model_dump()
+    same = {f"lora.{key}" for key, value in lora.items() if value == PEFT_DEFAULTS.get(key)}
+    unread = (*facts_of(params).unread, "compute.", "data.", "head.", "tfidf.", "model.source")
+    settings = {
+        key: value
+        for key, value in content["settings"].items()
+        if key not in same and not key.startswith(unread)
+    }
+    return environment(autoescape=False).get_template("card.md.j2").render(
+        content
+        | {
+            "settings": settings | {"seed": str(params.seed)},
+            "head": _head_of_adapter(results),
+            "base_on_hub": hub_name(params.model.source, "models"),
+            "source": public_name(params.data.source, "data"),
+            "known": entries("data").get(params.data.source),
+            "libraries": {name: version(name) for name in LIBRARIES},
+            "weakest": weakest(results, plain),
+        }
+    )  # fmt: skip
+
+
+def export_card(record: dict[str, Any], name: str) -> str:
+    """Return the card of an exported folder.
+
+    Args:
+        record: what export.json says, its check included.
+        name: of the folder.
+    """
+    templates = environment(autoescape=False)
+    templates.filters |= {
+        "shell": lambda value: shlex.quote(printable(value, 200)),
+        "python": lambda value: ascii(str(value)),
+    }
+    head = _head(
+        "transformers" if record["format"] == "merged" else "onnx",
+        record["base_source"],
+        ["text-classification", "bert-lora-dvc", record["format"], record["precision"]],
+        ("test rows", "test-rows"),
+        {"accuracy": record["check"]["accuracy"]},
+    )
+    template = templates.get_template("export.md.j2")
+    return template.render(r=record, check=record["check"], name=name, head=head)
+
+
+def _head_of_adapter(results: Results) -> str:
+    params, details = results.params, results.details["adapter"]
+    on_hub = (hub_name(params.data.source, "data") or "").partition("@")[0]
+    name = public_name(params.data.source, "data")
+    return _head(
+        facts_of(params).library,
+        params.model.source,
+        [params.train.method, "text-classification", "bert-lora-dvc", "dvc"],
+        (name, on_hub or name.replace(" ", "-")),
+        {"accuracy": details["accuracy"], "f1": details["f1_macro"]},
+        [on_hub] if on_hub else None,
+    )
+
+
+def _head(
+    library: str | None,
+    base: str,
+    tags: list[str],
+    rows: tuple[str, str],
+    metrics: dict[str, float],
+    datasets: list[str] | None = None,
+) -> str:
+    """Return a card's YAML head, with the base and its licence where the Hub knows them.
+
+    Args:
+        library: that loads the files, as the Hub names it.
+        base: the model's source.
+        tags: the Hub's.
+        rows: name and type of the rows that the metrics are of.
+        metrics: values by the Hub's name of each.
+        datasets: the Hub's names of the data.
+    """
+    known, on_hub = entries("models").get(base), hub_name(base, "models")
+    return ModelCardData(
+        library_name=library,
+        base_model=on_hub.partition("@")[0] if on_hub else None,
+        license=known.licence.lower() if known else None,  # the Hub's are in small letters
+        pipeline_tag="text-classification",
+        tags=tags,
+        metrics=list(metrics),
+        datasets=datasets,
+        model_name="bert-lora-dvc",
+        eval_results=[
+            EvalResult("text-classification", rows[1], rows[0], name, round(value, 6))
+            for name, value in metrics.items()
+        ],
+    ).to_yaml()

@@ -3,7 +3,8 @@
 A record of seeds belongs to settings, a precision and test rows; each combination has one. It also
 names what it was made of, and is shown beside a run that was made of the same. A record of an
 export belongs to the adapter that was exported, a curve to all that its name is made from, a
-search to data, split, base, pooling and method.
+search to data, split, base, pooling and method. What reads a record raises a DataError if its file
+is damaged.
 """
 
 import hashlib
@@ -120,11 +121,7 @@ def right_of(record: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def read_records() -> list[dict[str, Any]]:
-    """Return the records of several seeds, an empty list where there is no such file.
-
-    Raises:
-        DataError: if it is not a list of records.
-    """
+    """Return the records of several seeds, an empty list where there is no such file."""
     content = read_json(paths.SEEDS) if paths.SEEDS.exists() else []
     if isinstance(content, list) and all(
         isinstance(record, dict) and set(KEY) <= set(record) for record in content
@@ -146,9 +143,6 @@ def records_of_run(
         params: its settings.
         precision: that it was trained in.
         identity: what it was made of, see `identity_of`.
-
-    Raises:
-        DataError: if the file is not a list of records.
     """
     rows, wanted = digest_of_rows(predictions), {}
     for method in FACTS:
@@ -182,36 +176,20 @@ def store(record: dict[str, Any]) -> None:
 
 
 class Check(BaseModel):
-    """An exported folder beside the adapter, on the test rows.
+    """An exported folder beside the adapter, on the test rows. Accuracies are shares."""
 
-    Attributes:
-        rows: how many test rows were scored.
-        largest_difference: of a logit from the adapter's, over all rows and classes, in batches
-            and alone.
-        flipped: rows with another label than the adapter's.
-        fixed: rows that only the export has right.
-        broken: rows that only the adapter has right.
-        accuracy: of the export, as a share.
-        adapter_accuracy: of the adapter, as a share.
-        mcnemar_p: exact McNemar p-value of the difference of the two accuracies.
-        rows_per_second: with all rows given at once, on `threads` threads.
-        single_ms: median milliseconds for one text alone.
-        threads: processor threads.
-        bytes: of all files of the folder.
-    """
-
-    rows: int
-    largest_difference: float
-    flipped: int
-    fixed: int
-    broken: int
-    accuracy: float
+    rows: int  # that were scored
+    largest_difference: float  # of a logit from the adapter's, in batches and alone
+    flipped: int  # rows with another label than the adapter's
+    fixed: int  # rows that only the export has right
+    broken: int  # rows that only the adapter has right
+    accuracy: float  # of the export
     adapter_accuracy: float
-    mcnemar_p: float
-    rows_per_second: float
-    single_ms: float
-    threads: int
-    bytes: int
+    mcnemar_p: float  # exact, of the difference of the two accuracies
+    rows_per_second: float  # with all rows given at once, on `threads` threads
+    single_ms: float  # median milliseconds for one text alone
+    threads: int  # of the processor
+    bytes: int  # of all files of the folder
 
 
 class Record(BaseModel):
@@ -225,11 +203,7 @@ RECORDS = TypeAdapter(dict[str, Record])
 
 
 def record_export(name: str, record: Record) -> None:
-    """Record an export in place of the last one of its kind: format and precision.
-
-    Raises:
-        DataError: if the file is damaged.
-    """
+    """Record an export in place of the last one of its kind: format and precision."""
     records = _exports() | {name: record}
     write_json(paths.EXPORTS, {name: one.model_dump() for name, one in records.items()})
 
@@ -239,9 +213,6 @@ def exports_of(adapter: dict[str, str]) -> dict[str, dict[str, Any]]:
 
     Args:
         adapter: the sha256 of each file of the adapter.
-
-    Raises:
-        DataError: if the file is damaged.
     """
     records = _exports().items()
     return {name: one.check.model_dump() for name, one in records if one.adapter == adapter}
@@ -273,9 +244,6 @@ def read_curve(name: str) -> pd.DataFrame:
     """Return the trainings of a curve: rows, seed and an accuracy of each of METHODS.
 
     There are none where there is no record of it.
-
-    Raises:
-        DataError: if the record is damaged.
     """
     kinds = {"rows": "int64", "seed": "int64"} | dict.fromkeys(METHODS, "float64")
     if not paths.CURVE.exists():
@@ -374,11 +342,7 @@ def words(changes: Mapping[str, Any]) -> str:
 
 
 def read_search() -> tuple[pd.DataFrame, dict[str, Any]] | None:
-    """Return trials (every value as text) and findings of the last search, None without one.
-
-    Raises:
-        DataError: if a file is damaged.
-    """
+    """Return trials (every value as text) and findings of the last search, None without one."""
     if not (paths.SEARCH.exists() and paths.SEARCH_TABLE.exists() and read_json(paths.SEARCH)):
         return None
     found = read_object(paths.SEARCH, *SEARCH_KEYS)
@@ -399,29 +363,23 @@ def search_of_run(params: Params, source: str) -> tuple[pd.DataFrame, dict[str, 
     Args:
         params: the run's settings.
         source: sha256 of the source of the run's data.
-
-    Raises:
-        DataError: if its record is damaged.
     """
     search = read_search()
     if search is None:
         return None
     trials, found = search
     known, now = _flat(found["settings"]), _flat(search_settings(params))
-    fixed = {path for path in known if path.startswith(("data.", "model."))} | {"train.method"}
     # A key that a later version adds or drops is no difference.
-    if found["data"] != source or any(known[path] != now[path] for path in fixed & set(now)):
+    other = {path: now[path] for path in sorted(known) if now.get(path, known[path]) != known[path]}
+    if found["data"] != source or any(
+        path.startswith(("data.", "model.")) or path == "train.method" for path in other
+    ):
         return None
-    defaults, run = ({path: of.get(path) for path in found["space"]} for of in (known, now))
-    other = {
-        path: now[path] for path in set(known) & set(now) - set(run) if now[path] != known[path]
-    }
-    has = "the same" if run == defaults else words(run)
-    if found["best"] is not None and run == defaults | found["best"]:
+    has = words(other) or "the same"
+    if other == found["best"]:
         has = "the settings that were found best"
-    but = f", but also {words(dict(sorted(other.items())))}" if other else ""
-    relation = f"The defaults were then {words(defaults)}; this run has {has}{but}"
-    return trials, found | {"relation": relation}
+    defaults = words({path: known.get(path) for path in found["space"]})
+    return trials, found | {"relation": f"The defaults were then {defaults}; this run has {has}"}
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

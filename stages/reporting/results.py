@@ -85,62 +85,33 @@ def shown_p(p: float) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that stage `compare` works out.
+    """Everything that stage `compare` works out; what is by model has the keys of MODELS."""
 
-    Attributes:
-        labels: class names, in the order of the probabilities.
-        predictions: of each model, keys of MODELS: id, label, predicted, p_<class>, row by row.
-        gain: of the adapter over the base (first = base, second = adapter).
-        over_tfidf: of the adapter over TF-IDF.
-        verdict: both gains as one sentence.
-        details: scores of each model by name (see `details.scores_of`), keys of MODELS.
-        ladder: one method a line, see `ladder.build_ladder`.
-        against_full: in words whether the run's method and full fine-tuning can be told apart, or
-            None, see `ladder.against_full`.
-        rows: both answers to each test row, see `details.describe_rows`.
-        groups: (kind, name, gain) of rows with the same class or a like confidence.
-        curves: numbers of the plots by name, see `details.trace_curves`.
-        confused: the commonest mistakes, see `details.confused_pairs`.
-        training: step, epoch, loss, learning_rate of the training; empty without one.
-        validation: step, epoch, loss, accuracy of each evaluation step; empty without one.
-        data: metrics/data.json.
-        warnings: what an earlier stage or a record warns of, one sentence each.
-        kept: what the adapter's manifest says was kept, "trained" or "base".
-        size: bytes and trained parameters of the adapter, parameters of the base.
-        seeds: the record of several seeds with exactly these settings, as `bert-lora seeds` wrote
-            it, or None.
-        search: trials and findings of the last search if it says something of this run, as
-            `records.search_of_run` returns them, or None.
-        curve: the trainings of `bert-lora curve` of this run, see `records.read_curve`; maybe none.
-        exports: how each recorded export of this adapter compares with it, by format and precision.
-        made_of: what the adapter was made of, see `records.identity_of`.
-        params: the settings.
-    """
-
-    labels: list[str]
-    predictions: dict[str, pd.DataFrame]
-    gain: Gain
-    over_tfidf: Gain
-    verdict: str
-    details: dict[str, dict[str, Any]]
-    ladder: pd.DataFrame
-    against_full: str | None
-    rows: pd.DataFrame
-    groups: list[tuple[str, str, Gain]]
-    curves: dict[str, pd.DataFrame]
-    confused: pd.DataFrame
-    training: pd.DataFrame
-    validation: pd.DataFrame
-    data: dict[str, Any]
-    warnings: list[str]
-    kept: str
-    size: dict[str, int]
-    seeds: dict[str, Any] | None
+    labels: list[str]  # class names, in the order of the probabilities
+    predictions: dict[str, pd.DataFrame]  # of each model: id, label, predicted, p_<class>
+    gain: Gain  # of the adapter over the base (first = base, second = adapter)
+    over_tfidf: Gain  # of the adapter over TF-IDF
+    verdict: str  # both gains as one sentence
+    details: dict[str, dict[str, Any]]  # scores of each model by name, see `details.scores_of`
+    ladder: pd.DataFrame  # one method a line, see `details.build_ladder`
+    against_full: str | None  # see `details.against_full`
+    rows: pd.DataFrame  # both answers to each test row, see `details.describe_rows`
+    groups: list[tuple[str, str, Gain]]  # rows alike: kind, name, gain; see `details.count_groups`
+    curves: dict[str, pd.DataFrame]  # numbers of the plots by name, see `details.trace_curves`
+    confused: pd.DataFrame  # the commonest mistakes, see `details.confused_pairs`
+    training: pd.DataFrame  # step, epoch, loss, learning_rate; empty without a training
+    validation: pd.DataFrame  # step, epoch, loss, accuracy of each evaluation; likewise
+    data: dict[str, Any]  # metrics/data.json
+    warnings: list[str]  # of an earlier stage or a record, one sentence each
+    kept: str  # what the adapter's manifest says was kept, "trained" or "base"
+    size: dict[str, int]  # bytes and trained parameters of the adapter, parameters of the base
+    seeds: dict[str, Any] | None  # the record of several seeds with exactly these settings
+    # Trials and findings of the last search if it says something of this run.
     search: tuple[pd.DataFrame, dict[str, Any]] | None
-    curve: pd.DataFrame
-    exports: dict[str, dict[str, Any]]
-    made_of: dict[str, str]
-    params: Params
+    curve: pd.DataFrame  # the trainings of `bert-lora curve` of this run; maybe none
+    exports: dict[str, dict[str, Any]]  # checks of this adapter's exports, by format and precision
+    made_of: dict[str, str]  # what the adapter was made of, see `records.identity_of`
+    params: Params  # the settings
 
     @property
     def flips(self) -> pd.DataFrame:

@@ -7,7 +7,7 @@ comparison of two revisions and that of several seeds all say the same of the sa
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binom, t, ttest_ind
@@ -22,29 +22,17 @@ ALPHA = 0.05  # of every test
 
 @dataclass(frozen=True)
 class Gain:
-    """What the second model gains over the first on the same rows. Accuracies are shares.
+    """What the second model gains over the first on the same rows. Accuracies are shares."""
 
-    Attributes:
-        rows: how many rows both scored.
-        fixed: rows that only the second has right.
-        broken: rows that only the first has right.
-        first: accuracy of the first.
-        second: accuracy of the second.
-        low: lower end of the gain's 95 % interval.
-        high: its upper end.
-        p: exact McNemar p-value.
-        smallest: the smallest gain that these rows could show, see `smallest_gain`.
-    """
-
-    rows: int
-    fixed: int
-    broken: int
-    first: float
-    second: float
-    low: float
-    high: float
-    p: float
-    smallest: float
+    rows: int  # that both scored
+    fixed: int  # rows that only the second has right
+    broken: int  # rows that only the first has right
+    first: float  # accuracy of the first
+    second: float  # accuracy of the second
+    low: float  # lower end of the gain's 95 % interval
+    high: float  # its upper end
+    p: float  # exact McNemar p-value
+    smallest: float  # the smallest gain that these rows could show, see `smallest_gain`
 
     @property
     def gain(self) -> float:
@@ -155,39 +143,23 @@ def wilson(right: float, rows: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Several values of one figure, for example one accuracy for each seed.
+class Spread(NamedTuple):
+    """Several values of one figure, for example one accuracy for each seed."""
 
-    Attributes:
-        values: one for each run, in the order of the runs.
-        mean: their mean.
-        sd: their standard deviation (n - 1); 0 for one value.
-        low: lower end of the mean's 95 % interval; not finite for one value.
-        high: its upper end.
-    """
-
-    values: tuple[float, ...]
     mean: float
-    sd: float
-    low: float
-    high: float
+    sd: float  # standard deviation (n - 1); 0 for one value
+    low: float  # lower end of the mean's 95 % interval; not finite for one value
+    high: float  # its upper end
 
 
 def spread(values: list[float]) -> Spread:
-    """Return mean, standard deviation and the mean's Student t interval (Student 1908).
-
-    Raises:
-        ValueError: if there is no value.
-    """
-    if not values:
-        raise ValueError("no values")
+    """Return mean, standard deviation and the mean's Student t interval (Student 1908)."""
     mean = float(np.mean(values))
     if len(values) == 1:
-        return Spread(tuple(values), mean, 0.0, -math.inf, math.inf)
+        return Spread(mean, 0.0, -math.inf, math.inf)
     sd = float(np.std(values, ddof=1))
     half = float(t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * sd / math.sqrt(len(values))
-    return Spread(tuple(values), mean, sd, mean - half, mean + half)
+    return Spread(mean, sd, mean - half, mean + half)
 
 
 def difference_of_means(

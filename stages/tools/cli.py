@@ -3,17 +3,19 @@
 Nothing heavy is imported before a subcommand works, so `--help` and usage errors come at once.
 """
 
+import os
 import signal
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
+from typer import Argument, Option
 
 from stages.core import paths
 from stages.core.errors import HostError, ParamsError, exit_code_of, printable
-from stages.tools.project import enter_models, enter_project, file_option
 
 if TYPE_CHECKING:  # pydantic and YAML take as long as the rest of the help
     from stages.core.params import ComputeParams, Params
@@ -31,11 +33,48 @@ ENDS = {
     143: "terminated",
 }  # exit codes of commands and stages
 TABLE = "\n".join(["Exit codes", *(f"{code:>3}  {what}" for code, what in ENDS.items())])
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("-S", "--set-param", help="A param to change.", metavar="KEY=VALUE"),
-]
+OVERRIDES = Option([], "-S", "--set-param", help="A param to change.", metavar="KEY=VALUE")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def enter_project() -> None:
+    """Make the project that the working folder is in the working folder.
+
+    Paths that the user gave must be absolute by then.
+    """
+    if not _enter(_is_project):
+        what = "neither this folder nor one above it holds dvc.yaml and stages/"
+        raise HostError(
+            f"{printable(Path.cwd(), 200)}: {what}",
+            "change into your clone of the project and run again",
+        )
+
+
+def enter_models() -> None:
+    """Likewise the folder that holds models/adapter, here or above.
+
+    Where there is none it is the project, if any: what is missing is then reported by name.
+    """
+    if not _enter(lambda folder: (folder / paths.ADAPTER).is_dir()):
+        _enter(_is_project)
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / paths.PIPELINE).is_file() and (folder / "stages").is_dir()
+
+
+def _enter(is_wanted: Callable[[Path], bool]) -> bool:
+    """Change into the nearest folder from here upwards that is wanted; return whether one is."""
+    here = Path.cwd()
+    for folder in filter(is_wanted, (here, *here.parents)):
+        os.chdir(folder)
+        return True
+    return False
+
+
+def file_option(text: str, metavar: str = "FILE") -> Any:
+    """Return an option that names a file, made absolute before the working folder changes."""
+    return Option(None, help=text, metavar=metavar, resolve_path=True)
 
 
 def _project() -> "Params":
@@ -70,9 +109,9 @@ def _version(asked: bool) -> None:
 
 @app.callback(epilog=TABLE)
 def bert_lora(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    _: bool = Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """LoRA fine-tuning of a BERT-family classifier: what you run by hand.
 
@@ -84,48 +123,31 @@ def bert_lora(
     epilog='Example: bert-lora predict "A quiet, lovely film." --with-base', rich_help_panel=USE
 )
 def predict(
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Texts to classify. None, or - alone: standard input, one text a line.",
-            metavar="TEXT",
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        file_option(
-            "Read the texts from a file: .csv .tsv .jsonl .json .parquet .xlsx, each also with "
-            ".gz .bz2 .xz or .zst."
-        ),
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of --file with the text, or a field as in data.text; by default "
-            "data.text_column of params.yaml.",
-            metavar="NAME",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        file_option("Write a .csv, .jsonl or .parquet file, not standard output."),
-    ] = None,
-    with_base: Annotated[
-        bool, typer.Option("--with-base", help="Show also what the base model answers.")
-    ] = False,
-    every_class: Annotated[
-        bool, typer.Option("--all", help="Add the probability of every class.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines on a terminal too.")
-    ] = False,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Give the probabilities before their calibration.")
-    ] = False,
-    model: Annotated[
-        Path | None,
-        file_option("Use a folder of bert-lora export in the place of the adapter.", "FOLDER"),
-    ] = None,
+    texts: list[str] = Argument(
+        [],
+        help="Texts to classify. None, or - alone: standard input, one text a line.",
+        metavar="TEXT",
+    ),
+    file: Path | None = file_option(
+        "Read the texts from a file: .csv .tsv .jsonl .json .parquet .xlsx, each also with "
+        ".gz .bz2 .xz or .zst."
+    ),
+    text_column: str | None = Option(
+        None,
+        help="Column of --file with the text, or a field as in data.text; by default "
+        "data.text_column of params.yaml.",
+        metavar="NAME",
+    ),
+    output: Path | None = file_option(
+        "Write a .csv, .jsonl or .parquet file, not standard output."
+    ),
+    with_base: bool = Option(False, "--with-base", help="Show also what the base model answers."),
+    every_class: bool = Option(False, "--all", help="Add the probability of every class."),
+    as_json: bool = Option(False, "--json", help="Print JSON lines on a terminal too."),
+    raw: bool = Option(False, "--raw", help="Give the probabilities before their calibration."),
+    model: Path | None = file_option(
+        "Use a folder of bert-lora export in the place of the adapter.", "FOLDER"
+    ),
 ) -> None:
     """Classify texts with the trained adapter: a label and its probability for each.
 
@@ -139,46 +161,27 @@ def predict(
     from stages.tools import predict as work
 
     asked = (with_base, every_class, as_json, model, raw)
-    request = work.Request(tuple(texts or ()), file, text_column, output, *asked)
+    request = work.Request(tuple(texts), file, text_column, output, *asked)
     work.predict(request, compute, column)
 
 
 @app.command(epilog="Example: bert-lora serve --port 8080", rich_help_panel=USE)
 def serve(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(
-            help="What `bert-lora export` wrote; by default models/adapter.",
-            metavar="FOLDER",
-            resolve_path=True,
-        ),
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address; 0.0.0.0 is every one of this machine.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port; 0 chooses a free one.")
-    ] = 8000,
-    base: Annotated[
-        bool | None,
-        typer.Option(
-            "--base/--no-base",
-            help="Answer for the base too; by default beside an adapter, not an export.",
-            show_default=False,
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Another name that requests may give the server; may be repeated. By default its "
-            "own on a loopback address, and any on others.",
-            metavar="NAME",
-        ),
-    ] = None,
-    max_body: Annotated[int, typer.Option(min=1, max=1 << 30, help="Bytes of a request.")] = 1
-    << 20,
-    max_texts: Annotated[int, typer.Option(min=1, max=100_000, help="Texts of a request.")] = 256,
-    max_characters: Annotated[int, typer.Option(min=1, max=10_000_000, help="Of a text.")] = 10_000,
+    folder: Path | None = Argument(
+        None,
+        help="What `bert-lora export` wrote; by default models/adapter.",
+        metavar="FOLDER",
+        resolve_path=True,
+    ),
+    host: str = Option("127.0.0.1", help="Address; 0.0.0.0 is every one of this machine."),
+    port: int = Option(8000, min=0, max=65_535, help="Port; 0 chooses a free one."),
+    no_base: bool = Option(False, "--no-base", help="Do not answer for the base too."),
+    allow_host: list[str] = Option(
+        [],
+        help="Another name that requests may give the server; may be repeated. By default its "
+        "own on a loopback address, and any on others.",
+        metavar="NAME",
+    ),
 ) -> int:
     """Answer over HTTP: POST /predict and /explain, a page on /.
 
@@ -187,41 +190,29 @@ def serve(
     enter_models()
     compute, _ = _found()
     try:
-        from stages.tools.serve.app import Limits
         from stages.tools.serve.run import run
     except ModuleNotFoundError as error:
         what = f"bert-lora serve: {error.name} is not installed"
         fix = "run: pip install -e '.[serve]' -c .github/constraints.txt"
         raise HostError(what, fix) from None
-    limits = Limits(max_body, max_texts, max_characters)
-    return run(folder, compute, limits, host, port, allow_host or [], base)
+    return run(folder, compute, host, port, allow_host, not no_base)
 
 
 @app.command(
     epilog="Example: bert-lora compare main workspace --tolerance 0.01", rich_help_panel=JUDGE
 )
 def compare(
-    first: Annotated[str, typer.Argument(metavar="REV_A", help="The earlier one.")] = "HEAD",
-    second: Annotated[
-        str, typer.Argument(metavar="REV_B", help="The one that is checked.")
-    ] = "workspace",
-    of: Annotated[Literal["adapter", "base"], typer.Option(help="Whose predictions.")] = "adapter",
-    fail_under: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, metavar="SHARE", help="Exit code 1 if REV_B's accuracy is below this."
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, metavar="SHARE", help="Exit code 1 if accuracy fell by more than this."
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    as_markdown: Annotated[
-        bool, typer.Option("--md", help="Print Markdown for a pull request.")
-    ] = False,
+    first: str = Argument("HEAD", metavar="REV_A", help="The earlier one."),
+    second: str = Argument("workspace", metavar="REV_B", help="The one that is checked."),
+    of: Literal["adapter", "base"] = Option("adapter", help="Whose predictions."),
+    fail_under: float | None = Option(
+        None, min=0, max=1, metavar="SHARE", help="Exit code 1 if REV_B's accuracy is below this."
+    ),
+    tolerance: float | None = Option(
+        None, min=0, max=1, metavar="SHARE", help="Exit code 1 if accuracy fell by more than this."
+    ),
+    as_json: bool = Option(False, "--json", help="Print one JSON object."),
+    as_markdown: bool = Option(False, "--md", help="Print Markdown for a pull request."),
 ) -> None:
     """Compare two revisions on the same test rows: difference, interval, p-value, verdict.
 
@@ -238,9 +229,9 @@ def compare(
 
 @app.command(epilog="Example: bert-lora seeds 5 -S train.epochs=3", rich_help_panel=JUDGE)
 def seeds(
-    count: Annotated[int, typer.Argument(min=1, max=100, metavar="N", help="How many seeds.")],
-    overrides: Overrides = None,
-    first: Annotated[int, typer.Option(min=0, max=2**31, help="The first seed.")] = 1,
+    count: int = Argument(min=1, max=100, metavar="N", help="How many seeds."),
+    overrides: list[str] = OVERRIDES,
+    first: int = Option(1, min=0, max=2**31, help="The first seed."),
 ) -> None:
     """Run the same settings over N seeds, and report mean, spread and what limits the conclusion.
 
@@ -249,15 +240,13 @@ def seeds(
     params = _project()
     from stages.tools import seeds as work
 
-    work.seeds(params, count, tuple(overrides or ()), first)
+    work.seeds(params, count, tuple(overrides), first)
 
 
 @app.command(epilog="Example: bert-lora curve --seeds 3", rich_help_panel=JUDGE)
 def curve(
-    sizes: Annotated[
-        int, typer.Option(min=2, max=12, help="Parts at most: all rows, half of them, a quarter.")
-    ] = 5,
-    seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings of each part.")] = 3,
+    sizes: int = Option(5, min=2, max=12, help="Parts at most: all rows, half of them, a quarter."),
+    seeds: int = Option(3, min=1, max=20, help="Trainings of each part."),
 ) -> None:
     """Train on growing parts of the rows: whether more labels would help, and how much.
 
@@ -272,27 +261,16 @@ def curve(
 
 @app.command("search", epilog="Example: bert-lora search 20 --minutes 30", rich_help_panel=JUDGE)
 def search(
-    trials: Annotated[
-        int, typer.Argument(min=1, max=100_000, metavar="N", help="How many trials in all.")
-    ] = 20,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="When to stop, the finals included.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that train.")] = 1,
-    overrides: Overrides = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Optuna database; default: SQLite in models/.search."),
-    ] = None,
-    top: Annotated[
-        int, typer.Option(min=1, max=20, help="Settings that are trained again at the end.")
-    ] = 2,
-    seeds: Annotated[
-        int, typer.Option(min=1, max=20, help="Further seeds that each of them gets.")
-    ] = 3,
-    apply_best: Annotated[
-        bool, typer.Option("--apply", help="Write the best settings into params.yaml.")
-    ] = False,
+    trials: int = Argument(20, min=1, max=100_000, metavar="N", help="How many trials in all."),
+    minutes: float | None = Option(None, min=0.1, help="When to stop, the finals included."),
+    workers: int = Option(1, min=1, max=256, help="Processes that train."),
+    overrides: list[str] = OVERRIDES,
+    storage: str = Option(
+        "", metavar="URL", help="Optuna database; default: SQLite in models/.search."
+    ),
+    top: int = Option(2, min=1, max=20, help="Settings that are trained again at the end."),
+    seeds: int = Option(3, min=1, max=20, help="Further seeds that each of them gets."),
+    apply_best: bool = Option(False, "--apply", help="Write the best settings into params.yaml."),
 ) -> None:
     """Search params.yaml for better settings, chosen on validation; test rows are not read.
 
@@ -304,7 +282,7 @@ def search(
     if storage and "://" not in storage:
         storage = f"sqlite:///{Path(storage).resolve()}"
     where = storage or OWN_STORAGE
-    options = Options(trials, minutes, workers, overrides or [], where, top, seeds)
+    options = Options(trials, minutes, workers, overrides, where, top, seeds)
     enter_project()
     settings = read_settings(options)
     set_environment(settings.params.compute)
@@ -318,32 +296,22 @@ def search(
     epilog="Example: bert-lora export models/onnx --format onnx --int8", rich_help_panel=PUBLISH
 )
 def export(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder to make.", metavar="FOLDER", resolve_path=True)
-    ],
-    form: Annotated[
-        Literal["merged", "onnx"],
-        typer.Option(
-            "--format",
-            help="merged: a Transformers folder, LoRA merged into the weights. "
-            "onnx: one file for ONNX Runtime, without torch.",
-        ),
-    ] = "merged",
-    int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit weights; with --format onnx.")
-    ] = False,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest difference of a logit from the adapter's; beyond it nothing is written "
-            "and the exit code is 1. By default 0.001, and no limit with --int8.",
-            metavar="X",
-            min=0,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an export that is there.")
-    ] = False,
+    folder: Path = Argument(help="Folder to make.", metavar="FOLDER", resolve_path=True),
+    form: Literal["merged", "onnx"] = Option(
+        "merged",
+        "--format",
+        help="merged: a Transformers folder, LoRA merged into the weights. "
+        "onnx: one file for ONNX Runtime, without torch.",
+    ),
+    int8: bool = Option(False, "--int8", help="8-bit weights; with --format onnx."),
+    tolerance: float | None = Option(
+        None,
+        help="Largest difference of a logit from the adapter's; beyond it nothing is written "
+        "and the exit code is 1. By default 0.001, and no limit with --int8.",
+        metavar="X",
+        min=0,
+    ),
+    force: bool = Option(False, "--force", help="Replace an export that is there."),
 ) -> None:
     """Export the trained classifier as a folder that other tools take.
 

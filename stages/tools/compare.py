@@ -4,6 +4,7 @@ A revision is a commit, a tag, a branch, an experiment, or the workspace.
 """
 
 import json
+import logging
 import sys
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -26,7 +27,6 @@ from stages.reporting.results import percent, shown_p, step, verdict
 from stages.reporting.significance import Gain, paired_gain, wilson
 from stages.running.dvc import git
 from stages.scoring.predictions import aligned, read_predictions
-from stages.tools.project import quiet
 
 WORKSPACE = "workspace"
 Model = Literal["adapter", "base"]
@@ -61,53 +61,38 @@ def compare(
     first, second = aligned(tables[0], tables[1], names, fix)
     right = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (first, second)]
     gain = paired_gain(right[0], right[1])
+    ends = [wilson(round(share * gain.rows), gain.rows) for share in (gain.first, gain.second)]
     if form == "json":
-        print(json.dumps(as_object(gain, names, model), indent=2, ensure_ascii=False))
-    elif form == "md":
-        print(as_markdown(gain, names, model))
+        found = asdict(gain) | {
+            "model": model,
+            "revisions": names,
+            "gain": gain.gain,
+            "first_interval": ends[0],
+            "second_interval": ends[1],
+            "distinguishable": gain.distinguishable,
+            "verdict": verdict(gain, names),
+        }
+        print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        Console().print(Markdown(as_markdown(gain, names, model)))
-    failures = failed_checks(gain, fail_under, tolerance)
+        text = as_markdown(gain, ends, names, model)
+        Console().print(Markdown(text)) if form == "table" else print(text)
+    failures = []
+    if fail_under is not None and gain.second < fail_under:
+        failures.append(f"accuracy {gain.second:.4f} is below --fail-under {fail_under:g}")
+    if tolerance is not None and gain.gain < -tolerance - 1e-12:
+        failures.append(f"accuracy fell by {-gain.gain:.4f}, more than --tolerance {tolerance:g}")
     sys.stdout.flush()
     for failure in failures:
         print(f"check failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def failed_checks(gain: Gain, under: float | None, tolerance: float | None) -> list[str]:
-    """Return a line for each check that the second revision does not pass."""
-    failures = []
-    if under is not None and gain.second < under:
-        failures.append(f"accuracy {gain.second:.4f} is below --fail-under {under:g}")
-    if tolerance is not None and gain.gain < -tolerance - 1e-12:
-        failures.append(f"accuracy fell by {-gain.gain:.4f}, more than --tolerance {tolerance:g}")
-    return failures
-
-
-def intervals(gain: Gain) -> list[tuple[float, float]]:
-    """Return the Wilson interval of both accuracies."""
-    rights = (round(accuracy * gain.rows) for accuracy in (gain.first, gain.second))
-    return [wilson(right, gain.rows) for right in rights]
-
-
-def as_object(gain: Gain, names: tuple[str, str], model: str) -> dict[str, object]:
-    """Return the comparison for machines; accuracies are shares."""
-    lows = intervals(gain)
-    return asdict(gain) | {
-        "model": model,
-        "revisions": list(names),
-        "gain": gain.gain,
-        "first_interval": list(lows[0]),
-        "second_interval": list(lows[1]),
-        "distinguishable": gain.distinguishable,
-        "verdict": verdict(gain, names),
-    }
-
-
-def as_markdown(gain: Gain, names: tuple[str, str], model: str) -> str:
-    """Return the comparison as GitHub Markdown."""
+def as_markdown(
+    gain: Gain, ends: list[tuple[float, float]], names: tuple[str, str], model: str
+) -> str:
+    """Return the comparison as GitHub Markdown; `ends` are those of both accuracies' intervals."""
     safe = [f"`{name.replace('|', '').replace('`', '')}`" for name in names]
-    of = [f"{100 * low:.1f} to {100 * high:.1f} %" for low, high in intervals(gain)]
+    of = [f"{100 * low:.1f} to {100 * high:.1f} %" for low, high in ends]
     rows = [
         (f"{model} on the same rows", *safe),
         ("---", "---:", "---:"),
@@ -125,7 +110,7 @@ def as_markdown(gain: Gain, names: tuple[str, str], model: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """What an experiment recorded: params, precision, what it was made of, both predictions."""
+    """What an experiment recorded; `identity` is what it was made of."""
 
     params: Params
     precision: str
@@ -145,17 +130,17 @@ def predictions_of(revision: str, path: Path) -> pd.DataFrame:
 
 def content_of(revision: str, path: Path) -> bytes:
     """Return the bytes of a file of a revision, tracked by git or by DVC."""
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # the errors below say it
     if not revision.strip():  # an unset variable; DVC would take it for the workspace
         raise ParamsError("a revision is empty", "name a commit, tag, branch or experiment")
     root = Path(git("rev-parse", "--show-toplevel").strip())
     inside = (Path.cwd().resolve().relative_to(root) / path).as_posix()
     try:
-        with quiet():
-            # The project may be a folder of a larger repository, with a DVC of its own.
-            files = DVCFileSystem(str(root), rev=revision, subrepos=True)
-            known = files.info(inside)  # `exists` would hide an unknown revision
-            if "md5" in known or "dvc_info" not in known:  # DVC has run it, or git keeps it
-                return bytes(files.read_bytes(inside))
+        # The project may be a folder of a larger repository, with a DVC of its own.
+        files = DVCFileSystem(str(root), rev=revision, subrepos=True)
+        known = files.info(inside)  # `exists` would hide an unknown revision
+        if "md5" in known or "dvc_info" not in known:  # DVC has run it, or git keeps it
+            return bytes(files.read_bytes(inside))
     except (RevError, AttributeError):  # the latter for HEAD:a/file and other git syntax
         raise ParamsError(
             f"{printable(revision)}: no such commit, tag, branch or experiment",

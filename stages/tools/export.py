@@ -38,7 +38,7 @@ from stages.model.load import load_base
 from stages.model.lora import ADAPTER
 from stages.model.saved import load_adapter, read_manifest
 from stages.model.tokens import encode
-from stages.reporting.card import export_card
+from stages.reporting.page import export_card
 from stages.reporting.records import Check, Record, record_export
 from stages.reporting.significance import ALPHA, paired_gain
 from stages.rows import prepared
@@ -256,7 +256,6 @@ def export(folder: Path, wanted: Wanted, params: Params, force: bool) -> None:
     """
     for path in NEEDED:
         require(path)
-    check_target(folder, force)
     if wanted.format == "onnx":
         require_onnx("onnx", "onnxruntime", "onnxscript")
     with sole_run("export"):
@@ -264,7 +263,10 @@ def export(folder: Path, wanted: Wanted, params: Params, force: bool) -> None:
         found = _write(folder, wanted, params)
         record = Record(adapter=read_manifest(paths.ADAPTER)["files"], check=found)
         record_export(f"{wanted.format} {wanted.precision}", record)
-    show(found)
+    print(found.model_dump_json(indent=2))
+    if found.broken > found.fixed and found.mcnemar_p < ALPHA:
+        what = f"beyond chance: {found.broken} rows broken, {found.fixed} fixed"
+        print(f"warning: less accurate than the adapter, {what}", file=sys.stderr)
     print(f"{paths.EXPORTS} holds this; dvc repro -s -f compare brings it into the report")
     print(f"{printable(folder)}: written")
 
@@ -434,11 +436,3 @@ def _refuse_beyond(found: Check, wanted: Wanted) -> None:
 
 def _say(what: str) -> None:
     print(f"{what} ...", file=sys.stderr, flush=True)
-
-
-def show(found: Check) -> None:
-    """Print the figures of a check, and a warning if the export is worse than the adapter."""
-    print(found.model_dump_json(indent=2))
-    if found.broken > found.fixed and found.mcnemar_p < ALPHA:
-        what = f"beyond chance: {found.broken} rows broken, {found.fixed} fixed"
-        print(f"warning: less accurate than the adapter, {what}", file=sys.stderr)

@@ -74,10 +74,9 @@ from stages.training.data import plan_of
 from stages.training.trainer import ClassifierTrainer, row_losses
 
 BEAT, DEAD = 20, 120  # seconds between two heartbeats, and without one until a trial is retried
-LOG = paths.STUDIES / "workers.log"
 RETRIES = 3  # times that a trial whose process died is run again
 POLL = 1.0  # seconds between two looks at the trials of other processes
-FINALS = 0.4  # share of --minutes that is kept for the finals at most
+FINALS = 0.4  # share of --minutes that is kept for the finals
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 Report = Callable[[float, int], None]
 
@@ -318,8 +317,6 @@ class Search:
             signal.signal(signal.SIGINT, handler)
             self.work()
             results = self.results()
-            if any(helper.exitcode for helper in helpers):
-                print(f"a worker had failed: see {LOG}", file=sys.stderr)
         finally:  # also when it is interrupted: what is done so far is recorded
             for helper in helpers:
                 helper.terminate()
@@ -390,11 +387,8 @@ class Search:
         return [(self.params.seed + place) % 2**32 for place in range(1, self.options.seeds + 1)]
 
     def _deadline(self, study: Study) -> float:
-        """Return when a study's time is up: trials leave the finals their time, FINALS at most."""
-        if study is self.finals or self.options.minutes is None:
-            return self.stop
-        finals = (self.options.top + 1) * self.options.seeds / self.options.workers
-        return self.stop - min(finals * self._seconds(), FINALS * 60 * self.options.minutes)
+        """Return when a study's time is up: the trials leave the finals FINALS of it."""
+        return self.stop - (study is self.study) * FINALS * 60 * (self.options.minutes or 0)
 
     def _seconds(self) -> float:
         """Return how long a training takes, by the trials or the last run; 0 if unknown."""
@@ -630,9 +624,7 @@ def search(options: Options, settings: Settings, apply_best: bool = False) -> No
 
 
 def help_search(options: Options, settings: Settings, parent: int) -> None:
-    """Work in the search that process `parent` leads; errors are logged."""
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr = LOG.open("a", encoding="utf-8")
+    """Work in the search that process `parent` leads."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with(parent)
 

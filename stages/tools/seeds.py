@@ -5,22 +5,29 @@ call continues where the first one stopped. The split does not depend on the see
 are scored on the same test rows.
 """
 
+import hashlib
+import json
 import statistics
+import subprocess
+import sys
 import time
 from typing import Any
 
 import pandas as pd
 
 from stages.core import paths
+from stages.core.artefacts import files_of, sha256_of
 from stages.core.errors import HostError, ParamsError, printable
 from stages.core.params import Params
 from stages.reporting.records import FIGURES, read_records, record_of, settings_of, store
 from stages.reporting.results import between, points
+from stages.running.dvc import git
 from stages.scoring.predictions import aligned
 from stages.sources.own import own_faults, sources_of
 from stages.tools.compare import Run, read_run
-from stages.tools.project import dvc, experiments_of_head, state_of
 
+# What a run does not depend on: results, documentation, tests and CI.
+UNREAD = (":!metrics", ":!dvc.lock", ":!README.md", ":!tests", ":!.github", ":!.ci")
 REMOVE = "set compute.precision if that is it, or remove the other experiments: dvc exp remove"
 
 
@@ -74,10 +81,37 @@ def seeds(params: Params, count: int, overrides: tuple[str, ...] = (), first: in
     print(table_of(record))
 
 
+def state_of(overrides: tuple[str, ...]) -> tuple[str, str]:
+    """Return the last commit, and 8 hex digits of the overrides and every change since then.
+
+    The user's own data counts too: git does not see it, but DVC takes it along into an experiment.
+    """
+    changes = git("diff", "HEAD", "--", ".", *UNREAD)
+    data = [(path.as_posix(), sha256_of(path)) for path in files_of(paths.RAW)]
+    mark = hashlib.sha256(json.dumps([overrides, changes, data]).encode()).hexdigest()[:8]
+    return git("rev-parse", "HEAD").strip(), mark
+
+
+def experiments_of_head() -> set[str]:
+    """Return the names of the experiments that the present commit has."""
+    commit = git("rev-parse", "HEAD").strip()
+    lines = git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/")
+    return {line.rpartition("/")[2] for line in lines.splitlines()}
+
+
 def run(name: str, seed: int, overrides: tuple[str, ...]) -> None:
     """Run one seed as an experiment, apart from the workspace; the user sees its output."""
     sets = [part for value in (f"seed={seed}", *overrides) for part in ("-S", value)]
-    if dvc("exp", "run", "--temp", "-n", name, *sets):
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "-n", name, *sets]
+    with subprocess.Popen(command) as child:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            # The terminal interrupts DVC too, which ends the stage and clears up after itself.
+            child.wait()
+            print("interrupted: the same command continues from here", file=sys.stderr)
+            raise
+    if code:
         raise HostError(
             f"seed {seed}: its run failed, see above",
             "correct it and give the same command again: it continues with this seed",

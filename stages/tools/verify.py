@@ -5,6 +5,7 @@ hashed again here.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -24,11 +25,11 @@ from stages.core.artefacts import (
     remake,
     require,
 )
-from stages.core.errors import DataError, HostError, UserError, printable
+from stages.core.errors import DataError, HostError, printable
 from stages.core.params import Params
 from stages.model.load import read_weights
 from stages.model.saved import check_adapter
-from stages.reporting.ladder import comparison_figures
+from stages.reporting.details import comparison_figures
 from stages.reporting.significance import paired_gain
 from stages.rows import prepared
 from stages.running.dvc import (
@@ -46,7 +47,6 @@ from stages.running.dvc import (
 from stages.scoring import predictions
 from stages.scoring.scores import headline_scores
 from stages.sources.own import own_faults, source_changes, sources_of
-from stages.tools.project import quiet
 
 Fault = tuple[str, str]  # what is wrong, how to repair it
 ROUNDING = 2e-6  # of metrics with 6 decimals
@@ -71,8 +71,9 @@ def verify(params: Params) -> None:
     ]
     if stopping := stopping or list(half_run_faults()):
         raise HostError.from_faults(stopping)
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # the error below says it
     try:
-        with quiet(), Repo() as repo:
+        with Repo() as repo:
             status = repo.status()
     except DvcException as error:
         raise HostError(f"dvc status: {printable(error, 200)}", "see: dvc status -v") from None
@@ -234,28 +235,15 @@ def version_faults() -> Iterator[Fault]:
 
 
 def check_meaning() -> None:
-    """Check that weights are finite, and that all artefacts belong together."""
-    faults: list[UserError] = []
-    for check in (_check_models, _check_scores):
-        try:
-            check()
-        except UserError as error:
-            faults.append(error)
-    if faults:
-        pairs = [pair for error in faults for pair in error.faults]
-        raise type(faults[0]).from_faults(pairs)
+    """Check that weights are finite and belong together, then predictions and metrics.
 
-
-def _check_models() -> None:
+    Each model's predictions are those of the test rows and give its metrics and the comparison.
+    """
     for folder in (paths.BASE_MODEL, paths.HEAD, paths.ADAPTER):
         for file in sorted(require(folder).glob("*.safetensors")):
             read_weights(file, remake(file))
-    check_adapter(prepared.read_labels(), paths.ADAPTER, paths.BASE_MODEL)
-
-
-def _check_scores() -> None:
-    """Check each model's predictions against the test rows, its metrics, and the comparison."""
     labels = prepared.read_labels()
+    check_adapter(labels, paths.ADAPTER, paths.BASE_MODEL)
     test = prepared.read_split(paths.TEST, labels)
     truth = dict(zip(test.ids, (labels[target] for target in test.targets), strict=True))
     frames = []

@@ -20,7 +20,7 @@ from stages.model.fast import speed_up
 from stages.model.load import load_base
 from stages.model.lora import attach_lora, linear_names
 from stages.model.saved import load_adapter, save_adapter
-from stages.reporting.card import model_card
+from stages.reporting.page import model_card
 from stages.scoring.logits import predict_logits
 from stages.sources.model_folder import REASONS, refuse_unsupported
 from stages.training import trainer

@@ -16,7 +16,7 @@ from stages.core import paths
 from stages.core.artefacts import read_json
 from stages.core.methods import FACTS
 from stages.core.params import Params, load_params
-from stages.reporting.card import export_card, model_card
+from stages.reporting.page import export_card, model_card
 from stages.tools.export import Wanted
 from tests.support import exports
 from tests.support.example_results import HOSTILE, example

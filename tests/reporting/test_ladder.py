@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from stages.reporting.ladder import against_full, build_ladder, comparison_figures
+from stages.reporting.details import against_full, build_ladder
 from stages.reporting.records import record_of
-from stages.reporting.significance import paired_gain
 from tests.support.predictions import frame
 
 BASE = {"accuracy": 0.7, "majority": 0.5, "untrained": 0.45, "untrained_sd": 0.02, "l2": 0.001}
@@ -20,23 +18,6 @@ FULL = {
     "accuracy_adapter_high": 0.92,
     "seconds": 95.2,
 }
-
-
-def test_the_comparison_of_a_case_by_hand() -> None:
-    base = np.array([True] * 5 + [False] * 5)
-    adapter = np.array([False] + [True] * 8 + [False])
-    tfidf = np.array([True] * 9 + [False])
-    found = comparison_figures(paired_gain(base, adapter), paired_gain(tfidf, adapter))
-    assert (found["rows"], found["fixed"], found["broken"]) == (10, 4, 1)
-    assert (found["accuracy_base"], found["accuracy_adapter"]) == (0.5, 0.8)
-    assert found["accuracy_gain"] == pytest.approx(0.3)
-    assert found["accuracy_base_low"] == pytest.approx(0.236593)  # Wilson, 5 of 10
-    assert found["mcnemar_p"] == 0.375  # 2 * (1 + 5) / 2**5
-    assert (found["accuracy_tfidf"], found["accuracy_gain_tfidf"]) == (0.9, -0.1)
-    assert (found["fixed_tfidf"], found["broken_tfidf"], found["mcnemar_p_tfidf"]) == (0, 1, 1)
-    none, every = np.zeros(100, dtype=bool), np.ones(100, dtype=bool)
-    tiny = comparison_figures(paired_gain(none, every), paired_gain(none, every))
-    assert 0 < tiny["mcnemar_p"] < 1e-29  # not rounded to zero
 
 
 def test_the_rungs_are_sorted() -> None:

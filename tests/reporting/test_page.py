@@ -1,7 +1,5 @@
 """The page and the Markdown: complete, the same each time, and safe from hostile labels."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from html import escape
@@ -12,7 +10,7 @@ import pytest
 from stages.core.params import Params, load_params
 from stages.reporting import figures, page
 from stages.reporting.answer import use
-from stages.reporting.card import model_card
+from stages.reporting.page import model_card
 from stages.reporting.records import Check, record_of
 from stages.reporting.results import MODELS, Results, percent, points
 from tests.support.example_results import HOSTILE, example

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,21 @@ from stages.core import paths
 from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting.records import (
+    SEARCH_KEYS,
     Check,
     Record,
     digest_of_rows,
     exports_of,
+    read_curve,
     read_records,
+    read_search,
     record_export,
     record_of,
     records_of_run,
     right_of,
     settings_of,
     store,
+    write_search,
 )
 from stages.reporting.significance import gain_interval
 from tests.support.predictions import frame
@@ -81,14 +86,6 @@ def test_a_record_replaces_one_of_the_same_key() -> None:
         ("b", "bf16", [1, 2]),
         ("b", "fp32", [1]),
     ]
-
-
-@pytest.mark.parametrize("content", ["{", '{"settings": "a"}', '[{"seeds": [1]}]', "[3]"])
-def test_a_damaged_file_of_records_is_no_traceback(content: str) -> None:
-    paths.SEEDS.parent.mkdir(parents=True)
-    paths.SEEDS.write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=r"git checkout HEAD -- metrics/records/seeds\.json"):
-        read_records()
 
 
 def entry(params: Params, rows: str, **values: Any) -> dict[str, Any]:
@@ -171,19 +168,41 @@ def test_an_export_is_recorded_in_place_of_the_last_one_of_its_kind() -> None:
     assert exports_of({"adapter_model.safetensors": "bb"}) == {}  # of another adapter
 
 
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        ("[", "Invalid JSON"),
-        ('{"onnx fp32": 3}', "onnx fp32"),
-        (json.dumps({"onnx fp32": {"check": CHECK}}), "onnx fp32: adapter: Field required"),
-        ('{"onnx fp32": {"adapter": {}, "check": {"rows": 3}}}', "check: largest_difference"),
-    ],
-)
-def test_a_damaged_record_of_exports_is_one_line(content: str, what: str) -> None:
-    paths.EXPORTS.parent.mkdir(parents=True)
-    paths.EXPORTS.write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=what) as caught:
-        exports_of(ADAPTER)
-    assert str(caught.value).startswith("error: metrics/records/exports.json: ")
-    assert "git checkout HEAD -- metrics/records/exports.json" in str(caught.value)
+DAMAGED: list[tuple[Path, Callable[[], Any], str, str]] = [
+    *(
+        (paths.SEEDS, read_records, content, what)
+        for content, what in (
+            ("{", "not valid JSON"),
+            ('{"settings": "a"}', "not a list of records"),
+            ('[{"seeds": [1]}]', "not a list of records"),
+        )
+    ),
+    *(
+        (paths.EXPORTS, lambda: exports_of(ADAPTER), content, what)
+        for content, what in (
+            ("[", "Invalid JSON"),
+            ('{"onnx fp32": 3}', "onnx fp32"),
+            (json.dumps({"onnx fp32": {"check": CHECK}}), "onnx fp32: adapter: Field required"),
+            ('{"onnx fp32": {"adapter": {}, "check": {"rows": 3}}}', "check: largest_difference"),
+        )
+    ),
+    (paths.CURVE, lambda: read_curve("x"), "curve,rows\nx,1\n", "not a record of bert-lora curve"),
+    (paths.SEARCH, read_search, "{", "not valid JSON"),
+    (paths.SEARCH, read_search, '{"best": null}', "lacks one of study"),
+    (paths.SEARCH_TABLE, read_search, "\0\n", "not a table of trials"),
+    (paths.SEARCH_TABLE, read_search, "trial,phase\n1,search\n", "not a table of trials"),
+]
+
+
+@pytest.mark.parametrize(("path", "read", "content", "what"), DAMAGED)
+def test_a_damaged_record_is_one_line_with_what_restores_it(
+    path: Path, read: Callable[[], Any], content: str, what: str
+) -> None:
+    write_search([], {key: {} for key in SEARCH_KEYS})
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        read()
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"error: {path}: ")
+    assert what in line
+    assert f"git checkout HEAD -- {path}" in line

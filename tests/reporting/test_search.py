@@ -1,12 +1,9 @@
 """The record of a search, what of it belongs to a run, and its figures."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stages.core import paths
-from stages.core.errors import DataError
 from stages.reporting.figures import draw_search
 from stages.reporting.records import (
     history,
@@ -56,37 +53,6 @@ def rows(number: int = 6) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("tmp_cwd")
-def test_a_record_is_read_as_it_was_written() -> None:
-    assert read_search() is None
-    write_search(rows(), found())
-    read = read_search()
-    assert read is not None
-    third = read[0].iloc[2]
-    assert third[["validation_loss", "lora.r", "state"]].tolist() == ["0.32", "32", "complete"]
-    assert third["validation_accuracy"] == ""
-    assert read[1]["best"] == BEST
-
-
-@pytest.mark.usefixtures("tmp_cwd")
-@pytest.mark.parametrize(
-    ("path", "content", "fault"),
-    [
-        (paths.SEARCH, b"{", "not valid JSON"),
-        (paths.SEARCH, b'{"best": null}', "lacks one of study"),
-        (paths.SEARCH_TABLE, b"\xff\n", "search.csv: .*decode"),
-        (paths.SEARCH_TABLE, b"trial,phase\n1,search\n", "not a table of trials"),
-    ],
-)
-def test_a_damaged_record_is_named_with_what_restores_it(
-    path: Path, content: bytes, fault: str
-) -> None:
-    write_search(rows(), found())
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"{fault}.*run: git checkout HEAD -- {path}"):
-        read_search()
-
-
-@pytest.mark.usefixtures("tmp_cwd")
 @pytest.mark.parametrize(
     ("run", "best", "sentence"),
     [
@@ -94,8 +60,8 @@ def test_a_damaged_record_is_named_with_what_restores_it(
         ({}, {}, "the settings that were found best"),
         ({}, BEST, "the same"),
         ({}, None, "the same"),
-        ({"lora__r": 8}, BEST, f"lora.r=8, train.epochs=2, {RATE}=0.001"),
-        ({"train__patience": 1, "seed": 3}, BEST, "the same, but also train.patience=1"),
+        ({"lora__r": 8}, BEST, "lora.r=8"),
+        ({"train__patience": 1, "seed": 3}, BEST, "train.patience=1"),
     ],
 )
 def test_a_run_is_told_how_it_relates_to_the_search(

@@ -1,15 +1,13 @@
 """A comparison in one sentence, p-values for people, and what the report answers."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stages.compare import beside_accuracy
 from stages.reporting.answer import advice, caveats, facts, left_out, use, weakest
-from stages.reporting.gather import beside_accuracy
 from stages.reporting.results import Results, between, headline, points, shown_p
 from stages.reporting.significance import Gain, paired_gain
 from tests.support.example_results import example

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core.params import Params
-from stages.reporting import details, ladder
+from stages.reporting import details
 from stages.reporting.answer import caveats
 from stages.reporting.results import MODELS, Results, headline
 from stages.reporting.significance import paired_gain
@@ -66,7 +66,7 @@ def example(
         over_tfidf=over_tfidf,
         verdict=headline(gain, over_tfidf, []),
         details=scores,
-        ladder=ladder.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}, "1.5 MB"),
+        ladder=details.build_ladder(BASE, TFIDF, gain.second, "lora", rows, {}, "1.5 MB"),
         against_full=None,
         rows=described,
         groups=details.count_groups(described),

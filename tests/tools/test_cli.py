@@ -1,16 +1,17 @@
 """The command `bert-lora` itself: help, usage errors, and what it imports before it works."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from stages.core import paths
 from stages.core.errors import UserError
+from stages.tools.cli import enter_models, enter_project
 from tests.support.command import Command
 from tests.support.tiny import ROOT
 
@@ -104,3 +105,38 @@ def test_the_help_has_every_subcommand_in_its_group_and_every_exit_code(command:
 
 def test_the_version_is_that_of_the_package(command: Command) -> None:
     assert command("--version").out == f"bert-lora {version('bert-lora-dvc')}\n"
+
+
+@pytest.mark.parametrize("name", ["compare", "seeds", "verify"])
+def test_outside_a_project_a_subcommand_ends_in_one_line(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    result = command(name, *(["2"] if name == "seeds" else []))
+    assert result.code == 5
+    assert "neither this folder nor one above it holds dvc.yaml and stages/" in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("enter", "adapter", "entered"),
+    [
+        (enter_project, "a", "."),
+        (enter_models, "a", "a"),  # rather than the project
+        (enter_models, None, "."),
+    ],
+)
+def test_the_nearest_folder_that_serves_is_entered(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    enter: Callable[[], None],
+    adapter: str | None,
+    entered: str,
+) -> None:
+    for name in ("stages", "a/b", *([f"a/{paths.ADAPTER}"] if adapter else [])):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path / "a/b")
+    enter()
+    assert Path.cwd() == tmp_path / entered

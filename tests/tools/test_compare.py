@@ -1,11 +1,8 @@
 """`bert-lora compare` between real revisions: the verdict, the checks, and what cannot be had."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import chdir
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +15,7 @@ from stages.reporting.results import verdict
 from stages.reporting.significance import paired_gain
 from stages.tools import compare
 from stages.tools.compare import read_run
-from tests.support.small_project import bert_lora, make, run_successfully
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "project"
-    with chdir(Path.cwd()):
-        make(folder)
-    return folder
-
-
-@pytest.fixture
-def _inside(made: Path, tmp_path: Path) -> Iterator[None]:
-    shutil.copytree(made, tmp_path / "copy", symlinks=True)
-    with chdir(tmp_path / "copy"):
-        yield
+from tests.support.small_project import bert_lora, run_successfully
 
 
 def in_project(test: Callable[..., None]) -> Callable[..., None]:

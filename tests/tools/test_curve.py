@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 from stages.core import paths
-from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting.figures import draw_curve
-from stages.reporting.records import curve_advice, read_curve
+from stages.reporting.records import curve_advice
 from stages.tools import curve as module
 from tests.support.tiny import changed
 
@@ -102,10 +101,3 @@ def test_what_is_said_follows_from_the_intervals(gains: dict[int, list[float]], 
     change = 100 * (np.mean(gains[200]) - np.mean(gains[100]))
     assert f"From 100 to 200 rows its accuracy changes by {change:+.1f} points" in said
     assert draw_curve(trainings(gains)).axes[0].get_xticks().tolist() == [100, 200]
-
-
-def test_a_damaged_record_is_refused(project: Path) -> None:
-    (project / paths.CURVE).parent.mkdir(parents=True, exist_ok=True)
-    (project / paths.CURVE).write_text("curve,rows\nx,1\n")
-    with pytest.raises(DataError, match="not a record of bert-lora curve"):
-        read_curve("x")

@@ -1,6 +1,5 @@
 """The command `bert-lora export`: checked against the adapter, in place whole or not at all."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from stages.core import paths
 from stages.core.artefacts import read_json, sha256_of
 from stages.reporting.records import Check
 from stages.tools import export
-from stages.tools.export import show
 from stages.tools.predictor import open_predictor
 from tests.support.command import Command
 from tests.support.tiny import ROOT
@@ -164,33 +162,19 @@ def test_a_mistake_ends_in_one_line(
     assert result.err.count("\n") == result.err.count(" Fix: ") == 1
 
 
-def test_a_disk_without_room_is_said_before_anything_is_scored(
-    call: Command, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stages.running.dvc.room", lambda _: 1_000_000)
-    result = call("export", "new/out")
-    assert (result.code, result.out) == (5, "")
-    assert f"{project}/new/out: 1 MB free, 2" in result.err
-    assert result.err.count("\n") == 1
-    assert not (project / "new").exists()
-
-
 def test_an_export_that_is_worse_beyond_chance_is_said_to_be(
-    capsys: pytest.CaptureFixture[str],
+    call: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures: dict[str, Any] = {
         **{"rows": 100, "largest_difference": 1.5, "flipped": 12, "fixed": 2, "broken": 10},
         **{"accuracy": 0.8, "adapter_accuracy": 0.88, "mcnemar_p": 0.0386, "bytes": 2_500_000},
         **{"rows_per_second": 1234.5, "single_ms": 2.25, "threads": 2},
     }
-    show(Check(**figures))
-    shown = capsys.readouterr()
-    assert shown.err == (
-        "warning: less accurate than the adapter, beyond chance: 10 rows broken, 2 fixed\n"
-    )
-    assert json.loads(shown.out) == figures
-    show(Check(**figures | {"fixed": 10, "broken": 2}))
-    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(export, "check_export", lambda *_: Check(**figures))
+    said = "warning: less accurate than the adapter, beyond chance: 10 rows broken, 2 fixed\n"
+    assert call("export", "out", "--tolerance", "9").err.endswith(said)
+    figures |= {"fixed": 10, "broken": 2}
+    assert "warning" not in call("export", "out", "--tolerance", "9", "--force").err
 
 
 def test_flips_and_the_paired_test_are_counted(

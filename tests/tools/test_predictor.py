@@ -60,33 +60,27 @@ def models_alone(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("name", ["adapter", "base"])
-def test_models_answer_as_the_stages_recorded(models_alone: Path, name: str) -> None:
+def test_models_answer_as_the_stages_recorded_and_say_what_they_are(
+    models_alone: Path, params: Params, name: str
+) -> None:
     texts = pd.read_parquet(models_alone / paths.TEST)["text"].tolist()
     path = {"adapter": paths.ADAPTER_PREDICTIONS, "base": paths.BASE_PREDICTIONS}[name]
     recorded = predictions.read_predictions(models_alone / path, str(path), "")
     predictor = open_predictor(compute=COMPUTE, base=name == "base")
-    found = predictor.shares(predictor.logits(texts))
-    np.testing.assert_allclose(found, predictions.probabilities_of(recorded), atol=2e-6)
-    np.testing.assert_array_equal(predictor.logits(texts), predictor.logits(texts))
-    np.testing.assert_allclose(
-        predictor.logits(texts[3:4]), predictor.logits(texts)[3:4], atol=1e-5
-    )
-
-
-@pytest.mark.parametrize("base", [False, True])
-def test_models_say_what_they_are(project: Path, params: Params, base: bool) -> None:
-    predictor = open_predictor(compute=COMPUTE, base=base)
-    manifest = read_json(paths.ADAPTER_MANIFEST)
-    weights = paths.HEAD_WEIGHTS if base else paths.ADAPTER_WEIGHTS
-    assert predictor.description == ("base fp32" if base else "adapter fp32")
-    assert predictor.labels == manifest["labels"] == LABELS
+    found = predictor.logits(texts)
+    shares = predictor.shares(found)
+    np.testing.assert_allclose(shares, predictions.probabilities_of(recorded), atol=2e-6)
+    np.testing.assert_array_equal(predictor.logits(texts), found)
+    np.testing.assert_allclose(predictor.logits(texts[3:4]), found[3:4], atol=1e-5)
+    weights, fit = {
+        "adapter": (paths.ADAPTER_WEIGHTS, paths.ADAPTER_MANIFEST),
+        "base": (paths.HEAD_WEIGHTS, paths.HEAD_FIT),
+    }[name]
+    assert predictor.description == f"{name} fp32"
+    assert predictor.labels == LABELS
     assert predictor.max_length == params.data.max_length == 32
-    assert (
-        predictor.temperature
-        == (read_json(paths.HEAD_FIT) if base else manifest)["temperature"]
-        != 1
-    )
-    assert predictor.sha256 == sha256_of(project / weights)
+    assert predictor.temperature == read_json(fit)["temperature"] != 1
+    assert predictor.sha256 == sha256_of(weights)
     fits = "good " * 30  # two tokens are special
     assert predictor.lengths([fits, fits + "bad", "bad"]) == [32, 33, 3]
     np.testing.assert_array_equal(predictor.logits([fits]), predictor.logits([fits + "bad"]))

@@ -1,14 +1,10 @@
 """`bert-lora seeds`: real experiments, taken up where they were left, and their figures."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +16,9 @@ from stages.core.params import HeadParams, load_params
 from stages.reporting.records import settings_of
 from stages.tools import seeds
 from stages.tools.compare import Run
+from stages.tools.seeds import experiments_of_head, state_of
 from tests.support.predictions import frame
-from tests.support.small_project import bert_lora, make, run_successfully, set_param
+from tests.support.small_project import bert_lora, run_successfully, set_param
 from tests.support.tiny import ROOT
 
 MADE_OF = {"training rows": "a", "base": "b", "code": "c"}
@@ -49,20 +46,6 @@ def start_bert_lora(*arguments: str) -> subprocess.Popen[str]:
         start_new_session=True,
         text=True,
     )
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "project"
-    with chdir(Path.cwd()):
-        make(folder)
-    return folder
-
-
-@pytest.fixture
-def _inside(made: Path) -> Iterator[None]:
-    with chdir(made):
-        yield
 
 
 @pytest.mark.usefixtures("_inside")
@@ -139,17 +122,14 @@ def test_seeds_are_experiments_and_a_second_call_goes_on() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_inside")
 def test_an_interrupt_lets_dvc_clear_up_and_leaves_no_traceback() -> None:
-    script = Path("make.py").read_text(encoding="utf-8")
-    Path("make.py").write_text(script + LINGER, encoding="utf-8")
-    try:
-        process = start_bert_lora("seeds", "1")
-        assert process.stdout is not None
-        while "started" not in process.stdout.readline():
-            assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        output = process.stdout.read()
-    finally:
-        Path("make.py").write_text(script, encoding="utf-8")
+    with Path("make.py").open("a", encoding="utf-8") as script:
+        script.write(LINGER)
+    process = start_bert_lora("seeds", "1")
+    assert process.stdout is not None
+    while "started" not in process.stdout.readline():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    output = process.stdout.read()
     assert process.wait() == 130
     assert "cleared up" in output
     assert "interrupted: the same command continues from here" in output
@@ -166,11 +146,8 @@ def test_a_change_between_two_seeds_stops_it(monkeypatch: pytest.MonkeyPatch) ->
 
     original = seeds.run
     monkeypatch.setattr(seeds, "run", run_and_edit)
-    try:
-        with pytest.raises(HostError, match="seed 2: the project changed since the first seed"):
-            seeds.seeds(load_params(), 2, ("train.learning_rate=0.0008",))
-    finally:
-        run_successfully("git", "checkout", "-q", "params.yaml")
+    with pytest.raises(HostError, match="seed 2: the project changed since the first seed"):
+        seeds.seeds(load_params(), 2, ("train.learning_rate=0.0008",))
 
 
 @pytest.mark.slow
@@ -180,3 +157,53 @@ def test_a_run_that_fails_is_named() -> None:
     assert done.returncode == 5
     assert done.stderr.splitlines()[-1].startswith("error: seed 1: its run failed, see above.")
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def _clone(tmp_cwd: Path) -> None:
+    """Make the working folder a git clone with one commit."""
+    assert Path.cwd() == tmp_cwd
+    run_successfully("git", "init", "-q")
+    for key, value in (("user.name", "Test"), ("user.email", "test@example.org")):
+        run_successfully("git", "config", key, value)
+    for name in ("params.yaml", "README.md", "metrics/base.json", ".git/info/exclude"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("data\n", encoding="utf-8")
+    run_successfully("git", "add", "-A")
+    run_successfully("git", "commit", "-qm", "first")
+
+
+@pytest.mark.usefixtures("_clone")
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("params.yaml", True),
+        ("data/raw/mine.csv", True),  # which git does not see
+        ("README.md", False),
+        ("metrics/base.json", False),
+    ],
+)
+def test_only_a_change_that_a_run_depends_on_gives_another_name(name: str, counts: bool) -> None:
+    before = state_of(())
+    assert state_of(("lora.r=4",)) != before == state_of(())
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text("new\n", encoding="utf-8")
+    first = state_of(())
+    Path(name).write_text("newer\n", encoding="utf-8")
+    assert len({before, first, state_of(())}) == (3 if counts else 1)
+
+
+@pytest.mark.usefixtures("_clone")
+def test_experiments_of_another_commit_do_not_count() -> None:
+    first = run_successfully("git", "rev-parse", "HEAD").strip()
+    run_successfully("git", "update-ref", f"refs/exps/{first[:2]}/{first[2:]}/seeds-1", "HEAD")
+    assert experiments_of_head() == {"seeds-1"}
+    run_successfully("git", "commit", "-q", "--allow-empty", "-m", "second")
+    assert experiments_of_head() == set()
+
+
+def test_outside_a_clone_it_is_one_line(tmp_cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_cwd.parent))
+    with pytest.raises(HostError, match=r"git diff: .* Fix: work in a git clone") as caught:
+        state_of(())
+    assert len(str(caught.value).splitlines()) == 1

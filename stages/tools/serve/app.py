@@ -1,16 +1,21 @@
-"""The paths of the server: what each takes, checks and answers."""
+"""The paths of the server: what each takes, checks and answers.
+
+Texts that wait are computed together, by one thread. Nothing waits for a batch to fill.
+"""
 
 import asyncio
+import heapq
 import ipaddress
 import re
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +35,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.core.errors import UserError, printable
 from stages.tools.predictor import Logits, Predictor, fault_of
-from stages.tools.serve.batcher import Batcher, BusyError
 
 JSON = "application/json"
 PROBES = ("/health", "/ready", "/metrics")
@@ -50,6 +54,9 @@ NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_co
 STATIC = Path(__file__).parent / "static"
 INFO = ("description", "labels", "max_length", "temperature", "sha256")
 Json = dict[str, Any]
+# Of a batch, about 2,048 tokens: enough to keep a processor busy, and so few that a text which
+# comes next, or the end of the server, waits for a fraction of a second.
+CHARACTERS = 8192
 METHOD = "leaving out one word at a time"
 MOST_WORDS = 300
 # A word, or one character of a script that is written without spaces.
@@ -75,6 +82,11 @@ class RefusedError(HTTPException):
     def __init__(self, status: int, what: str, fix: str) -> None:
         super().__init__(status, what, {"Retry-After": RETRY_AFTER} if status == 503 else None)
         self.fix = fix
+
+
+def stopping() -> RefusedError:
+    """Return what is said once the server has been told to stop."""
+    return RefusedError(503, "the server is stopping", "try again later")
 
 
 def refusal(error: HTTPException) -> JSONResponse:
@@ -132,12 +144,6 @@ class Envelope:
     service: "Service"  # what it answers with
     hosts: Hosts  # names that requests may give
     paths: set[str]  # that it has
-    stopping: bool = False
-
-    def stop(self) -> None:
-        """Refuse what waits and what comes from now on."""
-        self.stopping = True
-        self.service.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -152,7 +158,9 @@ class Envelope:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                if self.stopping or status == 408:  # the rest of the request is not read
+                if (
+                    self.service.batcher.closed or status == 408
+                ):  # the rest of the request is not read
                     headers["Connection"] = "close"
             await send(message)
 
@@ -174,8 +182,8 @@ class Envelope:
     def _refused(self, scope: Scope) -> RefusedError | None:
         """Return why the application is not even asked, or None."""
         headers, path = Headers(scope=scope), scope["path"]
-        if self.stopping and path not in PROBES:
-            return RefusedError(503, "the server is stopping", "try again later")
+        if self.service.batcher.closed and path not in PROBES:
+            return stopping()
         host = headers.get("host", "")
         if not self.hosts.allow(host, path):
             what = f"Host {printable(host) or 'missing'}: not a name of this server"
@@ -214,10 +222,10 @@ class Envelope:
 class Limits:
     """How much a client may ask for, and how much waits."""
 
-    body_bytes: int  # of a request
-    texts: int  # of a request
-    characters: int  # of a text
-    waiting: int = 1024  # texts; what would exceed it is refused
+    body_bytes: int = 1 << 20  # of a request
+    texts: int = 256  # of a request
+    characters: int = 10_000  # of a text
+    waiting: int = 1024  # texts, of answers and of explanations; where none waits, any number
     batch: int = 64  # texts that are computed together
 
 
@@ -253,8 +261,110 @@ class ExplainRequest(Body):
 Scored = tuple[Logits, bool]  # of a text: (classes,), and whether it is longer than what is read
 
 
+@dataclass(order=True)
+class Waiting:
+    """A text that waits; what explains comes last, else the first come is the first served."""
+
+    explain: bool
+    number: int
+    model: str = field(compare=False)  # that is to answer
+    text: str = field(compare=False)
+    answer: "asyncio.Future[Scored]" = field(compare=False)
+
+
+@dataclass
+class Batcher:
+    """Computes batches of one model in a thread; all else happens in the event loop.
+
+    Explanations have batches of their own, and only while no other text waits.
+    """
+
+    # From a model's name and texts to an answer to each, in order.
+    compute: Callable[[str, list[str]], Sequence[Scored]]
+    limits: Limits
+    closed: bool = False
+    _queue: list[Waiting] = field(default_factory=list)  # a heap
+    _some: asyncio.Event = field(default_factory=asyncio.Event)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def waiting(self, explain: bool = False) -> int:
+        """Return how many texts wait for somebody who has not left."""
+        return sum(one.explain == explain and not one.answer.done() for one in self._queue)
+
+    def submit(
+        self, model: str, texts: Sequence[str], explain: bool = False
+    ) -> "asyncio.Future[list[Scored]]":
+        """Return the future answers to the texts; if it is cancelled, no more are computed.
+
+        Raises:
+            RefusedError: if too much waits, or the server is stopping.
+        """
+        if self.closed:
+            raise stopping()
+        waiting = self.waiting(explain)
+        if waiting and waiting + len(texts) > self.limits.waiting:
+            raise RefusedError(503, "too many requests wait", "try again later")
+        answers = [asyncio.get_running_loop().create_future() for _ in texts]
+        for text, answer in zip(texts, answers, strict=True):
+            one = Waiting(explain, next(self._numbers), model, text, answer)
+            heapq.heappush(self._queue, one)
+        self._some.set()
+        job = asyncio.gather(*answers)
+        # asyncio logs an error that nobody asks for, as when the client has left.
+        job.add_done_callback(lambda job: job.cancelled() or job.exception())
+        return job
+
+    def close(self) -> None:
+        """Refuse what waits and what comes from now on; the running batch is still answered."""
+        self.closed = True
+        for one in self._queue:
+            if not one.answer.done():
+                one.answer.set_exception(stopping())
+
+    async def run(self) -> None:
+        """Compute batches until cancelled."""
+        thread, loop = ThreadPoolExecutor(1, "batches"), asyncio.get_running_loop()
+        while await self._some.wait():
+            batch = self._take()
+            if not batch:
+                self._some.clear()
+                continue
+            texts = [one.text for one in batch]
+            results = await loop.run_in_executor(thread, self._results, batch[0].model, texts)
+            for one, result in zip(batch, results, strict=True):
+                if one.answer.done():  # whoever asked has left
+                    continue
+                if isinstance(result, Exception):
+                    one.answer.set_exception(result)
+                else:
+                    one.answer.set_result(result)
+
+    def _take(self) -> list[Waiting]:
+        """Return the next batch."""
+        batch: list[Waiting] = []
+        room = CHARACTERS
+        while self._queue and len(batch) < self.limits.batch and room > 0:
+            first, following = (batch or self._queue)[0], self._queue[0]
+            if (first.explain, first.model) != (following.explain, following.model):
+                break
+            one = heapq.heappop(self._queue)
+            if not one.answer.done():
+                batch.append(one)
+                room -= len(one.text)
+        return batch
+
+    def _results(self, model: str, texts: list[str]) -> Sequence[Scored | Exception]:
+        """Return the answers; where a batch fails, each text alone, and its error in its place."""
+        try:
+            return self.compute(model, texts)
+        except Exception as error:
+            if len(texts) == 1:
+                return [error]
+        return [result for text in texts for result in self._results(model, [text])]
+
+
 class Service:
-    """What answers: the models, loaded once, the queues before them, and what is counted.
+    """What answers: the models, loaded once, the queue before them, and what is counted.
 
     Args:
         models: `model`, and `base` where it is served.
@@ -270,33 +380,39 @@ class Service:
         self.seconds = prometheus.Histogram(
             "bert_lora_request_seconds", "To answer.", ("path",), registry=self.meters
         )
-        texts = counter("bert_lora_texts", "Texts that were computed.")
-        thread = ThreadPoolExecutor(1, "batches")
-        self.batchers = {
-            name: Batcher(partial(score, model), thread, limits.batch, limits.waiting, texts.inc)
-            for name, model in models.items()
-        }
+        self.texts = counter("bert_lora_texts", "Texts that were computed.")
+        self.batcher = Batcher(self._score, limits)
         for name, explain in (("texts", False), ("explanations", True)):
             about = f"Of {name}, how many wait."
             gauge = prometheus.Gauge(f"bert_lora_waiting_{name}", about, registry=self.meters)
-            gauge.set_function(partial(self.waiting, explain))
-
-    def waiting(self, explain: bool) -> int:
-        """Return how many texts wait, of answers or of explanations."""
-        return sum(one.waiting(explain) for one in self.batchers.values())
+            gauge.set_function(partial(self.batcher.waiting, explain))
 
     @asynccontextmanager
     async def computing(self, _: FastAPI) -> AsyncIterator[None]:
         """Compute what is submitted while the server runs."""
-        tasks = [asyncio.create_task(batcher.run()) for batcher in self.batchers.values()]
+        task = asyncio.create_task(self.batcher.run())
         yield
-        for task in tasks:
-            task.cancel()
+        task.cancel()
 
-    def close(self) -> None:
-        """Refuse what waits, and what is submitted from now on."""
-        for batcher in self.batchers.values():
-            batcher.close()
+    def _score(self, name: str, texts: list[str]) -> list[Scored]:
+        scored = score(self.models[name], texts)
+        self.texts.inc(len(texts))
+        return scored
+
+    async def health(self) -> Json:
+        """Say that the process is alive."""
+        return {"status": "alive"}
+
+    async def ready(self) -> Json:
+        """Say whether requests are accepted."""
+        if self.batcher.closed:
+            raise stopping()
+        return {"status": "ready"}
+
+    async def metrics(self) -> Response:
+        """Report counters to Prometheus."""
+        lines = prometheus.generate_latest(self.meters)
+        return Response(lines, media_type="text/plain; version=0.0.4")
 
     async def predict(self, wanted: PredictRequest, request: Request) -> Json:
         """Classify one text, or many."""
@@ -344,7 +460,7 @@ class Service:
         self, request: Request, name: str, texts: list[str], explains: bool = False
     ) -> list[Scored]:
         """Return what a model says; once the client has left, nothing more is computed."""
-        job = self.batchers[name].submit(texts, explains)
+        job = self.batcher.submit(name, texts, explains)
         gone = asyncio.create_task(_left(request))
         both: set[asyncio.Future[Any]] = {job, gone}
         try:
@@ -374,37 +490,18 @@ def make_app(service: Service, hosts: Hosts) -> Envelope:
         lifespan=service.computing,
         telemetry=NO_TELEMETRY,
         exception_handlers=dict.fromkeys(
-            (RequestValidationError, HTTPException, BusyError, UserError, Exception), refuse
+            (RequestValidationError, HTTPException, UserError, Exception), refuse
         ),
     )
-
-    @app.get("/health")
-    async def health() -> Json:
-        """Say that the process is alive."""
-        return {"status": "alive"}
-
-    @app.get("/ready")
-    async def ready() -> Json:
-        """Say whether requests are accepted."""
-        if envelope.stopping:
-            raise RefusedError(503, "the server is stopping", "try again later")
-        return {"status": "ready"}
-
-    @app.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
-        """Report counters to Prometheus."""
-        return Response(
-            prometheus.generate_latest(service.meters), media_type="text/plain; version=0.0.4"
-        )
-
-    app.post("/predict")(service.predict)
-    app.post("/explain")(service.explain)
-    app.get("/info")(service.info)
+    for asked in (service.predict, service.explain):
+        app.post(f"/{asked.__name__}")(asked)
+    for told in (service.health, service.ready, service.info):
+        app.get(f"/{told.__name__}")(told)
+    app.get("/metrics", response_class=Response)(service.metrics)
     for name in ("", "page.css", "page.js", "page.svg"):
         app.add_route(f"/{name}", partial(_page, STATIC / (name or "index.html")))
     paths = {route.path for route in app.routes if isinstance(route, Route)}
-    envelope = Envelope(app, service, hosts, paths)
-    return envelope
+    return Envelope(app, service, hosts, paths)
 
 
 def checked(texts: list[str], limits: Limits) -> list[str]:
@@ -453,8 +550,6 @@ async def refuse(_: Request, error: Any) -> Response:
             what, status = f"body: not valid JSON: {printable(first['ctx']['error'])}", 400
         more = f", and {len(others)} more" if others else ""
         error = RefusedError(status, what + more, "see openapi.json for what is expected")
-    elif isinstance(error, BusyError):
-        error = RefusedError(503, str(error), "try again later")
     elif isinstance(error, UserError):
         error = RefusedError(500, *error.faults[0])
     elif not isinstance(error, HTTPException):

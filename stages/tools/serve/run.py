@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stages.core import paths
-from stages.core.errors import HostError, ModelError, printable
+from stages.core.errors import HostError, printable
 from stages.core.params import ComputeParams
 from stages.running.run import threads_of
 from stages.tools.predictor import open_predictor
@@ -34,22 +34,20 @@ CONNECTIONS, BACKLOG = 1024, 256  # at most; fewer where the process may open fe
 def run(
     folder: Path | None,
     compute: ComputeParams,
-    limits: Limits,
     host: str,
     port: int,
     allow_host: list[str],
-    base: bool | None,
+    base: bool,
 ) -> int:
     """Serve until told to stop, and return the exit code.
 
     Args:
         folder: of `bert-lora export`; None is models/ in the working folder.
         compute: device, precision and threads.
-        limits: how much a client may ask for.
         host: name or address to listen on.
         port: 0 chooses a free one.
         allow_host: further names that requests may give the server.
-        base: whether to serve the base too; None: beside an adapter.
+        base: whether to serve the base too, where the adapter of models/ is served.
     """
     listener = listen(host, port)
     address, port = listener.getsockname()[:2]
@@ -57,14 +55,11 @@ def run(
         reach = "whoever reaches this address can ask, without password or encryption"
         print(f"warning: {printable(host)}: {reach}: put a proxy in front of it", file=sys.stderr)
     models = {"model": open_predictor(folder, compute, threads_of(compute))}
-    if base or (base is None and folder is None and paths.HEAD.is_dir()):
+    if base and folder is None and paths.HEAD.is_dir():
         models["base"] = open_predictor(None, compute, base=True)
-        if models["base"].labels != models["model"].labels:
-            what = f"{printable(folder, 200)}: its classes are not those of models/base"
-            raise ModelError(what, "leave out --base, or export the adapter of this project")
     for model in models.values():
         model.logits(["warm up"])
-    app = make_app(Service(models, limits), Hosts(host, address, allow_host))
+    app = make_app(Service(models, Limits()), Hosts(host, address, allow_host))
     where = f"http://{f'[{address}]' if ':' in address else address}:{port} (page: /)"
     print(f"serving {printable(folder or paths.ADAPTER, 200)} at {where}", file=sys.stderr)
     Server(app).run([listener])
@@ -179,6 +174,6 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse what waits, give clients notice, and end."""
-        self._envelope.stop()
+        self._envelope.service.batcher.close()
         await asyncio.sleep(NOTICE)
         await super().shutdown(sockets)

@@ -1,108 +1,93 @@
-"""What waits is computed together: turns, bounds, faults; leaving and the end are in test_run."""
+"""What waits is computed together: order, bounds, faults; leaving and the end are in test_run."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
-from stages.tools.serve.batcher import CHARACTERS, Batcher, BusyError
+from stages.tools.serve.app import CHARACTERS, Batcher, Limits, RefusedError, Scored
 
 
 class Work:
-    """Turns texts into capitals once it is let go; "x" is a fault.
+    """Marks texts as cut once it is let go; "x" is a fault.
 
     Attributes:
-        batches: the texts of each call.
-        sizes: what was counted of each batch.
+        batches: model and texts of each call.
     """
 
     def __init__(self) -> None:
         self.go = threading.Event()
         self.batches: list[str] = []
-        self.sizes: list[int] = []
 
-    def __call__(self, texts: list[str]) -> list[str]:
-        """Return the capitals."""
-        self.batches.append("".join(texts) if max(map(len, texts)) == 1 else str(len(texts)))
+    def __call__(self, model: str, texts: list[str]) -> list[Scored]:
+        """Return that they are cut."""
+        said = "".join(texts) if max(map(len, texts)) == 1 else str(len(texts))
+        self.batches.append(f"{model}: {said}")
         assert self.go.wait(20)
         if "x" in texts:
             raise ValueError("x")
-        return [text.upper() for text in texts]
+        return [(np.zeros(2, np.float32), True)] * len(texts)
 
 
-Test = Callable[["Batcher[str]", Work], Coroutine[Any, Any, None]]
+Test = Callable[[Batcher, Work], Coroutine[Any, Any, None]]
 
 
-def run(test: Test, batch: int = 4, waiting: int = 10) -> None:
+def run(test: Test) -> None:
     """Run a test on a batcher whose thread is busy with a first text."""
     work = Work()
 
     async def inside() -> None:
-        with ThreadPoolExecutor(1) as thread:
-            batcher: Batcher[str] = Batcher(work, thread, batch, waiting, work.sizes.append)
-            task = asyncio.create_task(batcher.run())
-            first = batcher.submit("0")
-            while not work.batches:
-                await asyncio.sleep(0.001)
-            try:
-                await asyncio.wait_for(test(batcher, work), 20)
-            finally:
-                work.go.set()
-            assert await first == ["0"]
-            task.cancel()
+        batcher = Batcher(work, Limits(waiting=10, batch=4))
+        task = asyncio.create_task(batcher.run())
+        first = batcher.submit("m", "0")
+        while not work.batches:
+            await asyncio.sleep(0.001)
+        try:
+            await asyncio.wait_for(test(batcher, work), 20)
+        finally:
+            work.go.set()
+        assert len(await first) == 1
+        task.cancel()
 
     asyncio.run(inside())
 
 
-def test_requests_take_turns_and_explanations_come_last() -> None:
-    async def test(batcher: Batcher[str], work: Work) -> None:
-        jobs = [batcher.submit("ABC", True), batcher.submit("abcdef"), batcher.submit("g")]
-        assert (batcher.waiting(), batcher.waiting(explain=True)) == (7, 3)
-        jobs.append(batcher.submit("hi"))
+def test_answers_come_first_and_a_batch_is_of_one_model_and_bounded() -> None:
+    async def test(batcher: Batcher, work: Work) -> None:
+        jobs = [batcher.submit("m", "ABC", True), batcher.submit("m", "abcde")]
+        assert (batcher.waiting(), batcher.waiting(explain=True)) == (5, 3)
+        jobs += [batcher.submit("base", "gh"), batcher.submit("m", ["a" * (CHARACTERS // 2)] * 3)]
         work.go.set()
-        assert ["".join(answers) for answers in await asyncio.gather(*jobs)] == [
-            *("ABC", "ABCDEF", "G", "HI")
-        ]
-        assert work.batches == ["0", "aghb", "icde", "f", "ABC"]
-        assert work.sizes == [1, 4, 4, 1, 3]
-
-    run(test)
-
-
-def test_a_batch_is_bounded_in_characters_too() -> None:
-    async def test(batcher: Batcher[str], work: Work) -> None:
-        job = batcher.submit(["a" * (CHARACTERS // 2)] * 5)
-        work.go.set()
-        await job
-        assert work.batches == ["0", "2", "2", "1"]
+        assert list(map(len, await asyncio.gather(*jobs))) == [3, 5, 2, 3]
+        assert work.batches == ["m: 0", "m: abcd", "m: e", "base: gh", "m: 2", "m: 1", "m: ABC"]
 
     run(test)
 
 
 def test_too_much_is_refused_and_taken_later() -> None:
-    async def test(batcher: Batcher[str], work: Work) -> None:
-        jobs = [batcher.submit("a" * 12), batcher.submit("b" * 12, True)]  # where none waits
+    async def test(batcher: Batcher, work: Work) -> None:
+        # Where none waits, any number does.
+        jobs = [batcher.submit("m", "a" * 12), batcher.submit("m", "b" * 12, True)]
         for explain in (False, True):
-            with pytest.raises(BusyError, match="too many requests wait"):
-                batcher.submit("c", explain)
+            with pytest.raises(RefusedError, match="too many requests wait"):
+                batcher.submit("m", "c", explain)
         work.go.set()
         await asyncio.gather(*jobs)
-        assert await batcher.submit("c") == ["C"]
+        assert len(await batcher.submit("m", "c")) == 1
 
     run(test)
 
 
 def test_a_fault_stays_with_the_request_that_caused_it() -> None:
-    async def test(batcher: Batcher[str], work: Work) -> None:
-        good, bad, other = (batcher.submit(texts) for texts in ("ab", "x", "c"))
+    async def test(batcher: Batcher, work: Work) -> None:
+        good, bad, other = (batcher.submit("m", texts) for texts in ("ab", "x", "c"))
         work.go.set()
-        assert await good == ["A", "B"]
-        assert await other == ["C"]
+        assert (len(await good), len(await other)) == (2, 1)
         with pytest.raises(ValueError, match="x"):
             await bad
-        assert await batcher.submit("d") == ["D"]
+        assert len(await batcher.submit("m", "d")) == 1
 
     run(test)
