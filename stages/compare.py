@@ -67,7 +67,10 @@ def gather(params: Params) -> Results:
     read = artefacts.read_object
     frames = read_aligned()
     predictions = {name: frames[name] for name in MODELS}
-    rows = details.describe_rows(predictions, read_test_rows(frames["base"]))
+    test = splits.read_split(paths.TEST, splits.read_labels())
+    if set(test.ids) != set(frames["base"]["id"]):
+        raise DataError(f"{paths.BASE_PREDICTIONS}: its rows are not those of {paths.TEST}", AGAIN)
+    rows = details.describe_rows(predictions, pd.read_parquet(paths.TEST))
     labels, targets = labels_of(frames["base"]), targets_of(frames["base"])
     tables = {name: probabilities_of(of) for name, of in predictions.items()}
     right = {name: (f["label"] == f["predicted"]).to_numpy() for name, f in frames.items()}
@@ -153,14 +156,6 @@ def read_aligned() -> dict[str, pd.DataFrame]:
         both = (str(PREDICTIONS["base"]), str(PREDICTIONS[name]))
         frames["base"], frames[name] = aligned(frames["base"], frames[name], both, AGAIN)
     return frames
-
-
-def read_test_rows(base: pd.DataFrame) -> pd.DataFrame:
-    """Return the prepared test rows: id, text, label, and rating where the data has it."""
-    split = splits.read_split(paths.TEST, splits.read_labels())
-    if set(split.ids) != set(base["id"]):
-        raise DataError(f"{paths.BASE_PREDICTIONS}: its rows are not those of {paths.TEST}", AGAIN)
-    return pd.read_parquet(paths.TEST)
 
 
 def read_size() -> dict[str, int]:

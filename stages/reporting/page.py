@@ -164,8 +164,9 @@ def content_of(results: Results) -> dict[str, Any]:
 
 def model_card(results: Results) -> str:
     """Return the model card of the adapter."""
-    params = results.params
-    content = content_of(results)
+    params, scores = results.params, results.details["adapter"]
+    content, data = content_of(results), public_name(params.data.source, "data")
+    on_hub = (hub_name(params.data.source, "data") or "").partition("@")[0]
     lora = params.lora.model_dump()
     same = {f"lora.{key}" for key, value in lora.items() if value == PEFT_DEFAULTS.get(key)}
     unread = (*facts_of(params).unread, "compute.", "data.", "head.", "tfidf.", "model.source")
@@ -178,9 +179,16 @@ def model_card(results: Results) -> str:
         content
         | {
             "settings": settings | {"seed": str(params.seed)},
-            "head": _head_of_adapter(results),
+            "head": _head(
+                facts_of(params).library,
+                params.model.source,
+                [params.train.method, "text-classification", "bert-lora-dvc", "dvc"],
+                (data, on_hub or data.replace(" ", "-")),
+                {"accuracy": scores["accuracy"], "f1": scores["f1_macro"]},
+                [on_hub] if on_hub else None,
+            ),
             "base_on_hub": hub_name(params.model.source, "models"),
-            "source": public_name(params.data.source, "data"),
+            "source": data,
             "known": entries("data").get(params.data.source),
             "libraries": {name: version(name) for name in LIBRARIES},
             "weakest": weakest(results, plain),
@@ -209,20 +217,6 @@ def export_card(record: dict[str, Any], name: str) -> str:
     )
     template = templates.get_template("export.md.j2")
     return template.render(r=record, check=record["check"], name=name, head=head)
-
-
-def _head_of_adapter(results: Results) -> str:
-    params, details = results.params, results.details["adapter"]
-    on_hub = (hub_name(params.data.source, "data") or "").partition("@")[0]
-    name = public_name(params.data.source, "data")
-    return _head(
-        facts_of(params).library,
-        params.model.source,
-        [params.train.method, "text-classification", "bert-lora-dvc", "dvc"],
-        (name, on_hub or name.replace(" ", "-")),
-        {"accuracy": details["accuracy"], "f1": details["f1_macro"]},
-        [on_hub] if on_hub else None,
-    )
 
 
 def _head(

@@ -261,8 +261,6 @@ def export(folder: Path, wanted: Wanted, params: Params, force: bool) -> None:
     with sole_run("export"):
         check_target(folder, force)
         found = _write(folder, wanted, params)
-        record = Record(adapter=read_manifest(paths.ADAPTER)["files"], check=found)
-        record_export(f"{wanted.format} {wanted.precision}", record)
     print(found.model_dump_json(indent=2))
     if found.broken > found.fixed and found.mcnemar_p < ALPHA:
         what = f"beyond chance: {found.broken} rows broken, {found.fixed} fixed"
@@ -297,12 +295,12 @@ def _write(folder: Path, wanted: Wanted, params: Params) -> Check:
     if wanted.format == "merged":
         standard(base.model, base)  # says at once if no class of Transformers will do
     classifier = load_adapter(base, paths.ADAPTER, paths.BASE_MODEL)
-    _say(f"scoring {len(test.texts):,} test rows with the adapter")
+    print(f"scoring {len(test.texts):,} test rows with the adapter ...", file=sys.stderr)
     adapter = predict_logits(classifier, test.texts, max_length, device, "adapter").numpy()
     with replacing(folder) as temporary:
-        _say(f"writing {wanted.format}{', 8-bit weights' if wanted.int8 else ''}")
+        print(f"writing {wanted.format} {wanted.precision} ...", file=sys.stderr)
         record = write_model(temporary, wanted, classifier, max_length, manifest["temperature"])
-        _say("checking it on the same rows in a fresh process")
+        print("checking it on the same rows in a fresh process ...", file=sys.stderr)
         found = check_export(temporary, test.texts, test.targets, adapter, device.threads)
         _refuse_beyond(found, wanted)
         record |= {
@@ -316,13 +314,15 @@ def _write(folder: Path, wanted: Wanted, params: Params) -> Check:
         card = export_card(record, folder.name)
         (temporary / paths.EXPORT_CARD).write_text(card, encoding="utf-8", newline="\n")
         write_json(temporary / paths.EXPORT_RECORD, record)
+    name = f"{wanted.format} {wanted.precision}"
+    record_export(name, Record(adapter=manifest["files"], check=found))
     return found
 
 
 def write_model(
     folder: Path, wanted: Wanted, classifier: Classifier, max_length: int, temperature: float
 ) -> Json:
-    """Write a new folder with model, tokenizer and an export.json that lacks the check; return it.
+    """Write a new folder with model, tokenizer and an export.json whose check is empty; return it.
 
     Args:
         folder: the folder to make.
@@ -358,6 +358,7 @@ def write_model(
         "pooling": classifier.pooling,
         "model": facts | {"class": type(model).__name__},
         "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+        "check": {},
     }
     write_json(folder / paths.EXPORT_RECORD, record)
     return record
@@ -432,7 +433,3 @@ def _refuse_beyond(found: Check, wanted: Wanted) -> None:
             f"({found.flipped} of {found.rows:,} rows flipped); nothing was written",
             f"{other}, or raise --tolerance if that is close enough for you",
         )
-
-
-def _say(what: str) -> None:
-    print(f"{what} ...", file=sys.stderr, flush=True)

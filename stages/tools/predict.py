@@ -198,7 +198,7 @@ def answers(
     while chunk := list(islice(texts, size)):
         size = min(2 * size, LARGEST)
         given += len(chunk)
-        cut += sum(length > own.max_length for length in own.lengths(chunk))
+        cut += sum(own.cut(chunk))
         rows: list[Row] = [{"text": text} for text in chunk]
         tables = {
             who: predictor.shares(predictor.logits(chunk), raw).round(DIGITS).tolist()

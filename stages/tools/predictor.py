@@ -50,17 +50,15 @@ class Predictor:
     temperature: float
     sha256: str  # of the weights that answer
     score: Callable[[list[str]], Logits]  # from texts, at least one, to their logits
-    count: Callable[[list[str]], list[int]]  # from texts to their tokens before they are cut
+    cut: Callable[[list[str]], list[bool]]  # which texts have more tokens than are read
 
     def logits(self, texts: Sequence[str]) -> Logits:
-        """Return the logits, shape (texts, classes), in the order of the texts.
+        """Return the logits, shape (texts, classes), in the order of the texts, at least one.
 
         Raises:
             NumericsError: if one of them is not finite.
         """
-        logits = np.empty((0, len(self.labels)), dtype=np.float32)
-        if texts:
-            logits = self.score(list(texts))
+        logits = self.score(list(texts))
         if not np.isfinite(logits).all():
             what = f"{self.description}: a logit is not a finite number"
             raise NumericsError(what, "train with a lower train.learning_rate")
@@ -78,10 +76,6 @@ class Predictor:
         )
         return shares
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        """Return how many tokens each text has, special tokens included, before it is cut off."""
-        return self.count(list(texts))
-
 
 class Export(BaseModel):
     """What export.json says of a folder that `bert-lora export` wrote."""
@@ -96,7 +90,7 @@ class Export(BaseModel):
     pad_token_id: NonNegativeInt  # token that fills the shorter rows of a batch
     empty: list[int] = [0]  # token ids that stand for a text without any token
     files: dict[str, str]  # sha256 of each other file by its name
-    check: dict[str, Any] | None = None  # how it compared with the adapter
+    check: dict[str, Any]  # how it compared with the adapter; empty until it has
 
 
 def open_predictor(
@@ -105,7 +99,6 @@ def open_predictor(
     threads: int | None = None,
     *,
     base: bool = False,
-    unchecked: bool = False,
 ) -> Predictor:
     """Return what answers, loaded and checked by the sha256 of each file.
 
@@ -114,14 +107,13 @@ def open_predictor(
         compute: device, precision and threads; an export takes the threads alone.
         threads: processor threads, in the place of those of `compute`.
         base: of models/, the base that the adapter was trained from.
-        unchecked: whether an export may lack the check that ends it.
 
     Raises:
         HostError: if a folder is missing, or ONNX Runtime is not installed.
         ModelError: if a file is damaged, or base and adapter do not belong together.
     """
     threads = threads or threads_of(compute)
-    export = None if folder is None else read_export(folder, unchecked)
+    export = None if folder is None else read_export(folder)
     if folder and export and export.format == "onnx":
         return _of_export(folder, export, open_onnx(folder, threads))
 
@@ -132,7 +124,7 @@ def open_predictor(
     return predictor_torch.open_models(compute.model_copy(update={"threads": threads}), base)
 
 
-def read_export(folder: Path, unchecked: bool = False) -> Export:
+def read_export(folder: Path) -> Export:
     """Return what a folder's export.json says, with every file checked by its sha256."""
     shown, record = printable(folder), folder / paths.EXPORT_RECORD
     if not folder.is_dir():
@@ -143,8 +135,6 @@ def read_export(folder: Path, unchecked: bool = False) -> Export:
         export = Export.model_validate_json(record.read_bytes())
     except ValidationError:
         raise broken(folder, record, "is damaged") from None
-    if export.check is None and not unchecked:
-        raise broken(folder, record, "is damaged")
     for name, sha256 in export.files.items():
         path = folder / name
         if not path.is_file():
@@ -200,7 +190,6 @@ def _of_export(folder: Path, export: Export, run: Callable[[Batch], Logits]) -> 
     side = (tokenizer.truncation or {}).get("direction", "right")
     tokenizer.enable_truncation(export.max_length, direction=side)
     tokenizer.no_padding()
-    special = tokenizer.num_special_tokens_to_add(is_pair=False)
     tokens = BATCH_TOKENS
     # Activations are rounded to 8 bits by the range of the batch: in one with others, a text's
     # answer would depend on theirs.
@@ -214,12 +203,6 @@ def _of_export(folder: Path, export: Export, run: Callable[[Batch], Logits]) -> 
             logits[batch] = run(padded_arrays([rows[row] for row in batch], export.pad_token_id))
         return logits
 
-    def count(texts: list[str]) -> list[int]:
-        return [
-            len(found.ids) + sum(len(rest.ids) - special for rest in found.overflowing)
-            for found in tokenizer.encode_batch_fast(texts)
-        ]
-
     weights = paths.EXPORT_ONNX if export.format == "onnx" else paths.EXPORT_WEIGHTS
     return Predictor(
         description=f"{export.format} {export.precision}",
@@ -228,7 +211,7 @@ def _of_export(folder: Path, export: Export, run: Callable[[Batch], Logits]) -> 
         temperature=export.temperature,
         sha256=export.files[weights],
         score=score,
-        count=count,
+        cut=lambda texts: [bool(f.overflowing) for f in tokenizer.encode_batch_fast(texts)],
     )
 
 
@@ -239,7 +222,7 @@ def score_and_time(folder: Path, texts: list[str], threads: int) -> dict[str, An
         logits, shape (texts, classes); alone, those of the first texts, each scored alone;
         rows_per_second; single_ms, the median milliseconds for one text.
     """
-    predictor = open_predictor(folder, threads=threads, unchecked=True)
+    predictor = open_predictor(folder, threads=threads)
     predictor.logits(texts[:SINGLES])  # warms up
     start = time.perf_counter()
     logits = predictor.logits(texts)

@@ -66,7 +66,7 @@ def open_models(compute: ComputeParams, base: bool) -> Predictor:
         temperature=temperature,
         sha256=sha256_of(paths.HEAD_WEIGHTS if base else paths.ADAPTER_WEIGHTS),
         score=score,
-        count=lambda texts: [len(ids) for ids in tokenizer(texts)["input_ids"]],
+        cut=lambda texts: [len(ids) > max_length for ids in tokenizer(texts)["input_ids"]],
     )
 
 

@@ -390,16 +390,11 @@ class Search:
         """Return when a study's time is up: the trials leave the finals FINALS of it."""
         return self.stop - (study is self.study) * FINALS * 60 * (self.options.minutes or 0)
 
-    def _seconds(self) -> float:
-        """Return how long a training takes, by the trials or the last run; 0 if unknown."""
-        complete = _of(self.study, TrialState.COMPLETE)
-        if complete:
-            return float(mean(trial.user_attrs["seconds"] for trial in complete))
-        return float(recorded().get("train_lora", {}).get("seconds", 0))
-
     def _announce(self) -> None:
         """Say how many trainings are to come, and how long they take."""
-        trials, seconds, options = self._trials_left(), self._seconds(), self.options
+        trials, options = self._trials_left(), self.options
+        before = [trial.user_attrs["seconds"] for trial in _of(self.study, TrialState.COMPLETE)]
+        seconds = mean(before) if before else recorded().get("train_lora", {}).get("seconds", 0)
         others = min(options.top, options.trials - 1)
         finals = (others + 1) * options.seeds if others else 0
         finals = finals if trials else len(self._finals_left())

@@ -5,8 +5,6 @@ from typing import Any
 
 import torch
 
-from stages.core import paths
-from stages.core.artefacts import read_json, write_json
 from stages.model.classifier import Classifier
 from stages.model.lora import attach_lora
 from stages.tools.export import Wanted, write_model
@@ -40,14 +38,7 @@ def wanted_logits(classifier: Classifier) -> Any:
     return torch.stack(rows).numpy()
 
 
-def finish(folder: Path) -> None:
-    """Mark an exported folder as checked."""
-    record = read_json(folder / paths.EXPORT_RECORD)
-    write_json(folder / paths.EXPORT_RECORD, record | {"check": {}})
-
-
 def exported(classifier: Classifier, folder: Path, wanted: Wanted) -> Path:
-    """Return the folder of an export that is marked as checked; the classifier is used up."""
+    """Return the folder of an export; the classifier is used up."""
     write_model(folder, wanted, classifier, MAX_LENGTH, TEMPERATURE)
-    finish(folder)
     return folder

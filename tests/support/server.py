@@ -67,8 +67,8 @@ class Words:
             temperature=2.0,
             sha256="ab" * 32,
             score=self.score,
-            count=lambda texts: [
-                len(text.split()) + 2 + 17 * text.count("\ufdfa") for text in texts
+            cut=lambda texts: [
+                len(text.split()) + 2 + 17 * text.count("\ufdfa") > 16 for text in texts
             ],
         )
 

@@ -82,7 +82,7 @@ def test_models_answer_as_the_stages_recorded_and_say_what_they_are(
     assert predictor.temperature == read_json(fit)["temperature"] != 1
     assert predictor.sha256 == sha256_of(weights)
     fits = "good " * 30  # two tokens are special
-    assert predictor.lengths([fits, fits + "bad", "bad"]) == [32, 33, 3]
+    assert predictor.cut([fits, fits + "bad", "bad"]) == [False, True, False]
     np.testing.assert_array_equal(predictor.logits([fits]), predictor.logits([fits + "bad"]))
 
 
@@ -101,11 +101,10 @@ def test_an_export_answers_as_the_adapter_and_says_what_it_is(
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, logits, atol=2e-5)
     np.testing.assert_allclose(predictor.logits(TEXTS[::-1]), logits[::-1], atol=2e-5)
-    assert predictor.logits([]).shape == (0, 2)
     tokenizer = load_tiny_base("bert").tokenizer
     lengths = [len(tokenizer(text)["input_ids"]) for text in TEXTS]
     assert max(lengths) > 3 * MAX_LENGTH
-    assert predictor.lengths(TEXTS) == lengths
+    assert predictor.cut(TEXTS) == [length > MAX_LENGTH for length in lengths]
 
 
 @pytest.mark.guard("int8 rows alone")
@@ -128,11 +127,11 @@ def test_a_text_without_any_token_is_answered(
     predictor = open_predictor(exported(classifier, tmp_path / kind, Wanted(kind)), threads=1)
     found = predictor.logits(["", "good w1", "[UNK]"])
     np.testing.assert_allclose(found[0], found[2], atol=1e-6)
-    assert predictor.lengths([""]) == [0]
+    assert predictor.cut([""]) == [False]
 
 
 def invented(score: Callable[[list[str]], Any]) -> Predictor:
-    return Predictor("onnx fp32", LABELS, 9, 2.0, "ab", score, lambda _: [1])
+    return Predictor("onnx fp32", LABELS, 9, 2.0, "ab", score, lambda _: [False])
 
 
 @given(lengths=st.lists(st.integers(1, 600)), tokens=st.sampled_from([1, 64, 2048]))

@@ -522,8 +522,7 @@ def checked(texts: list[str], limits: Limits) -> list[str]:
 
 def score(model: Predictor, texts: list[str]) -> list[Scored]:
     """Return the logits of the texts, and which of them are cut off."""
-    cut = [length > model.max_length for length in model.lengths(texts)]
-    return list(zip(model.logits(texts), cut, strict=True))
+    return list(zip(model.logits(texts), model.cut(texts), strict=True))
 
 
 def answer(model: Predictor, scored: Scored, wanted: PredictRequest) -> Json:

@@ -19,7 +19,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from stages.core import paths
 from stages.core.errors import HostError, printable
 from stages.core.params import ComputeParams
-from stages.running.run import threads_of
 from stages.tools.predictor import open_predictor
 from stages.tools.serve.app import Envelope, Hosts, Limits, Service, is_loopback, make_app
 
@@ -54,7 +53,7 @@ def run(
     if not is_loopback(address):
         reach = "whoever reaches this address can ask, without password or encryption"
         print(f"warning: {printable(host)}: {reach}: put a proxy in front of it", file=sys.stderr)
-    models = {"model": open_predictor(folder, compute, threads_of(compute))}
+    models = {"model": open_predictor(folder, compute)}
     if base and folder is None and paths.HEAD.is_dir():
         models["base"] = open_predictor(None, compute, base=True)
     for model in models.values():
