@@ -316,16 +316,12 @@ def write_search(rows: list[Row], found: dict[str, Any]) -> None:
             by, seeds, losses, accuracies), the best (changed params, empty for the defaults, null
             without finals), and it in words; besides device and precision.
     """
-    names = [*SEARCH_COLUMNS, *sorted({name for row in rows for name in row} - set(SEARCH_COLUMNS))]
-    lines = [
-        [
-            "" if name in SEARCH_COLUMNS and row.get(name) is None else shown(row.get(name))
-            for name in names
-        ]
-        for row in rows
-    ]
+    params = sorted({name for row in rows for name in row} - set(SEARCH_COLUMNS))
+    known = [{k: v for k, v in row.items() if v is not None or k in params} for row in rows]
+    lines = [{name: shown(value) for name, value in row.items()} for row in known]
+    table = pd.DataFrame(lines, columns=[*SEARCH_COLUMNS, *params])
     with replacing(paths.SEARCH_TABLE) as temporary:
-        pd.DataFrame(lines, columns=names).to_csv(temporary, index=False, lineterminator="\n")
+        table.to_csv(temporary, index=False, lineterminator="\n")
     write_json(paths.SEARCH, found)
 
 

@@ -15,12 +15,11 @@ from ruamel.yaml import YAML
 from stages.core import paths
 from stages.core.artefacts import read_json
 from stages.core.methods import FACTS
-from stages.core.params import Params, load_params
 from stages.reporting.page import export_card, model_card
 from stages.tools.export import Wanted
 from tests.support import exports
 from tests.support.example_results import HOSTILE, example
-from tests.support.tiny import ROOT, changed
+from tests.support.tiny import changed, shipped
 
 PINNED = "an-owner/a-rather-long-name-of-a-model@" + 4 * "0123456789"
 CHECK = {
@@ -37,11 +36,6 @@ MORE = {
 }
 
 
-@pytest.fixture(scope="module")
-def own() -> Params:
-    return load_params(ROOT / "params.yaml")
-
-
 def parts(card: str) -> tuple[dict[str, Any], str]:
     """Return a card's head as YAML, and what follows."""
     _, head, body = card.split("---\n", 2)
@@ -53,8 +47,8 @@ def code_of(card: str) -> str:
     return str(code)
 
 
-def test_the_card_names_base_and_licence_as_the_hub_does(own: Params) -> None:
-    results = example(own, ["no", "yes"])
+def test_the_card_names_base_and_licence_as_the_hub_does() -> None:
+    results = example(shipped(), ["no", "yes"])
     head, body = parts(model_card(results))
     assert head["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert head["license"] == "apache-2.0"
@@ -68,8 +62,8 @@ def test_the_card_names_base_and_licence_as_the_hub_does(own: Params) -> None:
     assert 'else "sentence-transformers/all-MiniLM-L6-v2"' in code_of(body)
 
 
-def test_a_pinned_source_is_named_without_its_revision_and_loaded_with_it(own: Params) -> None:
-    changes = changed(own, model__source=PINNED, data__source="rotten_tomatoes")
+def test_a_pinned_source_is_named_without_its_revision_and_loaded_with_it() -> None:
+    changes = changed(shipped(), model__source=PINNED, data__source="rotten_tomatoes")
     head, body = parts(model_card(example(changes, ["no", "yes"])))
     name, _, revision = PINNED.partition("@")
     assert head["base_model"] == name
@@ -79,8 +73,10 @@ def test_a_pinned_source_is_named_without_its_revision_and_loaded_with_it(own: P
     assert f'else "{name}"' in code_of(body)
 
 
-def test_no_path_of_this_machine_and_no_label_is_in_the_head(own: Params) -> None:
-    odd = changed(own, model__source='/home/me/a: "b" # c', data__source="/home/me/- x\\ 🙂.csv")
+def test_no_path_of_this_machine_and_no_label_is_in_the_head() -> None:
+    odd = changed(
+        shipped(), model__source='/home/me/a: "b" # c', data__source="/home/me/- x\\ 🙂.csv"
+    )
     card = model_card(example(odd, HOSTILE))
     head, _ = parts(card)
     assert "base_model" not in head
@@ -89,8 +85,8 @@ def test_no_path_of_this_machine_and_no_label_is_in_the_head(own: Params) -> Non
 
 
 @pytest.mark.parametrize("method", FACTS)
-def test_the_code_loads_what_the_method_saved(own: Params, method: str) -> None:
-    code = code_of(model_card(example(changed(own, train__method=method), ["no", "yes"])))
+def test_the_code_loads_what_the_method_saved(method: str) -> None:
+    code = code_of(model_card(example(changed(shipped(), train__method=method), ["no", "yes"])))
     assert ("PeftModel" in code) is (FACTS[method].library == "peft")
     assert ("load_state_dict" in code) is (FACTS[method].library is None)
     ast.parse(code)
@@ -128,9 +124,9 @@ def test_the_code_gives_the_adapters_probabilities(
     ],
 )
 def test_the_card_says_whether_transformers_alone_loads_the_same(
-    own: Params, change: dict[str, Any], same: bool
+    change: dict[str, Any], same: bool
 ) -> None:
-    card = model_card(example(changed(own, **change), ["no", "yes"]))
+    card = model_card(example(changed(shipped(), **change), ["no", "yes"]))
     assert ("raises no error, but gives\nother answers" in card) is not same
     assert ("gives the same model, for `pipeline()` too" in card) is same
 

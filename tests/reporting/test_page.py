@@ -7,19 +7,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from stages.core.params import Params, load_params
 from stages.reporting import figures, page
 from stages.reporting.answer import use
 from stages.reporting.page import model_card
 from stages.reporting.records import Check, record_of
 from stages.reporting.results import MODELS, Results, percent, points
 from tests.support.example_results import HOSTILE, example
-from tests.support.tiny import ROOT
-
-
-@pytest.fixture(scope="module")
-def own() -> Params:
-    return load_params(ROOT / "params.yaml")
+from tests.support.tiny import shipped
 
 
 class Tags(HTMLParser):
@@ -48,8 +42,8 @@ def page_of(results: Results) -> str:
 
 
 @pytest.mark.parametrize("classes", [2, 12])
-def test_the_page_is_whole_and_loads_nothing(own: Params, classes: int) -> None:
-    results = example(own, [f"class {number}" for number in range(classes)])
+def test_the_page_is_whole_and_loads_nothing(classes: int) -> None:
+    results = example(shipped(), [f"class {number}" for number in range(classes)])
     text = page_of(results)
     tags = Tags()
     tags.feed(text)
@@ -67,8 +61,8 @@ def test_the_page_is_whole_and_loads_nothing(own: Params, classes: int) -> None:
     assert page_of(results) == text  # the same bytes
 
 
-def test_hostile_labels_and_texts_are_inert(own: Params) -> None:
-    results = example(own, HOSTILE, text="<img src=x onerror=alert(1)> \x1b[2J \u202e")
+def test_hostile_labels_and_texts_are_inert() -> None:
+    results = example(shipped(), HOSTILE, text="<img src=x onerror=alert(1)> \x1b[2J \u202e")
     for text in (
         page_of(results),
         page.report_md(results),
@@ -84,8 +78,8 @@ def test_hostile_labels_and_texts_are_inert(own: Params) -> None:
     assert {line.count("|") for line in tables} <= {4, 5, 6}
 
 
-def test_several_seeds_are_shown(own: Params) -> None:
-    results = example(own, ["no", "yes"])
+def test_several_seeds_are_shown() -> None:
+    results = example(shipped(), ["no", "yes"])
     frames = [[results.predictions[model]] * 2 for model in MODELS]
     record = record_of([1, 2], *frames) | {"precision": "bf16"}
     found = replace(results, seeds=record)
@@ -97,8 +91,8 @@ def test_several_seeds_are_shown(own: Params) -> None:
     assert f"Over 2 seeds in bf16: adapter {accuracy}, gain" in page.report_md(found)
 
 
-def test_what_has_no_content_is_left_out_or_said(own: Params) -> None:
-    results = example(own, ["no", "yes"], trained=False)
+def test_what_has_no_content_is_left_out_or_said() -> None:
+    results = example(shipped(), ["no", "yes"], trained=False)
     none = replace(results, rows=results.rows[:0], confused=results.confused[:0])
     text = page_of(none)
     assert text.count('<td colspan="4">none</td>') == 3
