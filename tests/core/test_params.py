@@ -197,21 +197,16 @@ def test_a_missing_or_empty_section_is_named_with_its_keys(section: str) -> None
         ("seed", "zzz: {a: [1, 2]}", "zzz", None),
         ("seed", "trian: null", "trian", "train"),
         ("compute.device", '  "\\e[2J": 1', "compute.\\x1b[2J", None),
+        ("seed", '"a\\u202eb": 1', "a\\u202eb", None),
+        ("seed", f'"{"a" * 900}": 1', "a" * 77 + "...", None),
     ],
 )
 def test_an_unknown_key_is_named_with_a_guess(
     above: str, line: str, key: str, guess: str | None
 ) -> None:
     (fault,) = faults(inserted(above, line))
-    assert f": {key}: unknown key" in fault
+    assert fault.startswith(f"error: params.yaml:{line_of(above) + 1}: {key}: unknown key")
     assert (f"did you mean {guess}? Fix: " in fault) if guess else ("did you mean" not in fault)
-
-
-@pytest.mark.parametrize("name", ["a\\u202eb", "a\\nb\\re", "a" * 900])
-def test_an_unknown_key_that_is_escaped_or_cut_keeps_its_line(name: str) -> None:
-    (fault,) = faults(inserted("seed", f'"{name}": 1'))
-    assert fault.startswith(f"error: params.yaml:{line_of('seed') + 1}: a")
-    assert ": unknown key" in fault
 
 
 @pytest.mark.parametrize("line", ["1: x", "true: x", "null: x", "1.5: x", "? [a, b]\n: c"])
@@ -303,29 +298,18 @@ def test_a_tag_runs_nothing() -> None:
     assert not Path("canary").exists()
 
 
+SHARES = {"data.validation_fraction": "0.6", "data.test_fraction": "0.4"}
+SAME = {"data.text_column": "same", "data.label_column": "same"}
+FROZEN = {"lora.inference_mode": "true"}
+
+
 @pytest.mark.parametrize(
     ("changes", "key", "remedy"),
     [
-        (
-            {"data.validation_fraction": "0.6", "data.test_fraction": "0.4"},
-            "data.validation_fraction + data.test_fraction",
-            "lower one of the two",
-        ),
-        (
-            {"data.text_column": "same", "data.label_column": "same"},
-            "data.label_column",
-            "set each to the name of its own column",
-        ),
-        (
-            {"data.group_column": "text"},
-            "data.group_column",
-            "set it to the column of what the rows of a group share, or to null",
-        ),
-        (
-            {"lora.inference_mode": "true"},
-            "lora.inference_mode",
-            "set lora.inference_mode to false, or train.epochs to 0",
-        ),
+        (SHARES, "data.validation_fraction + data.test_fraction", "lower one of the two"),
+        (SAME, "data.label_column", "set each to the name of its own column"),
+        ({"data.group_column": "text"}, "data.group_column", "set it to the column of what the"),
+        (FROZEN, "lora.inference_mode", "set lora.inference_mode to false, or train.epochs to 0"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(
@@ -337,7 +321,7 @@ def test_values_that_do_not_go_together_are_refused(
     (fault,) = faults("\n".join(lines))
     line = line_of(key.partition(" ")[0]) + 1
     assert fault.startswith(f"error: params.yaml:{line}: {key}: ")
-    assert fault.endswith(f"Fix: {remedy}")
+    assert f"Fix: {remedy}" in fault
 
 
 def test_a_frozen_adapter_may_stay_untrained() -> None:

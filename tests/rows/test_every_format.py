@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import lzma
-import math
 import re
 import tempfile
 from pathlib import Path
@@ -378,18 +377,3 @@ def test_a_number_that_excel_made_of_a_text_is_a_text() -> None:
     file = io.BytesIO()
     book.save(file)
     assert prepared("m.xlsx", file.getvalue()) == expected
-
-
-def test_pandas_writes_the_same_data_with_its_own_functions(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"text": [f"t {n}" for n in range(40)], "label": [1.0, math.nan] * 20})
-    frame.loc[::4, "label"] = 0.0
-    frame.to_csv(tmp_path / "m.csv", index=False)
-    frame.to_json(tmp_path / "m.jsonl", orient="records", lines=True)
-    frame.to_json(tmp_path / "m.json", orient="records")
-    frame.to_parquet(tmp_path / "m.parquet")
-    frame.to_excel(tmp_path / "m.xlsx", index=False)
-    frame.to_csv(tmp_path / "m.csv.gz", index=False, sep=";", encoding="utf-16")
-    results = [prepared(file.name, file.read_bytes()) for file in sorted(tmp_path.iterdir())]
-    assert not isinstance(results[0], str)
-    assert results[0][1]["rows_incomplete"] == 20
-    assert all(result == results[0] for result in results)
