@@ -74,6 +74,7 @@ from stages.training.data import plan_of
 from stages.training.trainer import ClassifierTrainer, row_losses
 
 BEAT, DEAD = 20, 120  # seconds between two heartbeats, and without one until a trial is retried
+LOG = paths.STUDIES / "workers.log"
 RETRIES = 3  # times that a trial whose process died is run again
 POLL = 1.0  # seconds between two looks at the trials of other processes
 FINALS = 0.4  # share of --minutes that is kept for the finals
@@ -317,6 +318,8 @@ class Search:
             signal.signal(signal.SIGINT, handler)
             self.work()
             results = self.results()
+            if any(helper.exitcode for helper in helpers):
+                print(f"a worker had failed: see {LOG}", file=sys.stderr)
         finally:  # also when it is interrupted: what is done so far is recorded
             for helper in helpers:
                 helper.terminate()
@@ -619,7 +622,9 @@ def search(options: Options, settings: Settings, apply_best: bool = False) -> No
 
 
 def help_search(options: Options, settings: Settings, parent: int) -> None:
-    """Work in the search that process `parent` leads."""
+    """Work in the search that process `parent` leads; errors are logged."""
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr = LOG.open("a", encoding="utf-8")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with(parent)
 
