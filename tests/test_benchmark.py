@@ -40,9 +40,3 @@ def test_ratios_are_those_within_a_turn(script: ModuleType) -> None:
     found |= {"to_pipeline": found["to_tuned"], "p50_ms": 1, "p99_ms": 7.4}
     table = script.serving_table({"rows": 1000, "threads": 2, "contenders": {"int8": found}})
     assert table.splitlines()[-1] == "| *int8* | 30 | 2.0 (1.0 to 4.0) | 1.0 ms | 7.4 ms |"
-
-
-@pytest.mark.usefixtures("project")
-def test_a_contender_that_fails_is_one_line(script: ModuleType) -> None:
-    with pytest.raises(script.HostError, match="benchmark: nobody: KeyError: 'nobody'"):
-        script.measured("train", "nobody", 2, 0)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from contextlib import chdir
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from stages.core import paths
-from stages.core.artefacts import sha256_of
+from stages.core.artefacts import read_json, sha256_of
 from stages.core.params import Params
 from stages.evaluate_base import evaluate_base
 from stages.model.device import set_up
@@ -31,15 +28,12 @@ def test_the_scores_are_those_of_the_saved_head(finished_run: Path, params: Para
         load_head(base, paths.HEAD)
         test = read_split(paths.TEST, labels)
         logits = predict_logits(base, test.texts, params.data.max_length, set_up(COMPUTE), "x")
-        with paths.BASE_PREDICTIONS.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        scores = json.loads(paths.BASE_METRICS.read_text(encoding="utf-8"))
-    assert [row["id"] for row in rows] == test.ids
-    assert [row["predicted"] for row in rows] == [labels[n] for n in logits.argmax(dim=1)]
-    for row, values in zip(rows, torch.softmax(logits, dim=1), strict=True):
-        assert [float(row[f"p_{label}"]) for label in labels] == pytest.approx(values.tolist())
-    right = np.mean([row["label"] == row["predicted"] for row in rows])
-    assert scores["accuracy"] == pytest.approx(right)
+        rows, scores = pd.read_csv(paths.BASE_PREDICTIONS), read_json(paths.BASE_METRICS)
+    assert rows["id"].tolist() == test.ids
+    assert rows["predicted"].tolist() == [labels[n] for n in logits.argmax(dim=1)]
+    probabilities = rows[[f"p_{label}" for label in labels]].to_numpy()
+    assert probabilities == pytest.approx(torch.softmax(logits, dim=1).numpy(), abs=1e-6)
+    assert scores["accuracy"] == pytest.approx((rows["label"] == rows["predicted"]).mean())
 
 
 @pytest.mark.usefixtures("project")
@@ -58,21 +52,21 @@ def test_the_test_rows_do_not_reach_the_head(
     assert capsys.readouterr().out.count("L2 0.001\n") == 2
 
 
-def test_the_floors_are_those_of_the_data(finished_run: Path) -> None:
-    scores = json.loads((finished_run / paths.HEAD_FIT).read_text(encoding="utf-8"))
-    shares = json.loads((finished_run / paths.DATA_SUMMARY).read_text(encoding="utf-8"))["share"]
-    majority = max(shares["train"], key=shares["train"].get)
-    assert scores["majority"] == pytest.approx(shares["test"][majority])
-    assert 0 < scores["untrained"] < 1
-    assert scores["untrained_sd"] > 0
-
-
 @pytest.mark.usefixtures("project")
-def test_it_says_what_it_found(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_fit_and_the_floors_are_recorded_and_said(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
     evaluate_base(changed(params, head__l2=[0.25]))
-    accuracy = json.loads(paths.BASE_METRICS.read_text(encoding="utf-8"))["accuracy"]
+    accuracy = read_json(paths.BASE_METRICS)["accuracy"]
     line = f"base: accuracy {accuracy:.4f} on 20 test rows, L2 0.25\n"
     assert capsys.readouterr().out == line
+    fit, shares = read_json(paths.HEAD_FIT), read_json(paths.DATA_SUMMARY)["share"]
+    assert set(fit) == {"l2", "temperature", "majority", "untrained", "untrained_sd"}
+    assert fit["l2"] == 0.25
+    majority = max(shares["train"], key=shares["train"].get)
+    assert fit["majority"] == pytest.approx(shares["test"][majority])
+    assert 0 < fit["untrained"] < 1
+    assert fit["untrained_sd"] > 0
 
 
 @pytest.mark.usefixtures("project")
@@ -86,8 +80,7 @@ def test_test_rows_that_the_base_reads_as_a_training_row_are_counted(
     assert f"reads 1 of 20 test rows exactly as a training row (the first is {rows['id'][4]})" in (
         capsys.readouterr().err
     )
-    tokens = json.loads(paths.TOKENS.read_text(encoding="utf-8"))
-    assert tokens["test_rows_read_as_a_training_row"] == 1
+    assert read_json(paths.TOKENS)["test_rows_read_as_a_training_row"] == 1
 
 
 @pytest.mark.usefixtures("project")
@@ -98,11 +91,3 @@ def test_the_fit_starts_from_a_head_of_the_seed(params: Params) -> None:
         evaluate_base(changed(short, seed=seed))
         hashes.add(sha256_of(paths.HEAD_WEIGHTS))
     assert len(hashes) == 2
-
-
-@pytest.mark.usefixtures("project")
-def test_how_the_head_was_fitted_is_recorded(params: Params) -> None:
-    evaluate_base(changed(params, head__l2=[0.25]))
-    fit = json.loads(paths.HEAD_FIT.read_text(encoding="utf-8"))
-    assert set(fit) == {"l2", "temperature", "majority", "untrained", "untrained_sd"}
-    assert fit["l2"] == 0.25

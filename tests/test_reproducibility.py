@@ -11,29 +11,18 @@ import pytest
 from stages.core import paths
 from stages.core.params import Params
 from stages.model.device import set_up
+from stages.prepare import prepare
 from stages.rows.prepared import read_labels, read_split
 from stages.scoring.logits import predict_logits, probabilities_of
 from stages.scoring.predictions import write_predictions
+from stages.train_lora import train_lora
 from tests.support.faults import assert_succeeded, stage
-from tests.support.tiny import (
-    COMPUTE,
-    changed,
-    run_all,
-    save_params,
-    save_table,
-    table,
-)
+from tests.support.tiny import COMPUTE, changed, run_all, save_params, save_table, table
 
 if TYPE_CHECKING:
     from stages.model.classifier import Classifier
 
 SPLITS = (paths.TRAIN, paths.VALIDATION, paths.TEST)
-PREDICTIONS = (paths.BASE_PREDICTIONS, paths.ADAPTER_PREDICTIONS)
-
-
-@pytest.fixture
-def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -44,7 +33,7 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.usefixtures("_empty_folder")
+@pytest.mark.usefixtures("tmp_cwd")
 def test_a_second_run_gives_the_same_bytes(finished_run: Path, params: Params) -> None:
     save_params(params)
     save_table(table(classes=2))
@@ -63,23 +52,16 @@ def test_another_training_in_the_same_process_gives_the_same_adapter(
 
 
 @pytest.mark.usefixtures("project")
-def test_another_seed_gives_another_split_and_another_adapter(
+def test_another_seed_gives_another_adapter_and_a_seed_of_the_split_other_rows(
     finished_run: Path, params: Params
 ) -> None:
-    run_all(changed(params, seed=7, data__split_seed=7))
-    for path in (*SPLITS, *PREDICTIONS, paths.ADAPTER / "adapter_model.safetensors"):
-        assert path.read_bytes() != (finished_run / path).read_bytes()
-    assert paths.LABELS.read_bytes() == (finished_run / paths.LABELS).read_bytes()
-
-
-@pytest.mark.usefixtures("project")
-def test_another_seed_of_training_is_scored_on_the_same_rows(
-    finished_run: Path, params: Params
-) -> None:
-    run_all(changed(params, seed=7))
-    for path in SPLITS:
-        assert path.read_bytes() == (finished_run / path).read_bytes()
+    prepare(changed(params, seed=7))
+    train_lora(changed(params, seed=7))
+    assert all(p.read_bytes() == (finished_run / p).read_bytes() for p in (*SPLITS, paths.LABELS))
     assert paths.ADAPTER_WEIGHTS.read_bytes() != (finished_run / paths.ADAPTER_WEIGHTS).read_bytes()
+    prepare(changed(params, data__split_seed=7))
+    assert all(p.read_bytes() != (finished_run / p).read_bytes() for p in SPLITS)
+    assert paths.LABELS.read_bytes() == (finished_run / paths.LABELS).read_bytes()
 
 
 def test_a_new_process_scores_as_the_trained_model_in_memory(

@@ -30,16 +30,18 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    "change",
+    ("change", "precision"),
     [
-        {},
-        {"lora__target_modules": "all-linear"},
-        {"train__method": "full"},
-        {"train__method": "head"},
-        {"train__method": "bias"},
-        {"train__method": "peft"},
+        ({}, "fp32"),
+        ({}, "bf16"),
+        ({"lora__target_modules": "all-linear"}, "bf16"),
+        *(({"train__method": method}, "fp32") for method in ("full", "head", "bias", "peft")),
+        pytest.param({"lora__target_modules": "all-linear"}, "fp32", marks=pytest.mark.slow),
+        *(
+            pytest.param({"train__method": method}, "bf16", marks=pytest.mark.slow)
+            for method in ("full", "head", "bias", "peft")
+        ),
     ],
     ids=str,
 )

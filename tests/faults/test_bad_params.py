@@ -17,20 +17,15 @@ from stages.fetch_base import fetch_base
 from stages.prepare import prepare
 from stages.train_lora import train_lora
 from tests.support.bad_params import SHIPPED
-from tests.support.faults import LAST_LINE, assert_refused, dvc, stage
-from tests.support.tiny import changed, save_params
+from tests.support.faults import LAST_LINE, assert_ends, assert_refused, dvc, stage
+from tests.support.tiny import changed
 
 CANARY = Path("CANARY")
-
-
-@pytest.fixture
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder."""
-    monkeypatch.chdir(tmp_path)
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.mark.guard("unknown key")
-@pytest.mark.usefixtures("empty_folder")
+@pytest.mark.usefixtures("tmp_cwd")
 def test_an_unknown_key_is_named_with_a_suggestion() -> None:
     paths.PARAMS.write_text(SHIPPED.replace("  learning_rate:", "  learning_rat:"))
     errors = assert_refused(stage("prepare"), 2, "train.learning_rat: unknown key, did you mean")
@@ -72,27 +67,25 @@ STRING_PARAMS: dict[str, Callable[[Params], Any]] = {
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("key", STRING_PARAMS)
-def test_shell_code_in_a_param_is_not_run(
-    key: str, params: Params, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_shell_code_in_a_param_is_not_run(key: str, params: Params, capsys: Capture) -> None:
     stage = STRING_PARAMS[key]
     for text in HOSTILE:
         value: Any = [text] if key.startswith("lora") else text
         assert exit_code_of(partial(stage, changed(params, **{key: value}))) in (2, 3, 4), text
-        assert LAST_LINE.fullmatch(capfd.readouterr().err.splitlines()[-1])
+        assert LAST_LINE.fullmatch(capsys.readouterr().err.splitlines()[-1])
         assert not CANARY.exists()
 
 
-@pytest.mark.usefixtures("empty_folder")
+@pytest.mark.usefixtures("tmp_cwd")
 @pytest.mark.parametrize("kind", ["data", "model"])
 @pytest.mark.parametrize(
-    "source", ["../../etc", "owner/name@main", "owner/name", "owner/../name@" + "0" * 40, "/no/x"]
+    "source",
+    ["../../no-such", "owner/name@main", "owner/name", "owner/../name@" + "0" * 40, "/no/x"],
 )
 def test_an_id_that_is_a_path_or_not_pinned_is_refused(
-    kind: str, source: str, params: Params
+    kind: str, source: str, params: Params, capsys: Capture
 ) -> None:
-    if source == "../../etc":
-        source = "../../no-such-place"
-    save_params(changed(params, **{f"{kind}__source": source}))
-    assert_refused(stage("prepare" if kind == "data" else "fetch_base"), 2, f"{kind}.source")
+    stage = {"data": prepare, "model": fetch_base}[kind]
+    asked = changed(params, **{f"{kind}__source": source})
+    assert_ends(partial(stage, asked), capsys, 2, f"{kind}.source")
     assert not list(Path().glob("data/*")) + list(Path().glob("models/base"))

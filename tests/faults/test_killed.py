@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import signal
-import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +24,13 @@ from tests.support.faults import (
     bert_lora,
     code_of_stage,
     dvc,
+    file_hashes,
+    is_running,
     return_to_last_commit,
+    run_successfully,
 )
+from tests.support.model_files import edit_json
+from tests.support.processes import Started
 from tests.support.tiny import changed, save_params
 
 # Runs train_lora and kills it at a place that WHEN names: step:N, save:N (half of the N-th
@@ -75,43 +82,68 @@ def output_hashes() -> dict[str, str]:
     return {str(path): sha256_of(path) for path in sorted(files) if path.name != "README.md"}
 
 
-@pytest.fixture
-def before_training(project: Path, params: Params) -> Path:
-    """Work in a project before train_lora, with dropout and 8 evaluation steps in 16 steps."""
-    config = paths.BASE_MODEL / "config.json"
-    text = config.read_text(encoding="utf-8")
-    assert '"hidden_dropout_prob": 0' in text
-    config.write_text(
-        text.replace('"hidden_dropout_prob": 0', '"hidden_dropout_prob": 0.1'), encoding="utf-8"
-    )
-    save_params(changed(params, train__evaluations=8, train__patience=0))
+def settings(params: Params, **changes: Any) -> Params:
+    """Return params of 8 evaluation steps in 16 steps."""
+    return changed(params, train__evaluations=8, train__patience=0, **changes)
+
+
+def forget_the_training() -> None:
     shutil.rmtree(paths.ADAPTER)
     shutil.rmtree(paths.TRAINING_CURVES)
-    return project
+
+
+@pytest.fixture(scope="module")
+def untrained(
+    finished_run: Path, params: Params, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
+    """Return a project before train_lora, with dropout, and the hashes of its outputs after it."""
+    folder = tmp_path_factory.mktemp("untrained") / "project"
+    shutil.copytree(finished_run, folder)
+    with chdir(folder):
+        config = json.loads((paths.BASE_MODEL / "config.json").read_text(encoding="utf-8"))
+        assert config["hidden_dropout_prob"] == 0
+        edit_json(paths.BASE_MODEL / "config.json", hidden_dropout_prob=0.1)
+        save_params(settings(params))
+        forget_the_training()
+        train()
+        assert not paths.CHECKPOINTS.exists()
+        hashes = output_hashes()
+        forget_the_training()
+    return folder, hashes
 
 
 @pytest.fixture
-def uninterrupted(before_training: Path) -> dict[str, str]:
-    """Return the output hashes of a training without a kill, and work before it again."""
-    assert before_training.is_dir()
-    train()
-    hashes = output_hashes()
-    shutil.rmtree(paths.ADAPTER)
-    shutil.rmtree(paths.TRAINING_CURVES)
-    assert not paths.CHECKPOINTS.exists()
-    return hashes
+def uninterrupted(
+    untrained: tuple[Path, dict[str, str]], tmp_path: Path
+) -> Iterator[dict[str, str]]:
+    """Work in a project before train_lora; return the hashes of its outputs without a kill."""
+    folder, hashes = untrained
+    shutil.copytree(folder, tmp_path / "project")
+    with chdir(tmp_path / "project"):
+        yield hashes
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_any_step_continues_to_the_same_bytes(
-    uninterrupted: dict[str, str],
+@pytest.mark.parametrize(
+    ("place", "counts"),
+    [
+        ("step", (1, 3, 7, 8, 9, 12, 16)),
+        # Optimiser, schedule and random state of each checkpoint: half of one is not used.
+        ("save", (1, 2, 3, 4, 5, 9, 14)),
+    ],
+)
+def test_a_training_killed_anywhere_continues_to_the_same_bytes(
+    uninterrupted: dict[str, str], place: str, counts: tuple[int, ...]
 ) -> None:
-    for step in (1, 3, 7, 8, 9, 12, 16):
-        assert_killed_at(f"step:{step}")
+    for count in counts:
+        assert_killed_at(f"{place}:{count}")
         assert not paths.ADAPTER.exists()
         output = train()
-        assert ("continuing from" in output) == (step > 2)
-        assert output_hashes() == uninterrupted, f"killed at step {step}"
+        if place == "step":
+            assert ("continuing from" in output) == (count > 2)
+        else:
+            assert "incomplete, so it is not used" in output
+        assert output_hashes() == uninterrupted, f"killed at {place} {count}"
         shutil.rmtree(paths.ADAPTER)
 
 
@@ -121,16 +153,6 @@ def test_a_training_killed_twice_continues_to_the_same_bytes(uninterrupted: dict
     assert_killed_at("step:7")  # counted from checkpoint 4: step 11 of 16
     assert "continuing from" in train()
     assert output_hashes() == uninterrupted
-
-
-@pytest.mark.slow
-def test_a_half_written_checkpoint_is_not_used(uninterrupted: dict[str, str]) -> None:
-    for write in (1, 2, 3, 4, 5, 9, 14):  # optimiser, schedule and random state of each checkpoint
-        assert_killed_at(f"save:{write}")
-        output = train()
-        assert "incomplete, so it is not used" in output
-        assert output_hashes() == uninterrupted, f"killed at write {write}"
-        shutil.rmtree(paths.ADAPTER)
 
 
 @pytest.mark.guard("complete checkpoint")
@@ -148,21 +170,20 @@ def test_a_damaged_checkpoint_is_not_used(uninterrupted: dict[str, str]) -> None
 
 
 @pytest.mark.guard("inputs of a checkpoint")
-@pytest.mark.usefixtures("before_training")
-def test_a_checkpoint_of_other_params_is_not_used(params: Params) -> None:
+def test_a_checkpoint_of_other_params_is_not_used(
+    params: Params, uninterrupted: dict[str, str]
+) -> None:
+    save_params(settings(params, train__learning_rate=0.02))
     assert_killed_at("step:11")
-    save_params(changed(params, train__learning_rate=0.02, train__evaluations=8, train__patience=0))
+    save_params(settings(params))
     output = train()
-    assert "other inputs (train.learning_rate: 0.01, now 0.02)" in output
+    assert "other inputs (train.learning_rate: 0.02, now 0.01)" in output
     assert "continuing from" not in output
-    from_the_beginning = output_hashes()
-    shutil.rmtree(paths.ADAPTER)
-    train()
-    assert output_hashes() == from_the_beginning
+    assert output_hashes() == uninterrupted
 
 
 @pytest.mark.guard("SIGTERM")
-@pytest.mark.usefixtures("before_training")
+@pytest.mark.usefixtures("uninterrupted")
 @pytest.mark.parametrize(
     ("number", "code", "line"),
     [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
@@ -183,25 +204,29 @@ def test_a_signal_ends_a_training_in_one_line(number: signal.Signals, code: int,
 @pytest.mark.usefixtures("dvc_project")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
-def test_the_training_ends_with_the_dvc_that_was_killed(shell: str) -> None:
-    command = [sys.executable, "-m", "dvc", "exp", "run", "-S", "train.epochs=500"]
-    command += ["-S", "train.patience=0"]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "SHELL": shell}
-    parent = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+def test_a_killed_experiment_ends_its_training_and_is_undone_by_the_command_of_verify(
+    shell: str,
+) -> None:
+    before, branch = file_hashes(), run_successfully("git", "symbolic-ref", "HEAD")
+    command = ("exp", "run", "-S", "train.epochs=500", "-S", "train.patience=0")
+    started = Started(sys.executable, "-m", "dvc", *command, SHELL=shell)
     assert_soon(lambda: any(paths.CHECKPOINTS.glob("checkpoint-*")))
-    child = int(Path("models/.train_lora.lock").read_text(encoding="utf-8"))
-    assert is_alive(child)
-    parent.kill()
-    parent.wait()
-    assert_soon(lambda: not is_alive(child), 5)
+    assert is_running("train_lora")
+    started.process.kill()
+    started.finish()
+    assert_soon(lambda: not is_running("train_lora"), 5)
     assert not paths.ADAPTER_WEIGHTS.exists()  # DVC removes outputs before it runs a stage
+    assert run_successfully("git", "branch", "--show-current") == ""  # DVC works on a commit
     return_to_last_commit(assert_refused(bert_lora("verify"), 5, "a run was cut off"))
+    assert file_hashes() == before
+    assert run_successfully("git", "symbolic-ref", "HEAD") == branch
+    assert run_successfully("git", "status", "--porcelain") == ""
     dvc("repro")
     assert bert_lora("verify").returncode == 0
 
 
 @pytest.mark.guard("one run of a stage")
-@pytest.mark.usefixtures("before_training")
+@pytest.mark.usefixtures("uninterrupted")
 def test_a_second_training_is_refused() -> None:
     first = start()
     assert_soon(lambda: any(paths.CHECKPOINTS.glob("checkpoint-*")))
@@ -231,7 +256,7 @@ ClassifierTrainer.compute_loss = nan_at_step_4
 
 
 @pytest.mark.guard("finite loss")
-@pytest.mark.usefixtures("before_training")
+@pytest.mark.usefixtures("uninterrupted")
 def test_a_loss_that_is_not_finite_ends_the_training_at_that_step(params: Params) -> None:
     assert params.train.batch_size == 8
     done = Run(NAN_LOSS + STAGE, WHEN="never").finish()
@@ -261,11 +286,3 @@ def test_a_kill_while_outputs_are_replaced_keeps_the_old_ones(
     train()
     assert output_hashes() == uninterrupted
     assert not [*Path("models").glob("*.tmp-*"), *Path("metrics").glob("*.tmp-*")]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"

@@ -8,16 +8,20 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stages.core import paths
-from stages.running.dvc import Recorded, cache_folder, recorded_outputs
-from stages.tools.verify import stored_faults
+from stages.core.errors import exit_code_of
+from stages.core.params import load_params
+from stages.running.dvc import Recorded, cache_folder, object_of, recorded_outputs
+from stages.tools.verify import stored_faults, verify
 from tests.support.faults import (
     Run,
+    assert_ends,
     assert_refused,
     assert_soon,
     assert_succeeded,
@@ -25,17 +29,24 @@ from tests.support.faults import (
     call,
     dvc,
     file_hashes,
-    is_running,
     mount_or_skip,
-    return_to_last_commit,
     run_fix,
     run_successfully,
     stage,
+    up_to_date,
 )
+from tests.support.processes import Started
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 RANDOM = random.Random(0)  # noqa: S311  # where to flip or cut
+WEIGHTS = paths.BASE_MODEL / "model.safetensors"
+Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.usefixtures("dvc_project")
+
+
+def check() -> None:
+    """Run verify in the test's own process."""
+    verify(load_params())
 
 
 def flip_bit(path: Path, offset: int) -> None:
@@ -48,13 +59,6 @@ def flip_bit(path: Path, offset: int) -> None:
     path.chmod(mode)
 
 
-def truncate(path: Path, size: int) -> None:
-    mode = path.stat().st_mode
-    path.chmod(0o644)
-    os.truncate(path, size)
-    path.chmod(mode)
-
-
 def cached_objects() -> list[Path]:
     return sorted(path for path in Path(".dvc/cache/files/md5").rglob("*") if path.is_file())
 
@@ -64,23 +68,24 @@ def first_fault(records: list[Recorded]) -> str:
     return next((what for what, _ in stored_faults(records, cache_folder())), "")
 
 
+def accepted() -> bool:
+    """Return whether verify accepts the project."""
+    return exit_code_of(check) == 0
+
+
 def test_verify_accepts_the_outputs_of_a_run() -> None:
     assert "intact in workspace and cache" in assert_succeeded(bert_lora("verify"))
     assert first_fault(recorded_outputs()) == ""
 
 
 @pytest.mark.guard("damaged lock")
-@pytest.mark.parametrize(
-    "content",
-    [
-        *("", "{", "[]", "null", '{"a": 1}', '{"a": {"write": {"pid": "x"}}}'),
-        '{"a": {"write": {"pid": 100000000000000000000}}}',
-    ],
-)
-def test_a_damaged_lock_of_dvc_is_named(content: str) -> None:
-    RWLOCK.write_text(content, encoding="utf-8")
-    run_fix(assert_refused(bert_lora("verify"), 5, f"error: {RWLOCK}: damaged"))
-    assert dvc("status", "--json").strip() == "{}"
+def test_a_damaged_lock_of_dvc_is_named(capsys: Capture) -> None:
+    pids = (f'{{"a": {{"write": {{"pid": {pid}}}}}}}' for pid in ('"x"', 100000000000000000000))
+    for content in ("", "{", "[]", "null", '{"a": 1}', *pids):
+        RWLOCK.write_text(content, encoding="utf-8")
+        output = assert_ends(check, capsys, 5, f"error: {RWLOCK}: damaged")
+    run_fix(output)
+    assert up_to_date()
 
 
 def test_a_lock_of_a_dead_process_blocks_nothing() -> None:
@@ -88,22 +93,16 @@ def test_a_lock_of_a_dead_process_blocks_nothing() -> None:
     dead.wait()
     holder = {"write": {str(paths.TRAIN.absolute()): {"pid": dead.pid, "cmd": "dvc repro"}}}
     RWLOCK.write_text(json.dumps(holder), encoding="utf-8")
-    assert_succeeded(bert_lora("verify"))
+    assert accepted()
     dvc("repro")
 
 
 @pytest.mark.guard("held lock")
-def test_a_lock_of_a_living_process_is_named() -> None:
-    living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
-        holder = {"read": {str(paths.TRAIN.absolute()): [{"pid": living.pid, "cmd": "dvc repro"}]}}
-        RWLOCK.write_text(json.dumps(holder), encoding="utf-8")
-        assert_refused(
-            bert_lora("verify"), 5, f"held by process {living.pid}", f"kill {living.pid}"
-        )
-    finally:
-        living.kill()
-        living.wait()
+def test_a_lock_of_a_living_process_is_named(capsys: Capture) -> None:
+    own = os.getpid()
+    holder = {"read": {str(paths.TRAIN.absolute()): [{"pid": own, "cmd": "dvc repro"}]}}
+    RWLOCK.write_text(json.dumps(holder), encoding="utf-8")
+    assert_ends(check, capsys, 5, f"held by process {own}", f"kill {own}")
 
 
 @pytest.fixture
@@ -166,36 +165,12 @@ def test_a_full_workspace_keeps_the_old_adapter(small_disk: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_experiment_is_undone_by_the_command_of_verify() -> None:
-    before, branch = file_hashes(), run_successfully("git", "symbolic-ref", "HEAD")
-    command = [sys.executable, "-m", "dvc", "exp", "run", "-S", "train.epochs=500"]
-    command += ["-S", "train.patience=0"]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    )
-    assert_soon(lambda: any(paths.CHECKPOINTS.glob("checkpoint-*")))
-    process.kill()
-    process.wait()
-    assert_soon(lambda: not is_running("train_lora"), 5)
-    assert run_successfully("git", "branch", "--show-current") == ""  # DVC works on a commit
-    return_to_last_commit(assert_refused(bert_lora("verify"), 5, "a run was cut off"))
-    assert file_hashes() == before
-    assert run_successfully("git", "symbolic-ref", "HEAD") == branch
-    assert run_successfully("git", "status", "--porcelain") == ""
-    dvc("repro")
-
-
-@pytest.mark.slow
 def test_a_killed_queue_keeps_the_finished_experiments() -> None:
     for epochs in (0, 600, 1):
         settings = ["-S", f"train.epochs={epochs}", "-S", "train.patience=0"]
         dvc("exp", "run", "--queue", "-n", f"epochs-{epochs}", *settings)
-    start = [sys.executable, "-m", "dvc", "queue", "start"]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    subprocess.run(
-        start, stdout=subprocess.DEVNULL, env=environment, check=True
-    )  # kept by the worker
+    started = Started(sys.executable, "-m", "dvc", "queue", "start")  # the worker keeps its output
+    assert started.process.wait() == 0
     try:
         assert_soon(
             lambda: any(Path(".dvc/tmp/exps").glob(f"tmp*/{paths.CHECKPOINTS}/checkpoint-*")), 120
@@ -217,45 +192,49 @@ def queue_state(name: str) -> str:
     return next((line for line in lines if name in line.split()), "")
 
 
-@pytest.mark.guard("hash of an object")
-def test_a_flipped_bit_in_the_cache_is_named_and_repaired() -> None:
-    weights = next(r for r in recorded_outputs() if r.path == paths.ADAPTER_WEIGHTS)
-    damaged = Path(".dvc/cache/files/md5") / weights.md5[:2] / weights.md5[2:]
-    flip_bit(damaged, 1000)
-    assert dvc("status", "--json").strip() == "{}"  # DVC itself does not notice
-    output = assert_refused(
-        bert_lora("verify"), 5, f"{paths.ADAPTER_WEIGHTS}: its object", "damaged"
-    )
-    run_fix(output)
-    assert_succeeded(bert_lora("verify"))
+def stored(path: Path) -> Path:
+    """Return the object in the cache of an output."""
+    return object_of(cache_folder(), next(r.md5 for r in recorded_outputs() if r.path == path))
 
 
-@pytest.mark.slow
-def test_an_output_damaged_in_cache_and_workspace_is_made_again() -> None:
-    weights = next(r for r in recorded_outputs() if r.path == paths.TFIDF_PREDICTIONS)
-    flip_bit(Path(".dvc/cache/files/md5") / weights.md5[:2] / weights.md5[2:], 1000)
+def in_cache_and_workspace() -> None:
+    flip_bit(stored(paths.TFIDF_PREDICTIONS), 1000)
     flip_bit(paths.TFIDF_PREDICTIONS, 1000)
-    run_fix(assert_refused(bert_lora("verify"), 5, "is damaged"))
-    assert_succeeded(bert_lora("verify"))
-    assert run_successfully("git", "status", "--porcelain") == ""
 
 
-def test_a_damaged_file_of_the_workspace_is_checked_out_again() -> None:
-    flip_bit(paths.BASE_MODEL / "model.safetensors", 5000)
-    run_fix(assert_refused(bert_lora("verify"), 5, "models/base/model.safetensors: is not what"))
-    assert_succeeded(bert_lora("verify"))
+def edited(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
+slow = pytest.mark.slow
+# What is damaged, and what verify says of it; its remedy repairs it.
+DAMAGES: list[Any] = [
+    (lambda: flip_bit(stored(paths.ADAPTER_WEIGHTS), 1000), f"{paths.ADAPTER_WEIGHTS}: its object"),
+    (lambda: flip_bit(WEIGHTS, 5000), f"{WEIGHTS}: is not what"),
+    (
+        lambda: edited(paths.ADAPTER_METRICS, "0.", "0.9"),
+        "metrics/adapter.json: is not what evaluate_adapter wrote",
+    ),
+    pytest.param(in_cache_and_workspace, "is damaged", marks=slow),
+    *(
+        pytest.param(lambda path=path: stored(path).unlink(), f"{path}: its object", marks=slow)
+        for path in (paths.ADAPTER_WEIGHTS, paths.BASE_MODEL, paths.FIGURES)
+    ),
+]
+
+
+@pytest.mark.guard("hash of an object")
 @pytest.mark.guard("hash of a metrics file")
-def test_metrics_edited_by_hand_are_named() -> None:
-    text = paths.ADAPTER_METRICS.read_text(encoding="utf-8")
-    paths.ADAPTER_METRICS.write_text(text.replace("0.", "0.9", 1), encoding="utf-8")
-    run_fix(
-        assert_refused(
-            bert_lora("verify"), 5, "metrics/adapter.json: is not what evaluate_adapter wrote"
-        )
-    )
-    assert_succeeded(bert_lora("verify"))
+@pytest.mark.parametrize(("provoke", "message"), DAMAGES)
+def test_what_is_damaged_or_missing_is_named_and_repaired(
+    capsys: Capture, provoke: Callable[[], object], message: str
+) -> None:
+    provoke()
+    run_fix(assert_ends(check, capsys, 5, message))
+    assert accepted()
+    assert run_successfully("git", "status", "--porcelain") == ""
 
 
 @pytest.mark.slow
@@ -271,40 +250,25 @@ def test_verify_finds_300_of_300_flipped_bits() -> None:
     assert first_fault(records) == ""
 
 
-@pytest.mark.slow
-def test_a_missing_object_is_named_and_repaired() -> None:
-    for name in (paths.ADAPTER_WEIGHTS, paths.BASE_MODEL, paths.FIGURES):
-        record = next(r for r in recorded_outputs() if r.path == name)
-        (Path(".dvc/cache/files/md5") / record.md5[:2] / record.md5[2:]).unlink()
-        run_fix(
-            assert_refused(bert_lora("verify"), 5, f"{name}: its object in the cache is missing")
-        )
-        assert_succeeded(bert_lora("verify"))
-
-
 @pytest.mark.guard("changed inputs")
-def test_verify_names_inputs_that_changed_since_the_run() -> None:
-    text = paths.PARAMS.read_text(encoding="utf-8")
-    paths.PARAMS.write_text(text.replace('"r": 4', '"r": 5'), encoding="utf-8")
-    assert_refused(
-        bert_lora("verify"), 5, "stage train_lora: has not run since a change of params.yaml lora"
-    )
+def test_verify_names_inputs_that_changed_since_the_run(capsys: Capture) -> None:
+    edited(paths.PARAMS, '"r": 4', '"r": 5')
+    line = "stage train_lora: has not run since a change of params.yaml lora"
+    assert_ends(check, capsys, 5, line)
 
 
-def test_a_record_that_the_report_does_not_show_yet_is_a_note() -> None:
+def test_a_record_that_the_report_does_not_show_yet_is_a_note(capsys: Capture) -> None:
     paths.SEEDS.write_text("[ ]\n", encoding="utf-8")
-    output = assert_succeeded(bert_lora("verify"))
-    assert (
-        "note: the report does not show metrics/records/seeds.json yet: dvc repro compare" in output
-    )
+    assert accepted()
+    note = "note: the report does not show metrics/records/seeds.json yet: dvc repro compare"
+    assert note in capsys.readouterr().out
 
 
 @pytest.mark.guard("scores of the predictions")
-def test_verify_scores_the_predictions_again() -> None:
+def test_verify_scores_the_predictions_again(capsys: Capture) -> None:
     """Metrics that were changed and then committed to dvc.lock do not fit the predictions."""
     content = json.loads(paths.ADAPTER_METRICS.read_text(encoding="utf-8"))
     paths.ADAPTER_METRICS.write_text(json.dumps({**content, "accuracy": 0.999}), encoding="utf-8")
     dvc("commit", "--force", "-q")
-    assert_refused(
-        bert_lora("verify"), 3, "metrics/adapter.json: accuracy 0.999, the predictions give"
-    )
+    line = "metrics/adapter.json: accuracy 0.999, the predictions give"
+    assert_ends(check, capsys, 3, line)

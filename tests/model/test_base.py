@@ -31,7 +31,6 @@ HEADS = {  # the head, and the pooler's modules as they are seen in the model
     "NomicBERT": (("classifier", "nomic_bert.pooler"), ("pooler",)),
 }
 WEIGHTS, CONFIG = paths.BASE_MODEL / "model.safetensors", paths.BASE_MODEL / "config.json"
-SETTINGS = paths.BASE_MODEL / "tokenizer_config.json"
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -94,20 +93,6 @@ def test_the_probe_is_padded_and_has_no_token_types(load_tiny_base: Any) -> None
     assert set(batch) == {"input_ids", "attention_mask"}
     assert batch["attention_mask"].sum(1).tolist() == [3, 5]
     assert batch["input_ids"].dtype == torch.int64
-
-
-@pytest.mark.parametrize(("name", "longest"), [("bert", 66), ("roberta", 65), ("mpnet", 64)])
-def test_no_text_is_longer_than_the_models_positions(
-    load_tiny_base: Any, name: str, longest: int
-) -> None:
-    load_tiny_base(name)
-    edit_json(SETTINGS, model_max_length=...)
-    classifier = load()
-    assert classifier.tokenizer.model_max_length == longest
-    batch = inputs_of(classifier, ["w1 " * 200])
-    assert batch["input_ids"].shape == (1, longest)
-    with torch.no_grad():
-        classifier.model(**batch)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -68,52 +68,36 @@ def test_processes_on_one_machine_divide_its_threads(
     assert (device.threads, device.processes) == (own, 2 * processes)
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "bf16"),
-    [
-        *(({name: True, "avx2": False}, True) for name in ("avx512_bf16", "amx_bf16", "bf16")),
-        ({"avx512_bf16": False, "avx2": True}, False),
-        ({}, False),
-    ],
-)
-def test_auto_takes_bf16_where_the_processor_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], bf16: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert resolve(wanted(precision="auto")).bf16 == bf16
+NONE, OLD, FOUR, MAC, INTEL = list(HERE)[:5]
 
 
 @pytest.mark.parametrize(
-    ("machine", "device", "found"),
+    ("machine", "device", "found", "attention"),
     [
-        ("nothing but a processor", "auto", "cpu"),
-        ("an old GPU", "auto", "cuda"),
-        ("a Mac", "auto", "mps"),
-        ("two of Intel's", "auto", "xpu"),
-        ("all", "auto", "cuda"),
-        ("all", "xpu", "xpu"),
-        ("all", "mps", "mps"),
-        ("all", "cpu", "cpu"),
-        ("four GPUs", "cpu", "cpu"),
-        ("four GPUs", "cuda", "cuda"),
+        (NONE, "auto", "cpu", "eager"),
+        (OLD, "auto", "cuda", None),
+        (MAC, "auto", "mps", "eager"),
+        (INTEL, "auto", "xpu", None),
+        ("all", "auto", "cuda", None),
+        *(
+            ("all", name, name, None if name == "xpu" else "eager")
+            for name in ("xpu", "mps", "cpu")
+        ),
+        (FOUR, "cpu", "cpu", "eager"),
     ],
 )
 def test_auto_is_the_fastest_device_here_and_a_name_is_taken(
-    monkeypatch: pytest.MonkeyPatch, machine: str, device: str, found: str
+    monkeypatch: pytest.MonkeyPatch, machine: str, device: str, found: str, attention: str | None
 ) -> None:
     fake(monkeypatch, machine)
     chosen = resolve(wanted(device=device))
     assert chosen.torch_device == torch.device(found)
     assert chosen.is_cpu == (found == "cpu")
     # The kernel goes with the device that is used, not with the one that is there.
-    assert chosen.kind.attention == ("eager" if found in ("cpu", "mps") else None)
+    assert chosen.kind.attention == attention
     assert chosen.kind.pins_memory == (found in ("cuda", "xpu"))
-    assert chosen.facts() == {
-        "device": found,
-        "precision": "fp32",
-        "threads": "1",
-        "processes": "1",
-    }
+    facts = {"device": found, "precision": "fp32", "threads": "1", "processes": "1"}
+    assert chosen.facts() == facts
 
 
 @pytest.mark.parametrize(
@@ -141,61 +125,58 @@ def test_what_is_not_here_or_cannot_be_trusted_is_refused(
 @pytest.mark.parametrize(
     ("machine", "units", "precision", "taken"),
     [
-        ("an old GPU", False, "auto", "fp32"),
-        ("an old GPU", True, "auto", "bf16"),
-        ("an old GPU", False, "bf16", "bf16"),
-        ("two of Intel's", True, "auto", "bf16"),
-        ("a Mac", True, "auto", "fp32"),
-        ("a Mac", True, "fp32", "fp32"),
+        *((NONE, {name: True, "avx2": False}, "auto", "bf16") for name in ("avx512_bf16", "bf16")),
+        (NONE, {"amx_bf16": True}, "auto", "bf16"),
+        (NONE, {"avx512_bf16": False, "avx2": True}, "auto", "fp32"),
+        (NONE, {}, "auto", "fp32"),
+        (OLD, False, "auto", "fp32"),
+        (OLD, True, "auto", "bf16"),
+        (OLD, False, "bf16", "bf16"),
+        (INTEL, True, "auto", "bf16"),
+        (MAC, True, "auto", "fp32"),
+        (MAC, True, "fp32", "fp32"),
     ],
 )
 def test_precision_fits_the_device(
-    monkeypatch: pytest.MonkeyPatch, machine: str, units: bool, precision: str, taken: str
+    monkeypatch: pytest.MonkeyPatch, machine: str, units: Any, precision: str, taken: str
 ) -> None:
-    fake(monkeypatch, machine, units)
+    fake(monkeypatch, machine, bool(units))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
     assert resolve(wanted(device="auto", precision=precision)).precision == taken
 
 
 @pytest.mark.parametrize(
     ("machine", "device", "processes", "count"),
     [
-        ("nothing but a processor", "auto", "auto", 1),
-        ("nothing but a processor", "auto", 4, 4),
-        ("four GPUs", "auto", "auto", 4),
-        ("four GPUs", "auto", 2, 2),
-        ("four GPUs", "cpu", "auto", 1),
-        ("two of Intel's", "auto", "auto", 2),
-        ("a Mac", "auto", "auto", 1),
-        ("four GPUs", "auto", 1, 1),
+        (NONE, "auto", "auto", 1),
+        (NONE, "auto", 4, 4),
+        (FOUR, "auto", "auto", 4),
+        (FOUR, "auto", 2, 2),
+        (FOUR, "cpu", "auto", 1),
+        (INTEL, "auto", "auto", 2),
+        (MAC, "auto", "auto", 1),
+        (INTEL, "auto", 4, "2 xpu devices"),
+        (MAC, "auto", 2, "1 mps device"),
     ],
 )
-def test_a_stage_has_a_process_for_each_gpu_or_as_many_as_are_asked_for(
+def test_a_stage_has_a_process_for_each_gpu_or_as_many_as_are_asked_for_and_fit(
     monkeypatch: pytest.MonkeyPatch,
     params: Params,
     machine: str,
     device: str,
     processes: Any,
-    count: int,
+    count: Any,
 ) -> None:
     fake(monkeypatch, machine)
     asked = changed(params, compute__device=device, compute__processes=processes)
-    assert processes_of(asked) == count
-
-
-@pytest.mark.parametrize(
-    ("machine", "processes", "here"),
-    [("two of Intel's", 4, "2 xpu devices"), ("a Mac", 2, "1 mps device")],
-)
-def test_more_processes_than_devices_are_refused(
-    monkeypatch: pytest.MonkeyPatch, params: Params, machine: str, processes: int, here: str
-) -> None:
-    fake(monkeypatch, machine)
-    asked = changed(params, compute__device="auto", compute__processes=processes)
+    if isinstance(count, int):
+        assert processes_of(asked) == count
+        return
     with pytest.raises(HostError) as caught:
         processes_of(asked)
     message = str(caught.value)
-    assert f"compute.processes: {processes} processes on this machine, {here} here." in message
-    assert f"set compute.processes to {here[0]}, or compute.device to cpu" in message
+    assert f"compute.processes: {processes} processes on this machine, {count} here." in message
+    assert f"set compute.processes to {count[0]}, or compute.device to cpu" in message
     share_with(monkeypatch, 0, processes, processes)  # as another launcher would start them
     with pytest.raises(HostError, match=r"compute\.processes"):
         resolve(wanted(device="auto"))

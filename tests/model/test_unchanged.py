@@ -15,7 +15,7 @@ from stages.model.classifier import unchanged
 from stages.model.device import resolve
 from stages.model.fast import speed_up
 from stages.model.lora import attach_lora
-from tests.support.adapters import shaken
+from tests.support.adapters import inputs_of, shaken
 from tests.support.tiny import COMPUTE
 
 LONG, SHORT = " ".join(f"w{n % 60}" for n in range(60)), "good w1"
@@ -38,8 +38,7 @@ def test_the_mode_and_the_random_numbers_come_back_from_an_error_too() -> None:
 
 
 def texts_of(classifier: Any, text: str) -> dict[str, Tensor]:
-    batch = classifier.tokenizer([text], return_tensors="pt", truncation=True, max_length=64)
-    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+    return inputs_of(classifier, [text])
 
 
 def logits_of(classifier: Any, text: str) -> Tensor:
@@ -64,6 +63,7 @@ def test_bigbird_stays_sparse_whatever_was_scored_before(load_tiny_base: Any) ->
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bigbird_keeps_its_adapter_in_both_kinds_of_attention(
     load_tiny_base: Any, params: Params
 ) -> None:

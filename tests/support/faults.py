@@ -184,6 +184,14 @@ def assert_ends(
     return assert_refused(subprocess.CompletedProcess([], ended, output), code, *parts)
 
 
+def up_to_date() -> bool:
+    """Return whether DVC itself finds that nothing has changed."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return not repo.status()
+
+
 def assert_soon(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until the condition holds, and check that it does in time."""
     end = time.monotonic() + seconds

@@ -95,11 +95,11 @@ def start_stage(stage: str, **environment: str) -> Started:
     return Started(sys.executable, "-m", "stages", stage, **environment)
 
 
-def start_agent(stage: str, node: int, port: int, nodes: int = 2) -> Started:
-    """Start torchrun as on one of several machines, with one process, meeting on the loopback."""
+def start_agent(stage: str, node: int, port: int) -> Started:
+    """Start torchrun as on one of two machines, with one process, meeting on the loopback."""
     return Started(
         *(sys.executable, "-m", "torch.distributed.run"),
-        *(f"--nnodes={nodes}", "--nproc-per-node=1", f"--node-rank={node}", "--rdzv-id=test"),
+        *("--nnodes=2", "--nproc-per-node=1", f"--node-rank={node}", "--rdzv-id=test"),
         *("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"),
         *("-m", "stages", stage),
     )

@@ -8,13 +8,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from tests.support.faults import assert_soon
+from tests.support.processes import end_all, free_port
 
 SEPARATION = Path("/run/sshd")  # an empty folder that a server of root wants
 CONFIG = """
@@ -39,31 +39,30 @@ class Server:
         port: of 127.0.0.1.
         keyfile: the private key that it lets in.
         folder: a folder of the server's.
-        process: the server's own process.
     """
 
     port: int
     keyfile: Path
     folder: Path
-    process: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
         """The folder as DVC names it."""
         return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}{self.folder}"
 
-    def drop_connections(self) -> int:
-        """Cut every connection, as a network does that fails; return how many there were."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        for child in children:
-            child.kill()
-        return len(children)
-
 
 def program() -> Path | None:
     """Return the server's program, None if OpenSSH's server is not installed."""
     found = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
     return Path(found) if found and shutil.which("ssh-keygen") else None
+
+
+def answers(port: int) -> bool:
+    """Return whether somebody listens there."""
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        return True
+    return False
 
 
 @contextmanager
@@ -77,9 +76,7 @@ def server() -> Iterator[Server]:
     for name in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(command, check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (folder / "config").write_text(CONFIG.format(port=port, folder=folder), encoding="utf-8")
     (folder / "store").mkdir()
     process = subprocess.Popen(
@@ -88,23 +85,11 @@ def server() -> Iterator[Server]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    running = Server(port, folder / "user", folder / "store", process)
+    running = Server(port, folder / "user", folder / "store")
     try:
-        _wait_for(port)
+        assert_soon(lambda: answers(port), 30)
         yield running
     finally:
-        running.drop_connections()
-        process.terminate()
+        end_all(process.pid)
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
