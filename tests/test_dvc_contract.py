@@ -199,7 +199,8 @@ def test_a_stage_lists_exactly_the_params_that_it_reads(name: str, params: Param
     if name == "prepare":
         stage(Recorder(params_of_faulty_files(params), reads))
     if name == "train_lora":
-        stage(Recorder(changed(params, train__method="full", train__epochs=1), reads))
+        for method in ("full", "peft"):
+            stage(Recorder(changed(params, train__method=method, train__epochs=1), reads))
     if "compute.device" in reads:
         # Read before the stage: through the environment, and to start the processes.
         reads |= {"compute.threads", "compute.processes"}
