@@ -57,16 +57,6 @@ def test_validation_is_a_share_of_train_however_large_test_is() -> None:
 # Rare classes
 
 
-@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.7])
-def test_three_rows_of_a_class_are_one_in_each_split(fraction: float) -> None:
-    rows = [*MANY, *few("three", 3), *few("four", 4)]
-    sizes(table(rows), test_fraction=fraction)
-    found = classes()
-    assert [found[name]["three"] for name in found] == [1, 1, 1]
-    assert sum(found[name]["four"] for name in found) == 4
-    assert all(set(part) == {"pos", "neg", "three", "four"} for part in found.values())
-
-
 def test_a_class_of_few_rows_in_train_is_in_the_drawn_validation() -> None:
     train = [row for n in range(12) for row in few(f"train {n}", 40 if n else 5)]
     test = [(f"new {text}", label) for n in range(12) for text, label in few(f"train {n}", 5)]
@@ -184,16 +174,6 @@ def test_a_limit_keeps_the_shares_of_splits_and_classes() -> None:
         k: n / 10 for k, n in counts.items()
     }
     assert set(sample(frame, 100, 43)["line"]) != set(kept["line"])
-
-
-def test_a_limit_below_what_the_classes_need_names_the_lowest_that_works() -> None:
-    rows = [row for n in range(10) for row in few(f"class {n}", 40)]
-    fault = assert_not_prepared(table(rows), limit=29)
-    assert fault == (
-        "error: params.yaml: data.limit: 29 rows are too few to have every class in every split. "
-        "Fix: set data.limit to 30 or more, or to null"
-    )
-    assert sizes(table(rows), limit=30) == (10, 10, 10)
 
 
 # What is said
