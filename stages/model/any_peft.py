@@ -51,7 +51,7 @@ REFUSED = {
     ),
 }
 LAYER = re.compile(r"\.(\d+)\.")
-NORMALISES = re.compile("norm", re.IGNORECASE)  # LayerNorm, RMSNorm, MPNet's and ModernBERT's own
+NORMALISES = re.compile("Norm$")  # LayerNorm, RMSNorm, NoNorm: the end of the class's name
 SAME = 1e-4  # of the largest logit: the rounding of another order of sums
 
 
