@@ -217,7 +217,7 @@ def test_a_killed_experiment_ends_its_training_and_is_undone_by_the_command_of_v
     assert_soon(lambda: not is_running("train_lora"), 5)
     assert not paths.ADAPTER_WEIGHTS.exists()  # DVC removes outputs before it runs a stage
     assert run_successfully("git", "branch", "--show-current") == ""  # DVC works on a commit
-    return_to_last_commit(assert_refused(bert_lora("verify"), 5, "a run was cut off"))
+    return_to_last_commit(assert_refused(bert_lora("verify"), 5, "an experiment was cut off"))
     assert file_hashes() == before
     assert run_successfully("git", "symbolic-ref", "HEAD") == branch
     assert run_successfully("git", "status", "--porcelain") == ""

@@ -208,7 +208,7 @@ def run_fix(output: str) -> None:
 
 def return_to_last_commit(output: str) -> None:
     """Run the commands of verify that go back to the last commit; drop the stopped training."""
-    run_in_shell(output.splitlines()[-1].partition("the last commit: ")[2])
+    run_in_shell(output.splitlines()[-1].partition("kept by git stash: ")[2])
     shutil.rmtree(paths.CHECKPOINTS)
 
 
