@@ -12,6 +12,7 @@ from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.reporting import details, figures, page, records
 from stages.reporting.answer import answer, caveats
+from stages.reporting.contenders import draw_contenders, read_contenders
 from stages.reporting.results import MODELS, Results, headline, percent
 from stages.reporting.significance import paired_gain
 from stages.rows import prepared as splits
@@ -178,6 +179,9 @@ def read_size() -> dict[str, int]:
 def write(results: Results) -> None:
     """Write the files of `metrics/`, and the model card next to the adapter."""
     drawn = figures.draw(results)
+    if len(table := read_contenders()):
+        with figures.style():
+            drawn["methods"] = draw_contenders(table)
     texts = {
         paths.REPORT_HTML: page.report_html(results, drawn),
         paths.REPORT_MD: page.report_md(results),

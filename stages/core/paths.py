@@ -67,7 +67,7 @@ METHODS = Path("metrics/records/methods.csv")
 CURVE = Path("metrics/records/curve.csv")
 
 # What commands write and only the report shows.
-RECORDS = (SEEDS, SEARCH, SEARCH_TABLE, EXPORTS, CURVE)
+RECORDS = (SEEDS, SEARCH, SEARCH_TABLE, EXPORTS, CURVE, METHODS)
 
 # Studies of `bert-lora search` and the logs of its workers; neither git nor DVC tracks them.
 STUDIES = Path("models/.search")

@@ -53,11 +53,9 @@ def advice(table: pd.DataFrame) -> list[str]:
         smallest = same.sort_values("trained", kind="stable").iloc[0]
         worse = of_data.drop(same.index)
         better = worse[worse["accuracy"] > same.set_index("method")["accuracy"].get(REFERENCE, 0)]
-        told = f"{REFERENCE} cannot be told from {_and(same['method'].drop_duplicates())}"
-        if len(better):
-            told += f"; {_and(better['method'])} beat it"
-        if len(worse) > len(better):
-            told += f"; {_and(worse.drop(better.index)['method'])} fall behind"
+        told = f"{REFERENCE} cannot be told from {_and(same['method'])}"
+        for title, which in (("better", better), ("behind", worse.drop(better.index))):
+            told += f"; {title}: {_and(which['method'])}" if len(which) else ""
         said.append(
             f"{data}, {int(of_data['seeds'].max())} seeds each: {best['method']} has the most, "
             f"{percent(best['accuracy'])}. {told}. The smallest that is level is "
@@ -107,6 +105,7 @@ def draw_contenders(table: pd.DataFrame) -> Figure:
                 fontsize=8,
             )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.margins(0.08, 0.12)
         axes.set_title(str(data), loc="left")
         axes.set_xlabel("parameters that train, the head's included")

@@ -36,7 +36,7 @@ def test_the_sentences_say_what_is_level_what_is_better_and_what_falls_behind() 
     (said,) = advice(table())
     assert said == (
         "questions, 5 seeds each: LN tuning has the most, 95.0 %. LoRA cannot be told from full "
-        "fine-tuning and BitFit; LN tuning beat it; IA3 and head alone fall behind. The smallest "
+        "fine-tuning and BitFit; better: LN tuning; behind: IA3 and head alone. The smallest "
         "that is level is BitFit with 50,000 trained parameters, 89.0 %."
     )
     (alone,) = advice(table(ROWS[:1]))
