@@ -416,12 +416,13 @@ def _read_csv(path: Path, names: list[str], faults: Faults, has_header: bool) ->
     samples = {pair: found for pair in pairs if (found := _cells(head[above:], *pair))}
     wanted = set(names if has_header else [])
 
-    def fit(pair: tuple[str, str]) -> tuple[int, bool, int, bool, int]:
+    def fit(pair: tuple[str, str]) -> tuple[int, ...]:
         first, *below = samples[pair]
         width = len(first)
         even = not has_header and width > 1 and all(len(row) == width for row in below)
         named, liked = len(wanted & set(first)), -list(QUOTES).index(pair[1])
-        return named, even, liked, pair[0] == own and width > 1, width
+        usual = pair[0] == own and width > 1
+        return named, even, has_header or pair[1] != "'", usual, liked, width
 
     sign, quote = max(samples, key=fit)
     sample = samples[sign, quote]
