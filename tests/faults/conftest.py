@@ -11,6 +11,7 @@ import pytest
 
 from stages.core import paths
 from stages.core.params import Params
+from stages.reporting.contenders import NEEDED
 from stages.reporting.records import CURVE_COLUMNS, SEARCH_COLUMNS
 from tests.support.faults import assert_succeeded, dvc, run_successfully, stage
 from tests.support.tiny import ROOT, save_params
@@ -44,6 +45,7 @@ def finished_dvc_project(
             paths.SEARCH_TABLE: ",".join(SEARCH_COLUMNS),
             paths.EXPORTS: "{}",
             paths.CURVE: ",".join(CURVE_COLUMNS),
+            paths.METHODS: ",".join(sorted(NEEDED)),
         }
         paths.SEEDS.parent.mkdir(exist_ok=True)
         for path, text in empty.items():
