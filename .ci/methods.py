@@ -26,7 +26,7 @@ from statsmodels.stats.multitest import multipletests
 from study import with_changes
 
 from stages.core import paths
-from stages.core.artefacts import read_object, write_json
+from stages.core.artefacts import read_object, replacing, write_json
 from stages.core.params import Params, load_params
 from stages.evaluate_adapter import evaluate_adapter
 from stages.evaluate_base import evaluate_base
@@ -294,7 +294,8 @@ def main() -> None:
                 line for each in lines.values() for line in with_pairs([dict(o) for o in each])
             ]
             table = pd.concat([*known, pd.DataFrame(paired)])
-            table.to_csv(paths.METHODS, index=False, lineterminator="\n")
+            with replacing(paths.METHODS) as temporary:
+                table.to_csv(temporary, index=False, lineterminator="\n")
             print(pd.DataFrame(paired).tail(1).to_string(), flush=True)
 
 
