@@ -40,6 +40,7 @@ def test_the_shipped_space_is_accepted() -> None:
         ("lora.lora_dropout", {"low": 0, "high": 0.3}, 0.12, 0.12),
         ("lora.target_modules", {"choices": ["attention", ["query"]]}, '["query"]', ["query"]),
         ("train.attention_dropout", {"choices": [None, 0]}, "0.0", 0.0),
+        ("peft.r", {"choices": [8, 16]}, "16", 16),  # a field of its type, not of params.yaml
     ],
 )
 def test_a_suggestion_becomes_a_value(
