@@ -23,7 +23,7 @@ import optuna
 import pandas as pd
 from scipy.stats import t as student
 from statsmodels.stats.multitest import multipletests
-from study import with_changes
+from study import source_of, with_changes
 
 from stages.core import paths
 from stages.core.artefacts import read_object, replacing, write_json
@@ -35,13 +35,20 @@ from stages.model.load import load_base
 from stages.model.methods import method_of
 from stages.prepare import prepare
 from stages.reporting.records import settings_of
-from stages.reporting.significance import LEVEL, wilson
+from stages.reporting.significance import spread, wilson
 from stages.rows.prepared import read_labels
 from stages.running.run import set_environment
 from stages.scoring.predictions import probabilities_of, read_predictions, targets_of
 from stages.scoring.scores import calibration_error, log_loss
 from stages.tools.search import Search
-from stages.tools.search_space import OWN_STORAGE, Options, Settings, check_space, with_values
+from stages.tools.search_space import (
+    OWN_STORAGE,
+    Options,
+    Settings,
+    check_space,
+    value_at,
+    with_values,
+)
 from stages.train_lora import train_lora
 
 WORK = paths.STUDIES / "methods"
@@ -137,31 +144,35 @@ def train_seed(folder: Path, run: Path, params: Params) -> None:
     shutil.rmtree(place)
 
 
+def runs_of(folder: Path, name: str, own: Params, seeds: int) -> dict[int, Path]:
+    """Return the folder of each seed's training with these settings."""
+    first, stem = own.seed + 1, f"{name}-{settings_of(own)}"
+    return {seed: folder / "runs" / f"{stem}-{seed}" for seed in range(first, first + seeds)}
+
+
 def work(task: tuple[Path, str, Params, int, int]) -> tuple[str, str, dict[str, Any]]:
     """Search and train one method on one data set; return both names and the best settings."""
     folder, name, params, trials, seeds = task
     best = best_settings(folder, name, params, trials)
     own = with_values(settings_for(CONTENDERS[name], params).params, best["changes"])
-    digest = settings_of(own)
-    for seed in range(params.seed + 1, params.seed + 1 + seeds):
-        run = folder.resolve() / "runs" / f"{name}-{digest}-{seed}"
+    for seed, run in runs_of(folder, name, own, seeds).items():
         if not (run / "facts.json").exists():
             shutil.rmtree(run, ignore_errors=True)
             train_seed(folder, run, with_values(own, {"seed": seed}))
             print(f"{folder.name}: {name}: seed {seed} done", flush=True)
-    return folder.name, name, best | {"digest": digest, "params": own}
+    return folder.name, name, best | {"params": own}
 
 
-def line_of(folder: Path, name: str, best: dict[str, Any], seeds: list[int]) -> dict[str, Any]:
+def line_of(folder: Path, name: str, best: dict[str, Any], seeds: int) -> dict[str, Any]:
     """Return the figures of a method on a data set; `right` (seeds, rows) is for the pairs."""
-    runs = [folder / "runs" / f"{name}-{best['digest']}-{seed}" for seed in seeds]
+    runs = list(runs_of(folder, name, best["params"], seeds).values())
     tables = [read_predictions(run / "adapter.csv", "a run", "run it again") for run in runs]
     right = np.array([(table["label"] == table["predicted"]).to_numpy() for table in tables])
     scored = [(probabilities_of(table), targets_of(table)) for table in tables]
     facts = pd.DataFrame([json.loads((run / "facts.json").read_text()) for run in runs])
     numbers = facts[["trained", "bytes", "seconds_a_step", "memory_mib"]].median()
     low, high = interval(right)
-    chosen = {path: value_of(best["params"], path) for path in CONTENDERS[name].space}
+    chosen = {path: value_at(best["params"], path) for path in CONTENDERS[name].space}
     return {
         "data": folder.name,
         "method": name,
@@ -177,18 +188,10 @@ def line_of(folder: Path, name: str, best: dict[str, Any], seeds: list[int]) -> 
         "log_loss": round(float(np.mean([log_loss(*each) for each in scored])), 5),
         "calibration_error": round(float(np.mean([calibration_error(*s) for s in scored])), 5),
         "kept": int((facts["kept"] == "trained").sum()),
-        "seeds": len(seeds),
+        "seeds": seeds,
         "precision": facts["precision"].iloc[0],
         "right": right,
     }
-
-
-def value_of(params: Params, path: str) -> Any:
-    """Return the value at a dotted path."""
-    value: Any = params.model_dump()
-    for name in path.split("."):
-        value = value[name]
-    return value
 
 
 def interval(right: "np.ndarray[Any, Any]") -> tuple[float, float]:
@@ -198,11 +201,8 @@ def interval(right: "np.ndarray[Any, Any]") -> tuple[float, float]:
         right: which rows each seed has right, (seeds, rows).
     """
     of_rows = wilson(right.sum() / len(right), right.shape[1])
-    means = right.mean(axis=1)
-    quantile = student.ppf(0.5 + LEVEL / 2, len(means) - 1)
-    half = float(quantile * means.std(ddof=1) / len(means) ** 0.5)
-    low, high = means.mean() - half, means.mean() + half
-    return max(0.0, min(of_rows[0], low)), min(1.0, max(of_rows[1], high))
+    of_seeds = spread(right.mean(axis=1).tolist())
+    return max(0.0, min(of_rows[0], of_seeds.low)), min(1.0, max(of_rows[1], of_seeds.high))
 
 
 def difference(one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> tuple[float, float]:
@@ -232,6 +232,7 @@ def with_pairs(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     The p-values of each of the two columns are corrected by Holm 1979, Scand. J. Statist. 6:65.
     """
+    lines = [dict(line) for line in lines]
     by_name = {line["method"]: line for line in lines}
     for key, name in (("lora", "LoRA"), ("full", "full fine-tuning")):
         if name not in by_name:
@@ -247,10 +248,8 @@ def with_pairs(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def prepared(named: str, shipped: Params, base: Path) -> tuple[Path, Params]:
     """Return the folder of a data set, prepared, and its params."""
-    name, _, rest = named.partition("=")
-    source, *own = rest.split(",")
-    source = str(Path(source).resolve()) if Path(source).exists() else source
-    params = with_changes(shipped, [f"data.source={source}", *own])
+    name, changes = source_of(named)
+    params = with_changes(shipped, changes)
     folder = WORK / name
     if not (folder / paths.HEAD).exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -284,15 +283,12 @@ def main() -> None:
     ]
     # Each task is a process of its own, so that its memory is its own and a crash ends it alone.
     lines: dict[str, list[dict[str, Any]]] = {}
-    numbers = list(range(shipped.seed + 1, shipped.seed + 1 + options.seeds))
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         for data, name, best in pool.imap(work, tasks, chunksize=1):
-            lines.setdefault(data, []).append(line_of(WORK / data, name, best, numbers))
+            lines.setdefault(data, []).append(line_of(WORK / data, name, best, options.seeds))
             known = [pd.read_csv(paths.METHODS)] if paths.METHODS.exists() else []
             known = [table[~table["data"].isin(lines)] for table in known]
-            paired = [
-                line for each in lines.values() for line in with_pairs([dict(o) for o in each])
-            ]
+            paired = [line for each in lines.values() for line in with_pairs(each)]
             table = pd.concat([*known, pd.DataFrame(paired)])
             with replacing(paths.METHODS) as temporary:
                 table.to_csv(temporary, index=False, lineterminator="\n")

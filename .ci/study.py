@@ -53,6 +53,14 @@ def with_changes(params: Params, changes: list[str]) -> Params:
     return Params.model_validate(content)
 
 
+def source_of(named: str) -> tuple[str, list[str]]:
+    """Return the name and the changes of params that NAME=SOURCE[,PARAM=VALUE...] means."""
+    name, _, rest = named.partition("=")
+    source, *own = rest.split(",")
+    source = str(Path(source).resolve()) if Path(source).exists() else source
+    return name, [f"data.source={source}", *own]
+
+
 def figures(params: Params, base_model: Path) -> dict[str, Any]:
     """Run the stages in an empty folder, and return what they measured."""
     from stages.prepare import prepare
@@ -98,13 +106,10 @@ def main() -> None:
             known = [(r["data"], r["settings"], r["seed"]) for r in csv.DictReader(file)]
     for seed in options.seeds.split(","):
         for named in options.sources:
-            name, _, rest = named.partition("=")
-            source, *own = rest.split(",")
-            source = str(Path(source).resolve()) if Path(source).exists() else source
+            name, own = source_of(named)
             if (name, options.settings, seed) in known:
                 continue
-            changes = [*SETTINGS[options.settings], *own, *options.changes]
-            wanted = [f"data.source={source}", *changes, f"seed={seed}"]
+            wanted = [*SETTINGS[options.settings], *own, *options.changes, f"seed={seed}"]
             params = with_changes(shipped, wanted)
             set_environment(params.compute)
             line: dict[str, Any] = {"data": name, "settings": options.settings, "seed": seed}

@@ -121,6 +121,7 @@ def gather(params: Params) -> Results:
         seeds=seeds.get(method),
         search=records.search_of_run(params, data["source_sha256"]),
         curve=records.read_curve(records.curve_name(params, identity, precision)),
+        contenders=read_contenders(),
         exports=records.exports_of(manifest["files"]),
         made_of=identity,
         params=params,
@@ -179,9 +180,9 @@ def read_size() -> dict[str, int]:
 def write(results: Results) -> None:
     """Write the files of `metrics/`, and the model card next to the adapter."""
     drawn = figures.draw(results)
-    if len(table := read_contenders()):
+    if len(results.contenders):
         with figures.style():
-            drawn["methods"] = draw_contenders(table)
+            drawn["methods"] = draw_contenders(results.contenders)
     texts = {
         paths.REPORT_HTML: page.report_html(results, drawn),
         paths.REPORT_MD: page.report_md(results),

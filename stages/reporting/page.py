@@ -27,7 +27,7 @@ from stages.reporting.answer import (
     limits,
     weakest,
 )
-from stages.reporting.contenders import advice, read_contenders
+from stages.reporting.contenders import advice
 from stages.reporting.figures import kept_step, svg_of
 from stages.reporting.records import curve_advice
 from stages.reporting.results import MODELS, Results, between, percent, points, shown_p, step
@@ -144,7 +144,7 @@ def content_of(results: Results) -> dict[str, Any]:
         "facts": facts(results, base, source),
         "left_out": left_out(results.data),
         "curve_advice": curve_advice(results.curve) if len(results.curve) else "",
-        "methods_advice": advice(read_contenders()),
+        "methods_advice": advice(results.contenders),
         "scores": [
             (*words, *((percent if key in PERCENT else number)(details[m][key]) for m in MODELS))
             for key, words in SCORES.items()

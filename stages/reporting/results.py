@@ -109,6 +109,7 @@ class Results:
     # Trials and findings of the last search if it says something of this run.
     search: tuple[pd.DataFrame, dict[str, Any]] | None
     curve: pd.DataFrame  # the trainings of `bert-lora curve` of this run; maybe none
+    contenders: pd.DataFrame  # the comparison of methods of this project; maybe none
     exports: dict[str, dict[str, Any]]  # checks of this adapter's exports, by format and precision
     made_of: dict[str, str]  # what the adapter was made of, see `records.identity_of`
     params: Params  # the settings

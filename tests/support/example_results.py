@@ -81,6 +81,7 @@ def example(
         seeds=None,
         search=None,
         curve=pd.DataFrame(),
+        contenders=pd.DataFrame(columns=["data"]),
         exports={},
         made_of={},
         params=params,
